@@ -1,0 +1,23 @@
+#!/bin/sh
+# Installs what the build needs and lacks, from Debian's packages: run by `make`, does nothing when all is there.
+set -eu
+packages="gcc g++ cmake ninja-build pkg-config libuv1-dev libsodium-dev libssl-dev libcurl4-openssl-dev libarchive-dev
+liblz4-dev zlib1g-dev node-llhttp libwslay-dev libcmocka-dev clang-14 lld-14 llvm-14 libclang-rt-14-dev clang-format-14 curl python3"
+missing=""
+for package in $packages; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+# The pinned crates need rustc 1.95 or newer: rustup's, or Debian's rustc-web.
+newest() { printf '%s\n%s\n' "$1" "$2" | sort -V | tail -n 1; }
+have=$( (${RUSTC:-rustc} --version 2>/dev/null || echo 'rustc 0') | cut -d' ' -f2)
+if [ "$(newest "$have" 1.95.0)" != "$have" ]; then missing="$missing rustc-web cargo-web"; fi
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" -ne 0 ]; then
+    echo "missing packages:$missing" >&2
+    echo "install them as root: apt-get install$missing" >&2
+    exit 1
+fi
+echo "installing:$missing" >&2
+apt-get update -qq
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2
