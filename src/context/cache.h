@@ -1,0 +1,33 @@
+/* The hot entities of one context: the latest committed value of recently used state rows, so that a call does not pay
+ * for a page's decryption a row at a time.
+ *
+ * The cache knows the state of exactly one version. Every commit moves it to the next one; a call whose snapshot is of another
+ * version gets no answer and reads the store. Any thread. */
+#ifndef CAL_CONTEXT_CACHE_H
+#define CAL_CONTEXT_CACHE_H
+
+#include "base/buffer.h"
+#include "base/bytes.h"
+
+typedef struct cal_context_cache cal_context_cache;
+
+enum { CAL_CACHE_UNKNOWN = 2 };
+
+cal_context_cache *cal_context_cache_new(size_t max_bytes); /* NULL: out of memory; version 0 */
+void cal_context_cache_free(cal_context_cache *cache);      /* NULL allowed */
+
+/* 1 and the value appended, 0 known to be absent, CAL_CACHE_UNKNOWN, or CAL_E* of the buffer. */
+int cal_context_cache_get(cal_context_cache *cache, uint64_t version, cal_slice key, cal_buffer *ret_value);
+/* Remembers what a snapshot of this version holds (value NULL: nothing). Ignored when the version has moved on. */
+void cal_context_cache_add(cal_context_cache *cache, uint64_t version, cal_slice key, const cal_slice *value);
+
+/* A commit in three steps, one committer at a time: begin moves to the next version, so that nobody reads the old one under the new
+ * number, put gives its rows, and end opens it to readers. */
+void cal_context_cache_commit_begin(cal_context_cache *cache, uint64_t new_version);
+void cal_context_cache_commit_put(cal_context_cache *cache, cal_slice key, const cal_slice *value);
+void cal_context_cache_commit_end(cal_context_cache *cache);
+
+size_t cal_context_cache_bytes(cal_context_cache *cache);
+void cal_context_cache_clear(cal_context_cache *cache);
+
+#endif
