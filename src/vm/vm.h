@@ -134,6 +134,9 @@ typedef struct cal_vm_outcome {
 void cal_vm_run(cal_vm *vm, cal_vm_module *module, const cal_vm_call *call, cal_vm_outcome *ret_outcome);
 void cal_vm_outcome_deinit(cal_vm_outcome *outcome);
 
+/* Appends the display text of an application's own error (return_kind ERR): its bytes as a decimal list. */
+void cal_vm_format_err(cal_slice err_bytes, cal_buffer *ret_text);
+
 /* The bytes of a custom section of a module (the last with that name), borrowed from wasm. CAL_ENOTFOUND, CAL_EDECODE. */
 int cal_wasm_custom_section(cal_slice wasm, const char *name, cal_slice *ret_content);
 
