@@ -1,0 +1,259 @@
+/* Governance of this node: who it is, its namespaces and groups, who may do what in them, and which
+ * contexts they hold.
+ *
+ * Every change is a real signed operation (governance.md 4, 6): built, validated by the same
+ * function that a received operation goes through, and stored in the namespace's DAG together with
+ * the rows that follow from it. A change is not applied at once: gov_* functions that take a
+ * `gov_change **` only prepare it. The caller puts gov_change_batch into its own store transaction,
+ * and once that is durable calls gov_change_commit, which makes it visible here, or
+ * gov_change_abort. One change at a time for each namespace: a second gives CAL_EBUSY, and
+ * gov_when_idle says when to try again.
+ *
+ * Queries answer from memory: rows loaded at open and moved forward only by gov_change_commit, so
+ * they never show what is not durable.
+ *
+ * Thread: the loop thread, for everything that takes a gov, unless marked "any thread". Nothing
+ * here blocks but gov_open. */
+#ifndef CAL_GOV_H
+#define CAL_GOV_H
+
+#include "base/buffer.h"
+#include "calimero/error.h"
+#include "calimero/identity.h"
+#include "crypto/crypto.h"
+#include "gov/account.h"
+#include "gov/delta.h"
+#include "gov/invitation.h"
+#include "os/os.h"
+#include "store/store.h"
+
+/* Capability bits (governance.md 8); unknown bits are kept. */
+enum {
+    GOV_CAN_CREATE_CONTEXT = 0x001,
+    GOV_CAN_INVITE_MEMBERS = 0x002,
+    GOV_CAN_JOIN_OPEN_SUBGROUPS = 0x004,
+    GOV_MANAGE_MEMBERS = 0x008,
+    GOV_MANAGE_APPLICATION = 0x010,
+    GOV_CAN_CREATE_SUBGROUP = 0x020,
+    GOV_CAN_DELETE_SUBGROUP = 0x040,
+    GOV_CAN_MANAGE_VISIBILITY = 0x080,
+    GOV_CAN_MANAGE_METADATA = 0x100,
+    GOV_CAPABILITIES_ALL = 0x1FF,
+    GOV_CAPABILITIES_DEFAULT = GOV_CAN_JOIN_OPEN_SUBGROUPS,
+};
+
+enum {
+    GOV_NAME_MAX = 64, /* bytes of a metadata name, at least 1 */
+    GOV_METADATA_ENTRIES_MAX = 64,
+    GOV_METADATA_KEY_MAX = 64,
+    GOV_METADATA_VALUE_MAX = 4096,
+    GOV_DEPTH_MAX = 16, /* of the tree of groups */
+};
+
+typedef enum gov_role {
+    GOV_ROLE_ADMIN,
+    GOV_ROLE_MEMBER,
+    GOV_ROLE_READ_ONLY,
+    GOV_ROLE_READ_ONLY_TEE,
+    GOV_ROLE_COUNT
+} gov_role;
+
+typedef struct gov gov;
+typedef struct gov_change gov_change;
+
+/* --- this node --- Secrets are wiped by gov_close. */
+typedef struct gov_identity {
+    cal_secret root_seed, sign_seed, kem_secret;
+    uint8_t device_nonce[GOV_DEVICE_NONCE_SIZE];
+    cal_account_id account;
+    cal_device_id device;
+    cal_public_key root_key,
+        sign_key; /* sign_key is the executor, author and signer of everything */
+    uint8_t kem_key[32];
+    gov_credential credential; /* what a join or a genesis carries */
+} gov_identity;
+
+/* Loads all rows and, on the first open of a store, mints the identity (commits; blocks).
+ * CAL_ECORRUPT, CAL_EIO, CAL_ENOMEM. */
+int gov_open(cal_store *store, const cal_os *os, gov **ret_gov, cal_error *err);
+void gov_close(gov *gov);                     /* no change may be open; NULL allowed */
+const gov_identity *gov_self(const gov *gov); /* any thread; constant until gov_close */
+/* Ed25519 with the node's signing key. Any thread. */
+void gov_sign(const gov *gov, cal_slice message, uint8_t ret_signature[CAL_SIGNATURE_SIZE]);
+
+/* --- changes --- */
+cal_batch *gov_change_batch(gov_change *change); /* take its content with cal_batch_merge, once */
+size_t gov_change_ops(const gov_change *change); /* how many signed operations it adds */
+/* The i-th, encoded: borsh(SignedNamespaceOp), for gossip after the commit. */
+cal_slice gov_change_op(const gov_change *change, size_t i);
+const cal_group_id *gov_change_namespace(const gov_change *change);
+void gov_change_commit(gov_change *change); /* the batch is durable; frees it */
+void gov_change_abort(gov_change *change);  /* nothing happened; frees it; NULL allowed */
+/* fn runs once no change is open in the namespace: at once, or from a later commit or abort. One
+ * waiter at a time, in order. A namespace that does not exist is idle. CAL_ENOMEM. */
+int gov_when_idle(gov *gov, const cal_group_id *namespace_id, void (*fn)(void *user), void *user);
+
+/* --- namespaces and groups --- Names: 1 to GOV_NAME_MAX bytes of UTF-8, CAL_EINVAL otherwise;
+ * NULL: none. */
+typedef struct gov_namespace_spec {
+    const cal_group_id *id; /* NULL: random */
+    cal_application_id application;
+    cal_blob_id app_key; /* blob id of the exact code version; not zero */
+    const char *name;
+} gov_namespace_spec;
+int gov_namespace_create(gov *gov, const gov_namespace_spec *spec, cal_group_id *ret_id,
+                         gov_change **ret_change, cal_error *err); /* CAL_EEXISTS */
+/* Local purge of the namespace, its groups, operations and keys; publishes nothing. Contexts' own
+ * rows are the caller's: list them first. CAL_ENOTFOUND, CAL_EDENIED (not its admin). */
+int gov_namespace_delete(gov *gov, const cal_group_id *namespace_id, gov_change **ret_change,
+                         cal_error *err);
+
+typedef struct gov_group_spec {
+    const cal_group_id *id; /* NULL: random */
+    cal_group_id parent;    /* the namespace, or a group in it */
+    const char *name;
+    bool open; /* visibility; false: restricted */
+} gov_group_spec;
+int gov_group_create(gov *gov, const gov_group_spec *spec, cal_group_id *ret_id,
+                     gov_change **ret_change, cal_error *err);
+/* The group, the groups below it and their contexts' registrations (GroupDeleted). Never a
+ * namespace. */
+int gov_group_delete(gov *gov, const cal_group_id *group, gov_change **ret_change, cal_error *err);
+
+/* Settings and members: one signed operation each. CAL_ENOTFOUND, CAL_EDENIED, CAL_EINVAL. */
+int gov_group_set_metadata(gov *gov, const cal_group_id *group, const char *name,
+                           gov_change **ret_change, cal_error *err);
+int gov_group_set_visibility(gov *gov, const cal_group_id *group, bool open,
+                             gov_change **ret_change, cal_error *err);
+int gov_group_set_default_capabilities(gov *gov, const cal_group_id *group, uint32_t capabilities,
+                                       gov_change **ret_change, cal_error *err);
+int gov_group_set_target(gov *gov, const cal_group_id *group, const cal_application_id *application,
+                         const cal_blob_id *app_key, gov_change **ret_change, cal_error *err);
+int gov_member_set_capabilities(gov *gov, const cal_group_id *group, const cal_account_id *account,
+                                uint32_t capabilities, gov_change **ret_change, cal_error *err);
+
+/* --- contexts --- */
+/* What a context in this group would be, and whether this node may create one. CAL_ENOTFOUND (no
+ * such group), CAL_EDENIED (not a member, or without GOV_CAN_CREATE_CONTEXT), CAL_ESTATE (no key of
+ * the group yet). */
+typedef struct gov_context_plan {
+    cal_group_id group, namespace_id;
+    cal_application_id application; /* the group's target: what the context will run */
+    cal_blob_id app_key;
+    cal_account_id account; /* of this node, as the guest sees it */
+} gov_context_plan;
+int gov_context_prepare(gov *gov, const cal_group_id *group, gov_context_plan *ret_plan,
+                        cal_error *err);
+
+typedef struct gov_context_spec {
+    cal_context_id context;
+    cal_group_id group;
+    cal_application_id application;
+    cal_blob_id blob;         /* of the code: the application's bytecode blob */
+    const char *source;       /* where the application came from, "" allowed */
+    const char *service_name; /* NULL: none */
+    const char *name;         /* NULL: none */
+} gov_context_spec;
+/* ContextRegistered, then ContextMetadataSet when it has a name. As gov_context_prepare, and
+ * CAL_EEXISTS. */
+int gov_context_register(gov *gov, const gov_context_spec *spec, gov_change **ret_change,
+                         cal_error *err);
+/* ContextDetached; deleting a context is this and the caller's own rows, in one transaction.
+ * CAL_ENOTFOUND, CAL_EDENIED. */
+int gov_context_detach(gov *gov, const cal_context_id *context, gov_change **ret_change,
+                       cal_error *err);
+
+/* CAL_ENOTFOUND when the context is in no group. */
+int gov_context_group(gov *gov, const cal_context_id *context, cal_group_id *ret_group,
+                      cal_group_id *ret_namespace);
+
+/* What a call that may write needs. CAL_ENOTFOUND, CAL_EDENIED (no member, or read-only),
+ * CAL_ESTATE (no key; more than GOV_POSITION_HEADS_MAX heads). */
+typedef struct gov_write_grant {
+    cal_group_id group, namespace_id;
+    cal_account_id account;
+    gov_position position; /* the governance heads, for the delta's edge */
+    cal_blob_id app_key;   /* producing_app_key */
+    cal_secret group_key;  /* seals the delta; wipe it after use */
+    cal_hash key_id;
+} gov_write_grant;
+int gov_context_write(gov *gov, const cal_context_id *context, gov_write_grant *ret_grant,
+                      cal_error *err);
+/* Whether this node may read the context: CAL_ENOTFOUND, CAL_EDENIED. */
+int gov_context_read(gov *gov, const cal_context_id *context, cal_account_id *ret_account,
+                     cal_error *err);
+
+/* --- queries --- Strings are valid until the next change is committed. Visitors must not start or
+ * end a change. */
+typedef struct gov_group_info {
+    cal_group_id id, namespace_id, parent; /* parent == id for a namespace */
+    cal_application_id application;
+    cal_blob_id app_key;
+    cal_account_id admin, owner;
+    uint64_t created_at_s;
+    const char *name; /* NULL: none */
+    bool open;
+    uint32_t default_capabilities;
+    uint64_t members, contexts,
+        subgroups; /* direct ones; of a namespace: in its root group, in all, in all */
+} gov_group_info;
+int gov_group_get(gov *gov, const cal_group_id *group,
+                  gov_group_info *ret_info); /* namespaces too; CAL_ENOTFOUND */
+typedef void (*gov_group_visitor)(void *user, const gov_group_info *info);
+void gov_namespace_each(gov *gov, gov_group_visitor visit, void *user); /* ascending ids */
+int gov_group_children(gov *gov, const cal_group_id *parent, gov_group_visitor visit,
+                       void *user); /* direct; CAL_ENOTFOUND */
+int gov_group_below(gov *gov, const cal_group_id *parent, gov_group_visitor visit,
+                    void *user); /* all levels, parents first */
+int gov_group_namespace(gov *gov, const cal_group_id *group,
+                        cal_group_id *ret_namespace); /* CAL_ENOTFOUND */
+/* H(group || admin || owner || application || (account || role)*), the group's state hash. */
+int gov_group_hash(gov *gov, const cal_group_id *group, cal_hash *ret_hash);
+
+typedef struct gov_context_info {
+    cal_context_id id;
+    cal_group_id group;
+    cal_application_id application;
+    const char *name; /* NULL: none */
+    const char *service_name;
+} gov_context_info;
+typedef void (*gov_context_visitor)(void *user, const gov_context_info *info);
+int gov_context_get(gov *gov, const cal_context_id *context,
+                    gov_context_info *ret_info); /* CAL_ENOTFOUND */
+int gov_group_contexts(gov *gov, const cal_group_id *group, gov_context_visitor visit,
+                       void *user); /* direct; CAL_ENOTFOUND */
+int gov_namespace_contexts(gov *gov, const cal_group_id *namespace_id, gov_context_visitor visit,
+                           void *user); /* all groups */
+
+typedef struct gov_member_info {
+    cal_account_id account;
+    gov_role role;
+    uint32_t capabilities; /* its own row; has_capabilities says whether there is one */
+    bool has_capabilities;
+    const char *name; /* NULL: none */
+} gov_member_info;
+typedef void (*gov_member_visitor)(void *user, const gov_member_info *info);
+int gov_group_members(gov *gov, const cal_group_id *group, gov_member_visitor visit,
+                      void *user); /* direct rows; CAL_ENOTFOUND */
+
+typedef enum gov_path { GOV_PATH_NONE, GOV_PATH_DIRECT, GOV_PATH_INHERITED } gov_path;
+/* How an account is a member of a group (governance.md 7.2); ret_role may be NULL. */
+gov_path gov_member_path(gov *gov, const cal_group_id *group, const cal_account_id *account,
+                         gov_role *ret_role);
+bool gov_member_admin(gov *gov, const cal_group_id *group,
+                      const cal_account_id *account); /* or of an open ancestor */
+bool gov_member_can(gov *gov, const cal_group_id *group, const cal_account_id *account,
+                    uint32_t capability); /* admin, or a member with the bit */
+uint32_t gov_member_capabilities(gov *gov, const cal_group_id *group,
+                                 const cal_account_id *account); /* effective */
+
+/* --- invitations --- valid_s 0: 365 days. CAL_ENOTFOUND, CAL_EDENIED. Not a change. ret_name (may
+ * be NULL): the group's. */
+int gov_invite(gov *gov, const cal_group_id *group, uint64_t valid_s,
+               gov_invitation *ret_invitation, const char **ret_name, cal_error *err);
+
+/* Bytes of a namespace's governance on disk: its operations and rows. Any thread. */
+int gov_namespace_size(cal_snapshot *snapshot, const cal_group_id *namespace_id,
+                       uint64_t *ret_bytes);
+
+#endif
