@@ -65,4 +65,9 @@ bool crdt_bytes_equal(crdt_bytes a, crdt_bytes b);
 /* count * size bytes, or NULL when that overflows or memory is short. */
 void *crdt_alloc_array(const crdt_memory *memory, size_t count, size_t size);
 
+typedef int (*crdt_compare_fn)(const void *a, const void *b);
+/* Stable; takes no memory when the items are in order already. CRDT_ENOMEM. */
+int crdt_sort(const crdt_memory *memory, void *items, size_t count, size_t size,
+              crdt_compare_fn compare);
+
 #endif

@@ -31,9 +31,13 @@ enum { CRDT_TREE_DEPTH_MAX = 64 };
 const char *crdt_flaw_text(crdt_flaw flaw);
 
 typedef struct crdt_tree_check {
-    crdt_env env;
+    crdt_sha256_fn sha256;
     void *user;
-    crdt_read_fn read;
+    /* Memory for one record: `enter` opens it, `leave` drops it, last opened first, at most
+     * CRDT_TREE_DEPTH_MAX + 1 open. */
+    int (*enter)(void *user, crdt_memory *ret_memory); /* 0 or negative */
+    void (*leave)(void *user);
+    crdt_read_fn read; /* the value need only live until the matching leave */
     /* Returns 0 to go on, a negative code to stop with it. parent is NULL for the root. */
     int (*flaw)(void *user, crdt_flaw flaw, const crdt_id *id, const crdt_id *parent);
     uint64_t entity_max; /* visits before CRDT_ELIMIT; bounds cycles (the number of rows is a good
@@ -50,7 +54,7 @@ typedef struct crdt_tree_summary {
 } crdt_tree_summary;
 
 /* Recomputes every own and full hash from the root down. 0 also when flaws were found; negative
- * only when it could not go on. Memory: what the records on the way from the root take. */
+ * only when it could not go on. */
 int crdt_tree_verify(const crdt_tree_check *check, const crdt_id *root,
                      crdt_tree_summary *ret_summary);
 
