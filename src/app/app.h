@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "calimero/error.h"
 #include "calimero/identity.h"
+#include "codec/text.h"
 #include "crypto/crypto.h"
 #include "os/os.h"
 #include "store/store.h"
@@ -33,7 +34,6 @@ enum {
     CAL_BUNDLE_ENTRIES_MAX = 65536,
     CAL_APP_MODULE_MAX = 64 * 1024 * 1024, /* bytes of one module, debug sections included (the vm counts without them) */
     CAL_ABI_SECTION_MAX = 4 * 1024 * 1024,
-    CAL_ABI_DEPTH_MAX = 64, /* nesting of types */
     CAL_APP_PACKAGE_MAX = 128,
     CAL_APP_VERSION_MAX = 64,
     CAL_APP_SERVICE_NAME_MAX = 128,
@@ -42,7 +42,6 @@ enum {
     CAL_APP_REDIRECTS_MAX = 10,
     CAL_APP_CONNECT_TIMEOUT_MS = 15000,
     CAL_APP_TOTAL_TIMEOUT_MS = 300000,
-    CAL_SIGNER_ID_MAX = 64, /* did:key:z... and its NUL */
 };
 
 /* ---------------------------------------------------------------------------------------------------------------------
@@ -112,9 +111,6 @@ int cal_manifest_verify(const cal_manifest *manifest, uint8_t ret_hash[CAL_HASH_
 /* Sets signerId and signature, replacing what was there; appends compact JSON. */
 int cal_manifest_sign(cal_slice json, const cal_secret *seed, cal_buffer *ret_json, cal_error *err);
 
-/* did:key:z6Mk... of an Ed25519 key. */
-void cal_signer_id(const uint8_t public_key[32], char ret_text[CAL_SIGNER_ID_MAX]);
-
 /* Semver order, build metadata ignored. CAL_EDECODE when the text is not a version. */
 int cal_version_compare(const char *a, const char *b, int *ret_order);
 
@@ -170,7 +166,7 @@ int cal_bundle_pack_folder(const cal_os *os, const char *folder, const cal_secre
 int cal_bundle_sign(cal_slice archive, const cal_secret *seed, cal_buffer *ret_archive, cal_error *err);
 
 /* Signing keys: a file of 64 hex digits and a newline, mode 0600. */
-int cal_bundle_key_generate(const cal_os *os, const char *path, char ret_signer_id[CAL_SIGNER_ID_MAX],
+int cal_bundle_key_generate(const cal_os *os, const char *path, char ret_signer_id[CAL_DID_KEY_MAX],
                             cal_error *err); /* CAL_EEXISTS: never overwrites */
 int cal_bundle_key_read(const cal_os *os, const char *path, cal_secret *ret_seed, cal_error *err);
 void cal_bundle_dev_key(cal_secret *ret_seed); /* known to everybody: only where the user asked for it */
