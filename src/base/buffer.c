@@ -65,7 +65,9 @@ int cal_buffer_append_text(cal_buffer *buffer, const char *text) {
     return cal_buffer_append(buffer, text, strlen(text));
 }
 
-int cal_buffer_append_u8(cal_buffer *buffer, uint8_t value) { return cal_buffer_append(buffer, &value, 1); }
+int cal_buffer_append_u8(cal_buffer *buffer, uint8_t value) {
+    return cal_buffer_append(buffer, &value, 1);
+}
 
 int cal_buffer_append_u32le(cal_buffer *buffer, uint32_t value) {
     uint8_t bytes[4];

@@ -13,8 +13,12 @@ typedef struct cal_slice {
     size_t len;
 } cal_slice;
 
-static inline cal_slice cal_slice_of(const void *data, size_t len) { return (cal_slice){data, len}; }
-static inline cal_slice cal_slice_text(const char *text) { return (cal_slice){(const uint8_t *)text, strlen(text)}; }
+static inline cal_slice cal_slice_of(const void *data, size_t len) {
+    return (cal_slice){data, len};
+}
+static inline cal_slice cal_slice_text(const char *text) {
+    return (cal_slice){(const uint8_t *)text, strlen(text)};
+}
 
 static inline bool cal_slice_equal(cal_slice a, cal_slice b) {
     return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);

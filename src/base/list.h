@@ -1,5 +1,5 @@
-/* An intrusive doubly linked list: the node lives in the element. A list head and an unlinked node point at
- * themselves, so unlinking twice is harmless. */
+/* An intrusive doubly linked list: the node lives in the element. A list head and an unlinked node
+ * point at themselves, so unlinking twice is harmless. */
 #ifndef CAL_BASE_LIST_H
 #define CAL_BASE_LIST_H
 
@@ -10,7 +10,8 @@ typedef struct cal_list {
     struct cal_list *next, *prev;
 } cal_list;
 
-#define CAL_CONTAINER_OF(node, type, member) ((type *)(void *)((char *)(node) - offsetof(type, member)))
+#define CAL_CONTAINER_OF(node, type, member)                                                       \
+    ((type *)(void *)((char *)(node)-offsetof(type, member)))
 
 static inline void cal_list_init(cal_list *list) { list->next = list->prev = list; }
 static inline bool cal_list_empty(const cal_list *list) { return list->next == list; }

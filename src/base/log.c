@@ -45,7 +45,8 @@ static void write_json_string(FILE *out, const char *text) {
     fputc('"', out);
 }
 
-/* The line's time is for people and log collectors; nothing in the node decides by it, so it does not go through os/. */
+/* The line's time is for people and log collectors; nothing in the node decides by it, so it does
+ * not go through os/. */
 static void write_line(cal_log_level level, const char *area, const char *message) {
     struct timespec now;
     timespec_get(&now, TIME_UTC);
@@ -58,7 +59,8 @@ static void write_line(cal_log_level level, const char *area, const char *messag
         fprintf(stderr, "%s %-5s %s: %s\n", stamp, level_names[level], area, message);
         return;
     }
-    fprintf(stderr, "{\"time\":\"%s\",\"level\":\"%s\",\"area\":\"%s\",\"message\":", stamp, level_names[level], area);
+    fprintf(stderr, "{\"time\":\"%s\",\"level\":\"%s\",\"area\":\"%s\",\"message\":", stamp,
+            level_names[level], area);
     write_json_string(stderr, message);
     fputs("}\n", stderr);
 }
@@ -71,7 +73,8 @@ void cal_log(cal_log_level level, const char *area, const char *format, ...) {
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
     for (char *p = message; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = ' '; /* one line, and no terminal control */
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = ' '; /* one line, and no terminal control */
     pthread_mutex_lock(&lock);
     if (line_sink)
         line_sink(sink_user, level, area, message);

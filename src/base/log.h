@@ -4,6 +4,7 @@
 
 #include "calimero/log.h"
 
-void cal_log(cal_log_level level, const char *area, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void cal_log(cal_log_level level, const char *area, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -39,7 +39,8 @@ static struct cal_map_slot *find(const cal_map *map, cal_slice key, uint64_t has
     for (size_t i = hash & (map->capacity - 1);; i = (i + 1) & (map->capacity - 1)) {
         struct cal_map_slot *slot = &map->slots[i];
         if (!slot->key) return NULL;
-        if (slot->value && slot->hash == hash && cal_slice_equal((cal_slice){slot->key, slot->key_len}, key))
+        if (slot->value && slot->hash == hash &&
+            cal_slice_equal((cal_slice){slot->key, slot->key_len}, key))
             return slot;
     }
 }
@@ -97,7 +98,8 @@ void *cal_map_remove(cal_map *map, cal_slice key) {
     return value;
 }
 
-bool cal_map_next(const cal_map *map, cal_map_cursor *cursor, cal_slice *ret_key, void **ret_value) {
+bool cal_map_next(const cal_map *map, cal_map_cursor *cursor, cal_slice *ret_key,
+                  void **ret_value) {
     while (cursor->at < map->capacity) {
         const struct cal_map_slot *slot = &map->slots[cursor->at++];
         if (!slot->value) continue;

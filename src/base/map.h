@@ -1,6 +1,8 @@
-/* A hash map from byte strings to pointers. Keys are copied; values are the caller's. One owner, one thread.
+/* A hash map from byte strings to pointers. Keys are copied; values are the caller's. One owner,
+ * one thread.
  *
- * The hash is seeded per map (FNV-1a over a seed mixed with the key), so a peer cannot choose colliding keys. */
+ * The hash is seeded per map (FNV-1a over a seed mixed with the key), so a peer cannot choose
+ * colliding keys. */
 #ifndef CAL_BASE_MAP_H
 #define CAL_BASE_MAP_H
 
@@ -14,16 +16,20 @@ typedef struct cal_map {
     uint64_t seed;
 } cal_map;
 
-typedef struct cal_map_cursor { size_t at; } cal_map_cursor; /* starts zeroed */
+typedef struct cal_map_cursor {
+    size_t at;
+} cal_map_cursor; /* starts zeroed */
 
 void cal_map_init(cal_map *map, uint64_t seed);
 void cal_map_deinit(cal_map *map); /* values are not touched */
 
 void *cal_map_get(const cal_map *map, cal_slice key); /* NULL when absent */
-int cal_map_put(cal_map *map, cal_slice key, void *value); /* value != NULL; replaces; 0 or CAL_ENOMEM */
+int cal_map_put(cal_map *map, cal_slice key,
+                void *value);                      /* value != NULL; replaces; 0 or CAL_ENOMEM */
 void *cal_map_remove(cal_map *map, cal_slice key); /* the value that was there, or NULL */
 
-/* Walks all pairs in no particular order; removing the pair just returned is allowed, adding is not. */
+/* Walks all pairs in no particular order; removing the pair just returned is allowed, adding is
+ * not. */
 bool cal_map_next(const cal_map *map, cal_map_cursor *cursor, cal_slice *ret_key, void **ret_value);
 
 #endif

@@ -17,9 +17,10 @@ void cal_sorted_deinit(cal_sorted *map) {
     cal_sorted_init(map);
 }
 
-/* Fills `links` with, for each level, the pointer that leads past every key < `key` (key NULL: past all), and returns
- * the last node passed. */
-static cal_sorted_node *descend(const cal_sorted *map, const cal_slice *key, cal_sorted_node **links[CAL_SORTED_LEVELS]) {
+/* Fills `links` with, for each level, the pointer that leads past every key < `key` (key NULL: past
+ * all), and returns the last node passed. */
+static cal_sorted_node *descend(const cal_sorted *map, const cal_slice *key,
+                                cal_sorted_node **links[CAL_SORTED_LEVELS]) {
     cal_sorted_node *last = NULL;
     for (int level = CAL_SORTED_LEVELS - 1; level >= 0; level--) {
         cal_sorted_node **link = last ? &last->next[level] : (cal_sorted_node **)&map->head[level];
@@ -37,7 +38,9 @@ cal_sorted_node *cal_sorted_from(const cal_sorted *map, cal_slice key) {
     return before ? before->next[0] : map->head[0];
 }
 
-cal_sorted_node *cal_sorted_before(const cal_sorted *map, const cal_slice *key) { return descend(map, key, NULL); }
+cal_sorted_node *cal_sorted_before(const cal_sorted *map, const cal_slice *key) {
+    return descend(map, key, NULL);
+}
 
 void *cal_sorted_get(const cal_sorted *map, cal_slice key) {
     cal_sorted_node *node = cal_sorted_from(map, key);
@@ -49,7 +52,8 @@ static int next_height(cal_sorted *map) {
     map->random ^= map->random >> 7;
     map->random ^= map->random << 17;
     int height = 1;
-    for (uint64_t bits = map->random; height < CAL_SORTED_LEVELS && (bits & 3) == 0; bits >>= 2) height++;
+    for (uint64_t bits = map->random; height < CAL_SORTED_LEVELS && (bits & 3) == 0; bits >>= 2)
+        height++;
     return height;
 }
 
@@ -85,7 +89,8 @@ void *cal_sorted_remove(cal_sorted *map, cal_slice key) {
     descend(map, &key, links);
     cal_sorted_node *node = *links[0];
     if (!node || !cal_slice_equal(node->key, key)) return NULL;
-    for (int level = 0; level < CAL_SORTED_LEVELS && *links[level] == node; level++) *links[level] = node->next[level];
+    for (int level = 0; level < CAL_SORTED_LEVELS && *links[level] == node; level++)
+        *links[level] = node->next[level];
     void *value = node->value;
     free(node);
     map->count--;

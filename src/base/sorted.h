@@ -1,4 +1,5 @@
-/* A sorted map from byte strings to pointers (a skip list). Keys are copied; values are the caller's. One owner, one thread.
+/* A sorted map from byte strings to pointers (a skip list). Keys are copied; values are the
+ * caller's. One owner, one thread.
  *
  * Heights come from a fixed generator, so behaviour repeats; keys cannot choose them. */
 #ifndef CAL_BASE_SORTED_H
@@ -24,10 +25,12 @@ void cal_sorted_init(cal_sorted *map);
 void cal_sorted_deinit(cal_sorted *map); /* values are not touched */
 
 void *cal_sorted_get(const cal_sorted *map, cal_slice key); /* NULL when absent */
-int cal_sorted_put(cal_sorted *map, cal_slice key, void *value, void **ret_old); /* value != NULL; old or NULL; 0 or CAL_ENOMEM */
+int cal_sorted_put(cal_sorted *map, cal_slice key, void *value,
+                   void **ret_old); /* value != NULL; old or NULL; 0 or CAL_ENOMEM */
 void *cal_sorted_remove(cal_sorted *map, cal_slice key);
 
-/* First node whose key >= key (NULL: none); walk on with node->next[0]. Nodes stay valid until removed. */
+/* First node whose key >= key (NULL: none); walk on with node->next[0]. Nodes stay valid until
+ * removed. */
 cal_sorted_node *cal_sorted_from(const cal_sorted *map, cal_slice key);
 /* Last node whose key < key, or with key NULL the last of all (NULL: none). */
 cal_sorted_node *cal_sorted_before(const cal_sorted *map, const cal_slice *key);

@@ -1,5 +1,6 @@
-/* Hot entities, see cache.h. Eviction is by generations: when the young half is full it becomes the old one, and what was not asked
- * for since is dropped; a hit in the old half moves the entry to the young one. No list to maintain on a read. */
+/* Hot entities, see cache.h. Eviction is by generations: when the young half is full it becomes the
+ * old one, and what was not asked for since is dropped; a hit in the old half moves the entry to
+ * the young one. No list to maintain on a read. */
 #include "context/cache.h"
 
 #include <pthread.h>
@@ -72,7 +73,8 @@ static void insert(cal_context_cache *cache, cal_slice key, cache_entry *entry) 
         cache->young = swapped;
         cache->young_bytes = 0;
     }
-    if (entry->len + ENTRY_OVERHEAD > cache->half_max || cal_map_put(&cache->young, key, entry) != 0)
+    if (entry->len + ENTRY_OVERHEAD > cache->half_max ||
+        cal_map_put(&cache->young, key, entry) != 0)
         free(entry);
     else
         cache->young_bytes += entry->len + ENTRY_OVERHEAD;
@@ -88,7 +90,8 @@ static void remember(cal_context_cache *cache, cal_slice key, const cal_slice *v
     insert(cache, key, entry);
 }
 
-int cal_context_cache_get(cal_context_cache *cache, uint64_t version, cal_slice key, cal_buffer *ret_value) {
+int cal_context_cache_get(cal_context_cache *cache, uint64_t version, cal_slice key,
+                          cal_buffer *ret_value) {
     int result = CAL_CACHE_UNKNOWN;
     pthread_mutex_lock(&cache->lock);
     if (cache->version == version && !cache->committing) {
@@ -110,15 +113,23 @@ int cal_context_cache_get(cal_context_cache *cache, uint64_t version, cal_slice 
     return result;
 }
 
-void cal_context_cache_add(cal_context_cache *cache, uint64_t version, cal_slice key, const cal_slice *value) {
+void cal_context_cache_add(cal_context_cache *cache, uint64_t version, cal_slice key,
+                           const cal_slice *value) {
     pthread_mutex_lock(&cache->lock);
     if (cache->version == version && !cache->committing) remember(cache, key, value);
     pthread_mutex_unlock(&cache->lock);
 }
 
-void cal_context_cache_commit_begin(cal_context_cache *cache, uint64_t new_version) {
+uint64_t cal_context_cache_version(cal_context_cache *cache) {
     pthread_mutex_lock(&cache->lock);
-    cache->version = new_version;
+    uint64_t version = cache->committing ? CAL_CACHE_NONE : cache->version;
+    pthread_mutex_unlock(&cache->lock);
+    return version;
+}
+
+void cal_context_cache_commit_begin(cal_context_cache *cache) {
+    pthread_mutex_lock(&cache->lock);
+    cache->version++;
     cache->committing = true;
     pthread_mutex_unlock(&cache->lock);
 }

@@ -1,8 +1,8 @@
-/* The hot entities of one context: the latest committed value of recently used state rows, so that a call does not pay
- * for a page's decryption a row at a time.
+/* The hot entities of one context: the latest committed value of recently used state rows, so that
+ * a call does not pay for a page's decryption a row at a time.
  *
- * The cache knows the state of exactly one version. Every commit moves it to the next one; a call whose snapshot is of another
- * version gets no answer and reads the store. Any thread. */
+ * The cache knows the state of exactly one version. Every commit moves it to the next one; a call
+ * whose snapshot is of another version gets no answer and reads the store. Any thread. */
 #ifndef CAL_CONTEXT_CACHE_H
 #define CAL_CONTEXT_CACHE_H
 
@@ -17,13 +17,22 @@ cal_context_cache *cal_context_cache_new(size_t max_bytes); /* NULL: out of memo
 void cal_context_cache_free(cal_context_cache *cache);      /* NULL allowed */
 
 /* 1 and the value appended, 0 known to be absent, CAL_CACHE_UNKNOWN, or CAL_E* of the buffer. */
-int cal_context_cache_get(cal_context_cache *cache, uint64_t version, cal_slice key, cal_buffer *ret_value);
-/* Remembers what a snapshot of this version holds (value NULL: nothing). Ignored when the version has moved on. */
-void cal_context_cache_add(cal_context_cache *cache, uint64_t version, cal_slice key, const cal_slice *value);
+int cal_context_cache_get(cal_context_cache *cache, uint64_t version, cal_slice key,
+                          cal_buffer *ret_value);
+/* Remembers what a snapshot of this version holds (value NULL: nothing). Ignored when the version
+ * has moved on. */
+void cal_context_cache_add(cal_context_cache *cache, uint64_t version, cal_slice key,
+                           const cal_slice *value);
 
-/* A commit in three steps, one committer at a time: begin moves to the next version, so that nobody reads the old one under the new
- * number, put gives its rows, and end opens it to readers. */
-void cal_context_cache_commit_begin(cal_context_cache *cache, uint64_t new_version);
+/* The version to read under, asked before a snapshot is taken and confirmed after: CAL_CACHE_NONE
+ * while a commit is on its way, when nobody can tell which version a snapshot sees. */
+#define CAL_CACHE_NONE UINT64_MAX
+uint64_t cal_context_cache_version(cal_context_cache *cache);
+
+/* A commit in three steps, one committer at a time: begin, before the batch is submitted, moves to
+ * the next version and closes the cache; put gives its rows once they are durable; end opens it
+ * again. After a failed commit: clear, then end. */
+void cal_context_cache_commit_begin(cal_context_cache *cache);
 void cal_context_cache_commit_put(cal_context_cache *cache, cal_slice key, const cal_slice *value);
 void cal_context_cache_commit_end(cal_context_cache *cache);
 

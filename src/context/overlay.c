@@ -20,7 +20,9 @@ static const cal_column space_column[] = {
     [CAL_VM_INDEX_META] = CAL_COLUMN_INDEX_META,
 };
 
-static bool is_sorted(cal_vm_space space) { return space == CAL_VM_INDEX || space == CAL_VM_INDEX_META; }
+static bool is_sorted(cal_vm_space space) {
+    return space == CAL_VM_INDEX || space == CAL_VM_INDEX_META;
+}
 
 static cal_map *rows_of(cal_overlay *overlay, cal_vm_space space) {
     return &overlay->rows[space == CAL_VM_STATE ? 0 : 1];
@@ -52,7 +54,8 @@ static void free_rows(cal_map *map) {
 void cal_overlay_deinit(cal_overlay *overlay) {
     for (int i = 0; i < 2; i++) {
         free_rows(&overlay->rows[i]);
-        for (cal_sorted_node *node = overlay->index[i].head[0]; node; node = node->next[0]) free(node->value);
+        for (cal_sorted_node *node = overlay->index[i].head[0]; node; node = node->next[0])
+            free(node->value);
         cal_sorted_deinit(&overlay->index[i]);
     }
     cal_sorted_deinit(&overlay->removed);
@@ -68,20 +71,23 @@ static int store_key(cal_overlay *overlay, cal_slice key, cal_slice *ret_key) {
     return rc;
 }
 
-/* Whether a committed index key is hidden by a removed prefix: the greatest prefix not above it is the only candidate, since
- * none of them starts with another. */
+/* Whether a committed index key is hidden by a removed prefix: the greatest prefix not above it is
+ * the only candidate, since none of them starts with another. */
 static bool hidden(const cal_overlay *overlay, cal_slice key) {
     const cal_sorted_node *exact = cal_sorted_from(&overlay->removed, key);
     if (exact && cal_slice_equal(exact->key, key)) return true;
     const cal_sorted_node *below = cal_sorted_before(&overlay->removed, &key);
-    return below && below->key.len <= key.len && memcmp(below->key.data, key.data, below->key.len) == 0;
+    return below && below->key.len <= key.len &&
+           memcmp(below->key.data, key.data, below->key.len) == 0;
 }
 
 static overlay_row *written_row(cal_overlay *overlay, cal_vm_space space, cal_slice key) {
-    return is_sorted(space) ? cal_sorted_get(index_of(overlay, space), key) : cal_map_get(rows_of(overlay, space), key);
+    return is_sorted(space) ? cal_sorted_get(index_of(overlay, space), key)
+                            : cal_map_get(rows_of(overlay, space), key);
 }
 
-static int read_committed(cal_overlay *overlay, cal_vm_space space, cal_slice key, cal_buffer *ret_value) {
+static int read_committed(cal_overlay *overlay, cal_vm_space space, cal_slice key,
+                          cal_buffer *ret_value) {
     if (!overlay->snapshot) return 0;
     if (space == CAL_VM_INDEX && hidden(overlay, key)) return 0;
     bool cached = space == CAL_VM_STATE && overlay->cache;
@@ -95,13 +101,15 @@ static int read_committed(cal_overlay *overlay, cal_vm_space space, cal_slice ke
     if (rc == 0) rc = cal_snapshot_get(overlay->snapshot, space_column[space], full, ret_value);
     if (rc != 0 && rc != CAL_ENOTFOUND) return rc;
     if (cached && ret_value) {
-        cal_slice value = rc == 0 ? cal_slice_of(ret_value->data + before, ret_value->len - before) : (cal_slice){0};
+        cal_slice value = rc == 0 ? cal_slice_of(ret_value->data + before, ret_value->len - before)
+                                  : (cal_slice){0};
         cal_context_cache_add(overlay->cache, overlay->cache_version, key, rc == 0 ? &value : NULL);
     }
     return rc == 0;
 }
 
-int cal_overlay_read(cal_overlay *overlay, cal_vm_space space, cal_slice key, cal_buffer *ret_value) {
+int cal_overlay_read(cal_overlay *overlay, cal_vm_space space, cal_slice key,
+                     cal_buffer *ret_value) {
     const overlay_row *row = written_row(overlay, space, key);
     if (!row) return read_committed(overlay, space, key, ret_value);
     if (row->removed) return 0;
@@ -111,7 +119,8 @@ int cal_overlay_read(cal_overlay *overlay, cal_vm_space space, cal_slice key, ca
 }
 
 /* Puts a row (value NULL: removed) in place of what the overlay has. */
-static int put_row(cal_overlay *overlay, cal_vm_space space, cal_slice key, const cal_slice *value) {
+static int put_row(cal_overlay *overlay, cal_vm_space space, cal_slice key,
+                   const cal_slice *value) {
     overlay_row *row = malloc(sizeof *row + (value ? value->len : 0));
     if (!row) return CAL_ENOMEM;
     *row = (overlay_row){.removed = !value, .len = value ? value->len : 0};
@@ -128,14 +137,16 @@ static int put_row(cal_overlay *overlay, cal_vm_space space, cal_slice key, cons
     return rc;
 }
 
-int cal_overlay_write(cal_overlay *overlay, cal_vm_space space, cal_slice key, cal_slice value, cal_buffer *ret_old) {
+int cal_overlay_write(cal_overlay *overlay, cal_vm_space space, cal_slice key, cal_slice value,
+                      cal_buffer *ret_old) {
     int had = ret_old ? cal_overlay_read(overlay, space, key, ret_old) : 0;
     if (had < 0) return had;
     int rc = put_row(overlay, space, key, &value);
     return rc == 0 ? had : rc;
 }
 
-int cal_overlay_remove(cal_overlay *overlay, cal_vm_space space, cal_slice key, cal_buffer *ret_old) {
+int cal_overlay_remove(cal_overlay *overlay, cal_vm_space space, cal_slice key,
+                       cal_buffer *ret_old) {
     int had = cal_overlay_read(overlay, space, key, ret_old);
     if (had <= 0) return had;
     int rc = put_row(overlay, space, key, NULL);
@@ -143,13 +154,15 @@ int cal_overlay_remove(cal_overlay *overlay, cal_vm_space space, cal_slice key, 
 }
 
 static bool starts_with(cal_slice key, cal_slice prefix) {
-    return key.len >= prefix.len && (prefix.len == 0 || memcmp(key.data, prefix.data, prefix.len) == 0);
+    return key.len >= prefix.len &&
+           (prefix.len == 0 || memcmp(key.data, prefix.data, prefix.len) == 0);
 }
 
 static int remove_prefix(void *user, cal_slice prefix) {
     cal_overlay *overlay = user;
     cal_sorted *index = index_of(overlay, CAL_VM_INDEX);
-    for (cal_sorted_node *node = cal_sorted_from(index, prefix), *next; node && starts_with(node->key, prefix); node = next) {
+    for (cal_sorted_node *node = cal_sorted_from(index, prefix), *next;
+         node && starts_with(node->key, prefix); node = next) {
         next = node->next[0];
         free(cal_sorted_remove(index, node->key));
     }
@@ -196,7 +209,8 @@ static void bound_written(index_walk *walk) {
     if (!inside) walk->written = NULL;
 }
 
-static int walk_begin(index_walk *walk, cal_overlay *overlay, cal_slice lo, cal_slice hi, bool backwards) {
+static int walk_begin(index_walk *walk, cal_overlay *overlay, cal_slice lo, cal_slice hi,
+                      bool backwards) {
     *walk = (index_walk){.overlay = overlay, .lo = lo, .hi = hi, .backwards = backwards};
     const cal_sorted *index = index_of(overlay, CAL_VM_INDEX);
     walk->written = backwards ? cal_sorted_before(index, &hi) : cal_sorted_from(index, lo);
@@ -211,24 +225,29 @@ static int walk_begin(index_walk *walk, cal_overlay *overlay, cal_slice lo, cal_
     cal_buffer_append_slice(&to, hi);
     int rc = from.error ? from.error : to.error;
     if (rc == 0)
-        rc = cal_cursor_open(overlay->snapshot, CAL_COLUMN_INDEX, cal_buffer_slice(&from), cal_buffer_slice(&to), backwards,
-                             &walk->cursor);
+        rc = cal_cursor_open(overlay->snapshot, CAL_COLUMN_INDEX, cal_buffer_slice(&from),
+                             cal_buffer_slice(&to), backwards, &walk->cursor);
     cal_buffer_deinit(&from);
     cal_buffer_deinit(&to);
     return rc == 0 ? next_committed(walk) : rc;
 }
 
 static void step_written(index_walk *walk) {
-    walk->written = walk->backwards ? cal_sorted_before(index_of(walk->overlay, CAL_VM_INDEX), &walk->written->key)
+    walk->written = walk->backwards ? cal_sorted_before(index_of(walk->overlay, CAL_VM_INDEX),
+                                                        &walk->written->key)
                                     : walk->written->next[0];
     bound_written(walk);
 }
 
-/* The next live pair. 1, 0 at the end, or CAL_E*. The pair is valid until the walk goes on. `advance` says which side it came from. */
-static int walk_next(index_walk *walk, cal_slice *ret_key, cal_slice *ret_value, bool *ret_from_store) {
+/* The next live pair. 1, 0 at the end, or CAL_E*. The pair is valid until the walk goes on.
+ * `advance` says which side it came from. */
+static int walk_next(index_walk *walk, cal_slice *ret_key, cal_slice *ret_value,
+                     bool *ret_from_store) {
     for (;;) {
         if (!walk->written && !walk->cursor) return 0;
-        int order = !walk->cursor ? -1 : !walk->written ? 1 : cal_slice_compare(walk->written->key, walk->committed_key);
+        int order = !walk->cursor    ? -1
+                    : !walk->written ? 1
+                                     : cal_slice_compare(walk->written->key, walk->committed_key);
         if (walk->cursor && walk->written && walk->backwards) order = -order;
         if (order == 0) { /* the written row replaces the committed one */
             int rc = next_committed(walk);
@@ -282,7 +301,8 @@ static int storage_read(void *user, cal_vm_space space, cal_slice key, cal_buffe
     return cal_overlay_read(user, space, key, ret_value);
 }
 
-static int storage_write(void *user, cal_vm_space space, cal_slice key, cal_slice value, cal_buffer *ret_old) {
+static int storage_write(void *user, cal_vm_space space, cal_slice key, cal_slice value,
+                         cal_buffer *ret_old) {
     return cal_overlay_write(user, space, key, value, ret_old);
 }
 
@@ -301,8 +321,8 @@ cal_vm_storage cal_overlay_storage(cal_overlay *overlay) {
 
 /* --- becoming a batch --- */
 
-static void flush_row(const cal_overlay *overlay, cal_batch *batch, cal_column column, cal_slice key, const overlay_row *row,
-                      cal_buffer *full) {
+static void flush_row(const cal_overlay *overlay, cal_batch *batch, cal_column column,
+                      cal_slice key, const overlay_row *row, cal_buffer *full) {
     cal_buffer_reset(full);
     cal_buffer_append(full, overlay->context_id, 32);
     cal_buffer_append_slice(full, key);
@@ -325,9 +345,11 @@ int cal_overlay_flush(const cal_overlay *overlay, bool state, bool index, cal_ba
         cal_map_cursor cursor = {0};
         cal_slice key;
         void *row;
-        while (cal_map_next(&overlay->rows[i], &cursor, &key, &row)) flush_row(overlay, batch, row_columns[i], key, row, &full);
+        while (cal_map_next(&overlay->rows[i], &cursor, &key, &row))
+            flush_row(overlay, batch, row_columns[i], key, row, &full);
     }
-    for (const cal_sorted_node *node = overlay->removed.head[0]; node && index; node = node->next[0]) {
+    for (const cal_sorted_node *node = overlay->removed.head[0]; node && index;
+         node = node->next[0]) {
         cal_buffer_reset(&full);
         cal_buffer_append(&full, overlay->context_id, 32);
         cal_buffer_append_slice(&full, node->key);
@@ -341,7 +363,8 @@ int cal_overlay_flush(const cal_overlay *overlay, bool state, bool index, cal_ba
     return rc;
 }
 
-void cal_overlay_each_state(const cal_overlay *overlay, void (*visit)(void *user, cal_slice key, const cal_slice *value),
+void cal_overlay_each_state(const cal_overlay *overlay,
+                            void (*visit)(void *user, cal_slice key, const cal_slice *value),
                             void *user) {
     cal_map_cursor cursor = {0};
     cal_slice key;

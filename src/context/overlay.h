@@ -1,7 +1,9 @@
-/* What one call has written, over a snapshot of what is committed: the guest reads through it, and on success it becomes one
- * batch. Dropped without a trace otherwise. One call, one thread. Protocol: runtime-abi.md 4.4, 6.
+/* What one call has written, over a snapshot of what is committed: the guest reads through it, and
+ * on success it becomes one batch. Dropped without a trace otherwise. One call, one thread.
+ * Protocol: runtime-abi.md 4.4, 6.
  *
- * Unlike the reference, index writes are part of it too (traps and failed calls leave none behind). */
+ * Unlike the reference, index writes are part of it too (traps and failed calls leave none behind).
+ */
 #ifndef CAL_CONTEXT_OVERLAY_H
 #define CAL_CONTEXT_OVERLAY_H
 
@@ -17,10 +19,11 @@ typedef struct cal_overlay {
     struct cal_context_cache *cache; /* NULL allowed */
     uint64_t cache_version;          /* of the snapshot */
     uint8_t context_id[32];
-    cal_map rows[2];          /* STATE, PRIVATE: key -> overlay row */
-    cal_sorted index[2];      /* INDEX, INDEX_META: key -> overlay row */
-    cal_sorted removed;       /* index prefixes removed from what is committed; none starts with another */
-    cal_buffer scratch;       /* a store key being built */
+    cal_map rows[2];     /* STATE, PRIVATE: key -> overlay row */
+    cal_sorted index[2]; /* INDEX, INDEX_META: key -> overlay row */
+    cal_sorted
+        removed; /* index prefixes removed from what is committed; none starts with another */
+    cal_buffer scratch; /* a store key being built */
 } cal_overlay;
 
 void cal_overlay_init(cal_overlay *overlay, const uint8_t context_id[32], cal_snapshot *snapshot,
@@ -30,16 +33,22 @@ void cal_overlay_deinit(cal_overlay *overlay); /* the snapshot is the caller's *
 /* The table that hands it to vm; `overlay` must outlive the call. */
 cal_vm_storage cal_overlay_storage(cal_overlay *overlay);
 
-/* Reads and writes as the guest does, for the node's own touches (signatures into index records). 1 hit, 0 miss, or CAL_E*. */
-int cal_overlay_read(cal_overlay *overlay, cal_vm_space space, cal_slice key, cal_buffer *ret_value);
-int cal_overlay_write(cal_overlay *overlay, cal_vm_space space, cal_slice key, cal_slice value, cal_buffer *ret_old);
-int cal_overlay_remove(cal_overlay *overlay, cal_vm_space space, cal_slice key, cal_buffer *ret_old);
+/* Reads and writes as the guest does, for the node's own touches (signatures into index records). 1
+ * hit, 0 miss, or CAL_E*. */
+int cal_overlay_read(cal_overlay *overlay, cal_vm_space space, cal_slice key,
+                     cal_buffer *ret_value);
+int cal_overlay_write(cal_overlay *overlay, cal_vm_space space, cal_slice key, cal_slice value,
+                      cal_buffer *ret_old);
+int cal_overlay_remove(cal_overlay *overlay, cal_vm_space space, cal_slice key,
+                       cal_buffer *ret_old);
 
 /* Adds what was written to the batch: state and private rows (`state`), index rows (`index`). */
 int cal_overlay_flush(const cal_overlay *overlay, bool state, bool index, cal_batch *batch);
 bool cal_overlay_has_index_changes(const cal_overlay *overlay);
 
 /* Calls visit for each written or removed state row (value NULL: removed), for the cache. */
-void cal_overlay_each_state(const cal_overlay *overlay, void (*visit)(void *user, cal_slice key, const cal_slice *value), void *user);
+void cal_overlay_each_state(const cal_overlay *overlay,
+                            void (*visit)(void *user, cal_slice key, const cal_slice *value),
+                            void *user);
 
 #endif

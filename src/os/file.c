@@ -59,7 +59,8 @@ int cal_os_make_dirs(const cal_os *os, const char *path, cal_error *err) {
     char part[PATH_MAX_BYTES];
     size_t len = strlen(path);
     if (len == 0 || len >= sizeof part)
-        return cal_fail(err, CAL_EINVAL, "the folder path has %zu bytes, 1 to %zu are allowed", len, sizeof part - 1);
+        return cal_fail(err, CAL_EINVAL, "the folder path has %zu bytes, 1 to %zu are allowed", len,
+                        sizeof part - 1);
     for (size_t i = 1; i <= len; i++) {
         if (path[i] != '/' && path[i] != 0) continue;
         memcpy(part, path, i);
@@ -67,7 +68,8 @@ int cal_os_make_dirs(const cal_os *os, const char *path, cal_error *err) {
         cal_os_stat stat;
         if (os->stat(os->user, part, &stat) == 0 && stat.directory) continue;
         int rc = os->make_dir(os->user, part);
-        if (rc != 0) return cal_fail(err, rc, "cannot create the folder %s: %s", part, cal_error_text(rc));
+        if (rc != 0)
+            return cal_fail(err, rc, "cannot create the folder %s: %s", part, cal_error_text(rc));
     }
     return 0;
 }

@@ -1,11 +1,14 @@
-/* Everything impure, behind one table: clocks, randomness, files, name resolution and outgoing connections.
+/* Everything impure, behind one table: clocks, randomness, files, name resolution and outgoing
+ * connections.
  *
- * `cal_os_posix()` is the real machine. `os/sim` is a seeded world: virtual time, repeatable randomness and a disk that
- * loses or tears what was not synced. Code above os/ reaches none of these in any other way; sockets and timers of the
- * running node belong to its libuv loop (src/node, src/api), whose protocol code takes bytes and times as arguments.
+ * `cal_os_posix()` is the real machine. `os/sim` is a seeded world: virtual time, repeatable
+ * randomness and a disk that loses or tears what was not synced. Code above os/ reaches none of
+ * these in any other way; sockets and timers of the running node belong to its libuv loop
+ * (src/node, src/api), whose protocol code takes bytes and times as arguments.
  *
- * Every function may be called from any thread. Functions return 0 or a CAL_E* (CAL_EFULL for a full disk or quota,
- * CAL_ENOTFOUND for a missing file, CAL_EBUSY for a lock held elsewhere, otherwise CAL_EIO). */
+ * Every function may be called from any thread. Functions return 0 or a CAL_E* (CAL_EFULL for a
+ * full disk or quota, CAL_ENOTFOUND for a missing file, CAL_EBUSY for a lock held elsewhere,
+ * otherwise CAL_EIO). */
 #ifndef CAL_OS_H
 #define CAL_OS_H
 
@@ -43,11 +46,13 @@ struct cal_os {
 
     uint64_t (*wall_ns)(void *user); /* since the Unix epoch; may jump */
     uint64_t (*mono_ns)(void *user); /* never goes back */
-    void (*random)(void *user, void *ret_bytes, size_t len); /* cryptographic; aborts rather than fail */
+    void (*random)(void *user, void *ret_bytes,
+                   size_t len); /* cryptographic; aborts rather than fail */
 
     int (*open)(void *user, const char *path, int flags, cal_os_file **ret_file);
     void (*close)(cal_os_file *file);
-    int (*read_at)(cal_os_file *file, uint64_t offset, void *ret_bytes, size_t len, size_t *ret_len); /* short at the end */
+    int (*read_at)(cal_os_file *file, uint64_t offset, void *ret_bytes, size_t len,
+                   size_t *ret_len); /* short at the end */
     int (*write_at)(cal_os_file *file, uint64_t offset, const void *bytes, size_t len);
     int (*truncate)(cal_os_file *file, uint64_t size);
     int (*sync)(cal_os_file *file); /* data and size survive power loss once this returns 0 */
@@ -56,21 +61,27 @@ struct cal_os {
 
     int (*stat)(void *user, const char *path, cal_os_stat *ret_stat);
     int (*rename)(void *user, const char *from, const char *to);
-    int (*remove)(void *user, const char *path); /* a file or an empty directory */
+    int (*remove)(void *user, const char *path);   /* a file or an empty directory */
     int (*make_dir)(void *user, const char *path); /* mode 0700; 0 when it exists */
-    int (*sync_dir)(void *user, const char *path); /* makes creations, renames and removals in it durable */
+    int (*sync_dir)(void *user,
+                    const char *path); /* makes creations, renames and removals in it durable */
 
-    /* Addresses of a host name, at most CAL_OS_ADDRESSES_MAX. Blocking: call from a worker. CAL_EUNREACHABLE. */
+    /* Addresses of a host name, at most CAL_OS_ADDRESSES_MAX. Blocking: call from a worker.
+     * CAL_EUNREACHABLE. */
     int (*resolve)(void *user, const char *host, cal_os_address *ret_addresses, size_t *ret_count);
-    /* A connected, blocking TCP socket. Blocking: call from a worker. CAL_EUNREACHABLE or CAL_ETIMEOUT. */
-    int (*connect)(void *user, const cal_os_address *address, uint16_t port, uint32_t timeout_ms, int *ret_socket);
+    /* A connected, blocking TCP socket. Blocking: call from a worker. CAL_EUNREACHABLE or
+     * CAL_ETIMEOUT. */
+    int (*connect)(void *user, const cal_os_address *address, uint16_t port, uint32_t timeout_ms,
+                   int *ret_socket);
 };
 
 /* The real machine. Static storage, never freed. */
 const cal_os *cal_os_posix(void);
 
-/* Whole-file helpers over any table. Writing is atomic: a temporary neighbour, sync, rename, sync of the folder. */
-int cal_os_read_file(const cal_os *os, const char *path, size_t max, cal_buffer *ret_content, cal_error *err);
+/* Whole-file helpers over any table. Writing is atomic: a temporary neighbour, sync, rename, sync
+ * of the folder. */
+int cal_os_read_file(const cal_os *os, const char *path, size_t max, cal_buffer *ret_content,
+                     cal_error *err);
 int cal_os_write_file(const cal_os *os, const char *path, cal_slice content, cal_error *err);
 
 /* Creates a folder and its missing parents. */

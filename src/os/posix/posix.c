@@ -1,4 +1,5 @@
-/* The real machine behind cal_os: clocks, getrandom, files. Resolution and connections are in posix_net.c. */
+/* The real machine behind cal_os: clocks, getrandom, files. Resolution and connections are in
+ * posix_net.c. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -19,17 +20,24 @@ struct cal_os_file {
 int cal_posix_code(int error_number) {
     switch (error_number) {
     case ENOENT:
-    case ENOTDIR: return CAL_ENOTFOUND;
-    case EEXIST: return CAL_EEXISTS;
+    case ENOTDIR:
+        return CAL_ENOTFOUND;
+    case EEXIST:
+        return CAL_EEXISTS;
     case EACCES:
     case EPERM:
-    case EROFS: return CAL_EDENIED;
+    case EROFS:
+        return CAL_EDENIED;
     case ENOSPC:
     case EDQUOT:
-    case EFBIG: return CAL_EFULL;
-    case ENOMEM: return CAL_ENOMEM;
-    case EWOULDBLOCK: return CAL_EBUSY;
-    default: return CAL_EIO;
+    case EFBIG:
+        return CAL_EFULL;
+    case ENOMEM:
+        return CAL_ENOMEM;
+    case EWOULDBLOCK:
+        return CAL_EBUSY;
+    default:
+        return CAL_EIO;
     }
 }
 
@@ -85,10 +93,12 @@ static void posix_close(cal_os_file *file) {
     free(file);
 }
 
-static int posix_read_at(cal_os_file *file, uint64_t offset, void *ret_bytes, size_t len, size_t *ret_len) {
+static int posix_read_at(cal_os_file *file, uint64_t offset, void *ret_bytes, size_t len,
+                         size_t *ret_len) {
     size_t done = 0;
     while (done < len) {
-        ssize_t got = pread(file->fd, (uint8_t *)ret_bytes + done, len - done, (off_t)(offset + done));
+        ssize_t got =
+            pread(file->fd, (uint8_t *)ret_bytes + done, len - done, (off_t)(offset + done));
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return cal_posix_code(errno);
         if (got == 0) break;
@@ -101,7 +111,8 @@ static int posix_read_at(cal_os_file *file, uint64_t offset, void *ret_bytes, si
 static int posix_write_at(cal_os_file *file, uint64_t offset, const void *bytes, size_t len) {
     size_t done = 0;
     while (done < len) {
-        ssize_t put = pwrite(file->fd, (const uint8_t *)bytes + done, len - done, (off_t)(offset + done));
+        ssize_t put =
+            pwrite(file->fd, (const uint8_t *)bytes + done, len - done, (off_t)(offset + done));
         if (put < 0 && errno == EINTR) continue;
         if (put < 0) return cal_posix_code(errno);
         done += (size_t)put;
@@ -113,7 +124,9 @@ static int posix_truncate(cal_os_file *file, uint64_t size) {
     return ftruncate(file->fd, (off_t)size) == 0 ? 0 : cal_posix_code(errno);
 }
 
-static int posix_sync(cal_os_file *file) { return fdatasync(file->fd) == 0 ? 0 : cal_posix_code(errno); }
+static int posix_sync(cal_os_file *file) {
+    return fdatasync(file->fd) == 0 ? 0 : cal_posix_code(errno);
+}
 
 static int posix_size(cal_os_file *file, uint64_t *ret_size) {
     struct stat stat;

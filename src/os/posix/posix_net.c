@@ -9,7 +9,8 @@
 
 #include "os/posix/posix.h"
 
-int cal_posix_resolve(void *user, const char *host, cal_os_address *ret_addresses, size_t *ret_count) {
+int cal_posix_resolve(void *user, const char *host, cal_os_address *ret_addresses,
+                      size_t *ret_count) {
     (void)user;
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     struct addrinfo *found = NULL;
@@ -34,7 +35,8 @@ int cal_posix_resolve(void *user, const char *host, cal_os_address *ret_addresse
     return 0;
 }
 
-static socklen_t socket_address(const cal_os_address *address, uint16_t port, struct sockaddr_storage *ret) {
+static socklen_t socket_address(const cal_os_address *address, uint16_t port,
+                                struct sockaddr_storage *ret) {
     if (address->len == 4) {
         struct sockaddr_in *in = (struct sockaddr_in *)ret;
         *in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
@@ -56,11 +58,13 @@ static int await_connect(int fd, uint32_t timeout_ms) {
     if (ready == 0) return CAL_ETIMEOUT;
     int failure = 0;
     socklen_t len = sizeof failure;
-    if (ready < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &len) != 0 || failure != 0) return CAL_EUNREACHABLE;
+    if (ready < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &len) != 0 || failure != 0)
+        return CAL_EUNREACHABLE;
     return 0;
 }
 
-int cal_posix_connect(void *user, const cal_os_address *address, uint16_t port, uint32_t timeout_ms, int *ret_socket) {
+int cal_posix_connect(void *user, const cal_os_address *address, uint16_t port, uint32_t timeout_ms,
+                      int *ret_socket) {
     (void)user;
     struct sockaddr_storage target = {0};
     socklen_t len = socket_address(address, port, &target);
@@ -69,7 +73,8 @@ int cal_posix_connect(void *user, const cal_os_address *address, uint16_t port, 
     int rc = 0;
     if (connect(fd, (struct sockaddr *)&target, len) != 0)
         rc = errno == EINPROGRESS ? await_connect(fd, timeout_ms) : CAL_EUNREACHABLE;
-    if (rc == 0 && fcntl(fd, F_SETFL, 0) != 0) rc = cal_posix_code(errno); /* blocking from here on */
+    if (rc == 0 && fcntl(fd, F_SETFL, 0) != 0)
+        rc = cal_posix_code(errno); /* blocking from here on */
     if (rc != 0) {
         close(fd);
         return rc;

@@ -1,0 +1,111 @@
+/* Contexts: calling their applications and keeping what the calls change.
+ *
+ * A context's writers run one at a time, in the order they came; its views run in parallel on
+ * snapshots and wait for nobody; contexts are independent of each other. A call is one store
+ * transaction: state, private state, index, delta, heads and root together, or nothing. Its answer
+ * comes after that transaction is durable. Protocol: runtime-abi.md 5, 6, 11, 12, 20-22;
+ * network-sync.md 6.
+ *
+ * Threads: all functions on the loop thread; guests run on workers. */
+#ifndef CAL_CONTEXT_H
+#define CAL_CONTEXT_H
+
+#include "app/app.h"
+#include "base/task.h"
+#include "calimero/context.h"
+#include "context/record.h"
+#include "store/store.h"
+#include "vm/vm.h"
+
+typedef struct cal_contexts cal_contexts;
+
+/* Who executes in a group, on this node. */
+typedef struct cal_executor {
+    cal_account_id account;
+    cal_public_key device; /* the node's signing key: what the guest sees as device id, and the
+                              author of deltas */
+    bool read_only;        /* a read-only member: runs, changes nothing */
+} cal_executor;
+
+/* What the contexts need to know of governance; filled in by the node. Loop thread, except `sign`.
+ */
+typedef struct cal_context_authority {
+    void *user;
+    /* CAL_ENOTFOUND: the group is not known; CAL_EDENIED: this node is no member. */
+    int (*executor)(void *user, const cal_group_id *group, cal_executor *ret_executor);
+    /* The code that the group runs now. */
+    int (*code)(void *user, const cal_group_id *group, cal_blob_id *ret_code);
+    /* Heads of the namespace's governance DAG, 32 bytes each, appended: the position a delta is
+     * authored at. CAL_ELIMIT above 32. */
+    int (*position)(void *user, const cal_group_id *group, cal_buffer *ret_heads);
+    /* Ed25519 by the node's signing key. Any thread. */
+    void (*sign)(void *user, cal_slice message, uint8_t ret_signature[64]);
+} cal_context_authority;
+
+typedef struct cal_contexts_options {
+    const cal_os *os;
+    cal_store *store;
+    cal_vm *vm;
+    const cal_runner *runner;
+    const cal_app_blobs *code; /* where bundles and modules are read from */
+    const cal_vm_blobs *blobs; /* what guests may do with blobs; NULL: nothing */
+    cal_context_authority authority;
+    void (*event)(void *user, const cal_event *event); /* after it is durable */
+    void *event_user;
+    uint32_t deadline_ms; /* of a client's call */
+    uint64_t memory_max;  /* of a guest, bytes */
+    bool read_only;
+} cal_contexts_options;
+
+int cal_contexts_new(const cal_contexts_options *options, cal_contexts **ret_contexts);
+/* Refuses new calls; `idle` once nothing runs or waits any more, on the loop thread (perhaps at
+ * once). */
+void cal_contexts_drain(cal_contexts *contexts, void (*idle)(void *user), void *user);
+void cal_contexts_free(cal_contexts *contexts); /* after drain; NULL allowed */
+
+/* A client's call. Always answers through `done`, on the loop thread, perhaps at once. Copies its
+ * arguments. */
+void cal_contexts_execute(cal_contexts *contexts, const cal_context_id *id, const char *method,
+                          cal_slice args, cal_call_done done, void *user);
+
+/* Runs `init` of a new context. On success `done` gets a batch with its state, genesis delta and
+ * record, for the node to commit together with the operation that registers it; err is NULL then.
+ * The context exists for this module once the batch is durable. */
+typedef struct cal_context_genesis {
+    cal_context_id id;
+    cal_group_id group;
+    cal_application_id application;
+    cal_blob_id code;
+    const char *service; /* NULL: none */
+} cal_context_genesis;
+typedef void (*cal_context_genesis_done)(void *user, const cal_error *err,
+                                         const cal_context_genesis *genesis, cal_batch *batch);
+void cal_contexts_create(cal_contexts *contexts, const cal_context_create_options *options,
+                         cal_context_genesis_done done, void *user);
+
+/* The record as it stands. CAL_ENOTFOUND. Strings live in the arena. */
+int cal_contexts_get(cal_contexts *contexts, const cal_context_id *id, cal_arena *arena,
+                     cal_context_record *ret_record);
+/* Walks the records in id order; visit returns 0 to go on. The record is valid during the visit. */
+int cal_contexts_each(cal_contexts *contexts,
+                      int (*visit)(void *user, const cal_context_id *id,
+                                   const cal_context_record *record),
+                      void *user);
+/* Removal in two steps. `ready` comes when no writer runs, with a batch that removes all rows, for
+ * the node to commit together with the operation that detaches the context; err says why not
+ * (CAL_ENOTFOUND). Then the node says how that ended. */
+typedef void (*cal_context_delete_ready)(void *user, const cal_error *err, cal_batch *batch);
+void cal_contexts_delete(cal_contexts *contexts, const cal_context_id *id,
+                         cal_context_delete_ready ready, void *user);
+void cal_contexts_delete_end(cal_contexts *contexts, const cal_context_id *id, bool deleted);
+
+/* Compiles a module and keeps the artefact, so that the first call need not. On a worker. */
+int cal_contexts_prepare_code(cal_contexts *contexts, const cal_blob_id *code, const char *service,
+                              cal_error *err);
+
+typedef struct cal_contexts_stats {
+    uint64_t calls, failed, waiting, refused, call_ns, gas, modules_loaded, modules_compiled;
+} cal_contexts_stats;
+void cal_contexts_stats_get(cal_contexts *contexts, cal_contexts_stats *ret_stats);
+
+#endif

@@ -1,0 +1,115 @@
+/* Codecs of the context's rows, see record.h. */
+#include "context/record.h"
+
+#include "calimero/error.h"
+#include "codec/borsh.h"
+#include "store/store.h"
+
+enum { RECORD_VERSION = 1, SERVICE_NAME_MAX = 256 };
+
+static void write_ids(cal_buffer *out, const void *ids, size_t count) {
+    cal_buffer_append_u32le(out, (uint32_t)count);
+    cal_buffer_append(out, ids, count * 32);
+}
+
+int cal_context_record_encode(const cal_context_record *record, cal_buffer *ret_bytes) {
+    cal_buffer_append_u8(ret_bytes, RECORD_VERSION);
+    cal_buffer_append(ret_bytes, record->application.bytes, 32);
+    cal_buffer_append(ret_bytes, record->group.bytes, 32);
+    cal_buffer_append_u8(ret_bytes, record->service != NULL);
+    if (record->service) cal_borsh_put_bytes(ret_bytes, cal_slice_text(record->service));
+    cal_buffer_append(ret_bytes, record->root.bytes, 32);
+    write_ids(ret_bytes, record->heads, record->head_count);
+    return cal_buffer_append_u64le(ret_bytes, record->created_at_ms);
+}
+
+int cal_context_record_decode(cal_slice bytes, cal_arena *arena, cal_context_record *ret_record) {
+    cal_borsh reader = cal_borsh_read(bytes);
+    cal_context_record record = {0};
+    if (cal_borsh_u8(&reader) != RECORD_VERSION) cal_borsh_fail(&reader, CAL_EDECODE);
+    cal_borsh_fixed(&reader, record.application.bytes, 32);
+    cal_borsh_fixed(&reader, record.group.bytes, 32);
+    bool has_service = cal_borsh_bool(&reader);
+    cal_slice service = has_service ? cal_borsh_text(&reader, SERVICE_NAME_MAX) : (cal_slice){0};
+    cal_borsh_fixed(&reader, record.root.bytes, 32);
+    record.head_count = cal_borsh_count(&reader, CAL_CONTEXT_HEADS_MAX, 32);
+    const uint8_t *heads = cal_borsh_take(&reader, record.head_count * 32).data;
+    record.created_at_ms = cal_borsh_u64(&reader);
+    if (cal_borsh_end(&reader) != 0) return CAL_ECORRUPT;
+    record.heads = cal_arena_copy(arena, heads, record.head_count * 32);
+    record.service = has_service ? cal_arena_text(arena, service) : NULL;
+    if (!record.heads || (has_service && !record.service)) return CAL_ENOMEM;
+    *ret_record = record;
+    return 0;
+}
+
+static void write_hlc(cal_buffer *out, const crdt_hlc *hlc) {
+    uint8_t bytes[CRDT_HLC_SIZE];
+    crdt_hlc_encode(hlc, bytes);
+    cal_buffer_append(out, bytes, sizeof bytes);
+}
+
+int cal_delta_record_encode(const cal_delta_record *record, cal_buffer *ret_bytes) {
+    cal_buffer_append_u8(ret_bytes, RECORD_VERSION);
+    cal_buffer_append(ret_bytes, record->id.bytes, 32);
+    write_ids(ret_bytes, record->parents, record->parent_count);
+    cal_borsh_put_bytes(ret_bytes, record->artifact);
+    write_hlc(ret_bytes, &record->hlc);
+    cal_buffer_append(ret_bytes, record->root.bytes, 32);
+    cal_borsh_put_bytes(ret_bytes, record->events);
+    cal_buffer_append_u8(ret_bytes, record->has_author);
+    if (record->has_author) {
+        cal_buffer_append(ret_bytes, record->author.bytes, 32);
+        cal_buffer_append(ret_bytes, record->signature, 64);
+    }
+    cal_buffer_append_u8(ret_bytes, record->has_position);
+    if (record->has_position) write_ids(ret_bytes, record->position, record->position_count);
+    cal_buffer_append_u8(ret_bytes, record->has_app_key);
+    if (record->has_app_key) cal_buffer_append(ret_bytes, record->app_key.bytes, 32);
+    return ret_bytes->error;
+}
+
+static const uint8_t (*read_ids(cal_borsh *reader, uint32_t max, size_t *ret_count))[32] {
+    *ret_count = cal_borsh_count(reader, max, 32);
+    return (const uint8_t(*)[32])(const void *)cal_borsh_take(reader, *ret_count * 32).data;
+}
+
+int cal_delta_record_decode(cal_slice bytes, cal_delta_record *ret_record) {
+    cal_borsh reader = cal_borsh_read(bytes);
+    cal_delta_record record = {0};
+    if (cal_borsh_u8(&reader) != RECORD_VERSION) cal_borsh_fail(&reader, CAL_EDECODE);
+    cal_borsh_fixed(&reader, record.id.bytes, 32);
+    record.parents = read_ids(&reader, CAL_DELTA_PARENTS_MAX, &record.parent_count);
+    record.artifact = cal_borsh_bytes(&reader, CAL_STORE_VALUE_MAX);
+    uint8_t hlc[CRDT_HLC_SIZE] = {0};
+    cal_borsh_fixed(&reader, hlc, sizeof hlc);
+    cal_borsh_fixed(&reader, record.root.bytes, 32);
+    record.events = cal_borsh_bytes(&reader, CAL_STORE_VALUE_MAX);
+    record.has_author = cal_borsh_bool(&reader);
+    if (record.has_author) {
+        cal_borsh_fixed(&reader, record.author.bytes, 32);
+        cal_borsh_fixed(&reader, record.signature, 64);
+    }
+    record.has_position = cal_borsh_bool(&reader);
+    if (record.has_position)
+        record.position = read_ids(&reader, CAL_DELTA_POSITION_MAX, &record.position_count);
+    record.has_app_key = cal_borsh_bool(&reader);
+    if (record.has_app_key) cal_borsh_fixed(&reader, record.app_key.bytes, 32);
+    if (cal_borsh_end(&reader) != 0 ||
+        crdt_hlc_decode(crdt_bytes_of(hlc, sizeof hlc), &record.hlc) != 0)
+        return CAL_ECORRUPT;
+    *ret_record = record;
+    return 0;
+}
+
+int cal_delta_envelope(const cal_context_id *context, const cal_delta_record *record,
+                       cal_buffer *ret_bytes) {
+    cal_buffer_append_text(ret_bytes, "calimero/delta/2");
+    cal_buffer_append(ret_bytes, context->bytes, 32);
+    cal_buffer_append(ret_bytes, record->id.bytes, 32);
+    cal_buffer_append(ret_bytes, record->author.bytes, 32);
+    cal_buffer_append_u8(ret_bytes, record->has_position);
+    if (record->has_position) write_ids(ret_bytes, record->position, record->position_count);
+    write_hlc(ret_bytes, &record->hlc);
+    return ret_bytes->error;
+}
