@@ -1,9 +1,10 @@
-/* One call from start to end (runtime-abi.md 5): a fresh store and instance, metered by fuel, bounded by the store's
- * limiter and, when asked for, by a deadline. Runs on the calling thread; a trap unwinds inside the engine and comes
- * back here as a value. */
+/* One call from start to end (runtime-abi.md 5): a fresh store and instance, metered by fuel,
+ * bounded by the store's limiter and, when asked for, by a deadline. Runs on the calling thread; a
+ * trap unwinds inside the engine and comes back here as a value. */
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "codec/utf8.h"
 #include "vm/internal.h"
 
 /* Epochs that never pass while a call without a deadline runs. */
@@ -16,13 +17,20 @@ static void show_character(const char *text, char ret_text[16]) {
     const uint8_t *p = (const uint8_t *)text;
     size_t len = 1;
     while (len < 4 && (p[len] & 0xc0) == 0x80) len++;
-    if (!vm_utf8_valid(cal_slice_of(text, len))) strcpy(ret_text, "\xef\xbf\xbd");
-    else if (*text == '\n') strcpy(ret_text, "\\n");
-    else if (*text == '\r') strcpy(ret_text, "\\r");
-    else if (*text == '\t') strcpy(ret_text, "\\t");
-    else if (*text == '\'' || *text == '\\') snprintf(ret_text, 16, "\\%c", *text);
-    else if (p[0] < 0x20 || p[0] == 0x7f) snprintf(ret_text, 16, "\\u{%x}", p[0]);
-    else snprintf(ret_text, 16, "%.*s", (int)len, text);
+    if (!cal_utf8_valid(cal_slice_of(text, len)))
+        strcpy(ret_text, "\xef\xbf\xbd");
+    else if (*text == '\n')
+        strcpy(ret_text, "\\n");
+    else if (*text == '\r')
+        strcpy(ret_text, "\\r");
+    else if (*text == '\t')
+        strcpy(ret_text, "\\t");
+    else if (*text == '\'' || *text == '\\')
+        snprintf(ret_text, 16, "\\%c", *text);
+    else if (p[0] < 0x20 || p[0] == 0x7f)
+        snprintf(ret_text, 16, "\\u{%x}", p[0]);
+    else
+        snprintf(ret_text, 16, "%.*s", (int)len, text);
 }
 
 static bool name_byte(char c) {
@@ -37,11 +45,12 @@ static bool check_name(const char *method, cal_vm_outcome *outcome) {
         return false;
     }
     if (len > CAL_VM_METHOD_MAX) {
-        vm_outcome_fail(outcome, CAL_VM_FAIL_METHOD, "method name too long: %zu bytes (max: %d)", len,
-                        CAL_VM_METHOD_MAX);
+        vm_outcome_fail(outcome, CAL_VM_FAIL_METHOD, "method name too long: %zu bytes (max: %d)",
+                        len, CAL_VM_METHOD_MAX);
         return false;
     }
-    for (size_t i = 0; i < len; i++) { /* all before the first bad one are single bytes: i counts characters */
+    for (size_t i = 0; i < len;
+         i++) { /* all before the first bad one are single bytes: i counts characters */
         if (name_byte(method[i])) continue;
         char shown[16];
         show_character(method + i, shown);
@@ -56,17 +65,25 @@ static bool check_name(const char *method, cal_vm_outcome *outcome) {
 
 static const char *trap_text(wasmtime_trap_code_t code) {
     switch (code) {
-    case WASMTIME_TRAP_CODE_STACK_OVERFLOW: return "stack overflow";
+    case WASMTIME_TRAP_CODE_STACK_OVERFLOW:
+        return "stack overflow";
     case WASMTIME_TRAP_CODE_MEMORY_OUT_OF_BOUNDS:
-    case WASMTIME_TRAP_CODE_TABLE_OUT_OF_BOUNDS: return "memory out of bounds";
-    case WASMTIME_TRAP_CODE_HEAP_MISALIGNED: return "unaligned atomic operation";
-    case WASMTIME_TRAP_CODE_INDIRECT_CALL_TO_NULL: return "indirect call to null";
-    case WASMTIME_TRAP_CODE_BAD_SIGNATURE: return "bad signature";
+    case WASMTIME_TRAP_CODE_TABLE_OUT_OF_BOUNDS:
+        return "memory out of bounds";
+    case WASMTIME_TRAP_CODE_HEAP_MISALIGNED:
+        return "unaligned atomic operation";
+    case WASMTIME_TRAP_CODE_INDIRECT_CALL_TO_NULL:
+        return "indirect call to null";
+    case WASMTIME_TRAP_CODE_BAD_SIGNATURE:
+        return "bad signature";
     case WASMTIME_TRAP_CODE_INTEGER_OVERFLOW:
     case WASMTIME_TRAP_CODE_INTEGER_DIVISION_BY_ZERO:
-    case WASMTIME_TRAP_CODE_BAD_CONVERSION_TO_INTEGER: return "illegal arithmetic operation";
-    case WASMTIME_TRAP_CODE_UNREACHABLE_CODE_REACHED: return "unreachable code reached";
-    default: return "indeterminate trap";
+    case WASMTIME_TRAP_CODE_BAD_CONVERSION_TO_INTEGER:
+        return "illegal arithmetic operation";
+    case WASMTIME_TRAP_CODE_UNREACHABLE_CODE_REACHED:
+        return "unreachable code reached";
+    default:
+        return "indeterminate trap";
     }
 }
 
@@ -78,7 +95,8 @@ static uint64_t memory_limit(const vm_state *state) {
     return state->call->memory_max ? state->call->memory_max : VM_MEMORY_MAX;
 }
 
-/* Says why the guest stopped; takes error and trap. A host function that refused has said so already. */
+/* Says why the guest stopped; takes error and trap. A host function that refused has said so
+ * already. */
 static void classify(vm_state *state, wasmtime_error_t *error, wasm_trap_t *trap, bool linking) {
     cal_vm_outcome *outcome = state->outcome;
     wasmtime_trap_code_t code = 0;
@@ -89,10 +107,12 @@ static void classify(vm_state *state, wasmtime_error_t *error, wasm_trap_t *trap
     } else if (state->deadline_passed) {
         if (error) wasmtime_error_delete(error);
         vm_outcome_fail(outcome, CAL_VM_FAIL_DEADLINE,
-                        "execution exceeded its time limit of %" PRIu32 " ms (runtime.limits.call_deadline_ms)",
+                        "execution exceeded its time limit of %" PRIu32
+                        " ms (runtime.limits.call_deadline_ms)",
                         state->call->deadline_ms);
     } else if (has_code && code == WASMTIME_TRAP_CODE_OUT_OF_FUEL) {
-        vm_outcome_fail(outcome, CAL_VM_FAIL_GAS, "execution exhausted its gas limit of %" PRIu64 " points",
+        vm_outcome_fail(outcome, CAL_VM_FAIL_GAS,
+                        "execution exhausted its gas limit of %" PRIu64 " points",
                         gas_limit(state));
     } else if (error && linking) {
         char text[512];
@@ -100,7 +120,8 @@ static void classify(vm_state *state, wasmtime_error_t *error, wasm_trap_t *trap
         vm_outcome_fail(outcome, CAL_VM_FAIL_LINK, "link error: %s", text);
     } else {
         if (error) wasmtime_error_delete(error);
-        vm_outcome_fail(outcome, CAL_VM_FAIL_TRAP, "%s", has_code ? trap_text(code) : "indeterminate trap");
+        vm_outcome_fail(outcome, CAL_VM_FAIL_TRAP, "%s",
+                        has_code ? trap_text(code) : "indeterminate trap");
     }
 }
 
@@ -124,8 +145,8 @@ static int set_fuel(vm_state *state, wasmtime_context_t *context) {
     return vm_fail_node(state, CAL_EINTERNAL);
 }
 
-static int call_function(vm_state *state, wasmtime_context_t *context, const wasmtime_instance_t *instance,
-                         const char *name) {
+static int call_function(vm_state *state, wasmtime_context_t *context,
+                         const wasmtime_instance_t *instance, const char *name) {
     wasmtime_extern_t item;
     if (!wasmtime_instance_export_get(context, instance, name, strlen(name), &item))
         return vm_fail_node(state, CAL_EINTERNAL);
@@ -143,7 +164,8 @@ static int instantiate(vm_state *state, const cal_vm_module *module, wasmtime_co
                        wasmtime_instance_t *ret_instance) {
     wasm_trap_t *trap = NULL;
     if (set_fuel(state, context)) return 1;
-    wasmtime_error_t *error = wasmtime_instance_pre_instantiate(module->pre, context, ret_instance, &trap);
+    wasmtime_error_t *error =
+        wasmtime_instance_pre_instantiate(module->pre, context, ret_instance, &trap);
     if (error || trap) {
         classify(state, error, trap, true);
         return 1;
@@ -162,16 +184,19 @@ static int instantiate(vm_state *state, const cal_vm_module *module, wasmtime_co
 static void call_method(vm_state *state, const cal_vm_module *module, wasmtime_context_t *context,
                         const wasmtime_instance_t *instance) {
     const char *method = state->call->method;
-    if (module->has_register_merge && call_function(state, context, instance, "__calimero_register_merge")) {
+    if (module->has_register_merge &&
+        call_function(state, context, instance, "__calimero_register_merge")) {
         if (state->outcome->failure == CAL_VM_FAIL_NODE) return;
         vm_forget_failure(state);
     }
     const vm_export *function = vm_module_function(module, method);
     if (!function || !function->plain) {
-        vm_outcome_fail(state->outcome, CAL_VM_FAIL_METHOD,
-                        function ? "method \"%s\" has invalid signature: expected no arguments and no return value"
-                                 : "method \"%s\" not found",
-                        method);
+        vm_outcome_fail(
+            state->outcome, CAL_VM_FAIL_METHOD,
+            function
+                ? "method \"%s\" has invalid signature: expected no arguments and no return value"
+                : "method \"%s\" not found",
+            method);
         return;
     }
     call_function(state, context, instance, method);
@@ -188,15 +213,15 @@ static void call_method(vm_state *state, const cal_vm_module *module, wasmtime_c
 
 static void set_bounds(vm_state *state, wasmtime_store_t *store) {
     uint64_t memory_max = memory_limit(state);
-    wasmtime_store_limiter(store, memory_max > INT64_MAX ? INT64_MAX : (int64_t)memory_max, VM_TABLE_ELEMENTS_MAX,
-                           1, VM_TABLES_MAX, 1);
+    wasmtime_store_limiter(store, memory_max > INT64_MAX ? INT64_MAX : (int64_t)memory_max,
+                           VM_TABLE_ELEMENTS_MAX, 1, VM_TABLES_MAX, 1);
     wasmtime_context_t *context = wasmtime_store_context(store);
     if (state->call->deadline_ms == 0) {
         wasmtime_context_set_epoch_deadline(context, NEVER);
         return;
     }
-    state->deadline_ns =
-        state->os->mono_ns(state->os->user) + (uint64_t)state->call->deadline_ms * UINT64_C(1000000);
+    state->deadline_ns = state->os->mono_ns(state->os->user) +
+                         (uint64_t)state->call->deadline_ms * UINT64_C(1000000);
     wasmtime_store_epoch_deadline_callback(store, on_epoch, state, NULL);
     wasmtime_context_set_epoch_deadline(context, 1);
 }
@@ -210,7 +235,8 @@ static void run(vm_state *state, const cal_vm_module *module) {
     set_bounds(state, store);
     wasmtime_context_t *context = wasmtime_store_context(store);
     wasmtime_instance_t instance;
-    if (!instantiate(state, module, context, &instance)) call_method(state, module, context, &instance);
+    if (!instantiate(state, module, context, &instance))
+        call_method(state, module, context, &instance);
     wasmtime_store_delete(store);
 }
 
@@ -227,7 +253,8 @@ static void run_bounded(vm_state *state, const cal_vm_module *module) {
     if (timed) vm_ticker_leave(&state->vm->ticker);
 }
 
-void cal_vm_run(cal_vm *vm, cal_vm_module *module, const cal_vm_call *call, cal_vm_outcome *ret_outcome) {
+void cal_vm_run(cal_vm *vm, cal_vm_module *module, const cal_vm_call *call,
+                cal_vm_outcome *ret_outcome) {
     if (vm_outcome_init(ret_outcome, &vm->limits) != 0) {
         ret_outcome->node_error = CAL_ENOMEM;
         vm_outcome_fail(ret_outcome, CAL_VM_FAIL_NODE, "the node could not carry out the call: %s",
@@ -239,7 +266,8 @@ void cal_vm_run(cal_vm *vm, cal_vm_module *module, const cal_vm_call *call, cal_
         vm_outcome_fail(ret_outcome, CAL_VM_FAIL_LINK, "link error: %s", module->link_error);
         return;
     }
-    vm_state state = {.vm = vm, .call = call, .os = call->os ? call->os : vm->os, .outcome = ret_outcome};
+    vm_state state = {
+        .vm = vm, .call = call, .os = call->os ? call->os : vm->os, .outcome = ret_outcome};
     cal_buffer_init(&state.scratch, VM_REGISTER_SIZE_MAX);
     run_bounded(&state, module);
     vm_blobs_abandon(&state);

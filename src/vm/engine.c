@@ -1,8 +1,8 @@
 /* The engine: one per cal_vm, with fuel and epochs on, and the fingerprint that names it.
  *
- * Features (runtime-abi.md 16, 28): what official applications need and no more. Two differences from the reference are
- * the engine's: its C API has no switch for extended constants (accepted here), and it is built without threads (shared
- * memories are refused here). Any thread. */
+ * Features (runtime-abi.md 16, 28): what official applications need and no more. Two differences
+ * from the reference are the engine's: its C API has no switch for extended constants (accepted
+ * here), and it is built without threads (shared memories are refused here). Any thread. */
 #include "vm/internal.h"
 
 #if defined(__x86_64__)
@@ -17,7 +17,8 @@
 #include "crypto/crypto.h"
 
 /* Part of the fingerprint: change it with anything in new_config. */
-static const char config_text[] = "fuel epochs stack=204800 no-unwind simd bulk multi-value reference-types; 1";
+static const char config_text[] =
+    "fuel epochs stack=204800 no-unwind simd bulk multi-value reference-types; 1";
 
 static wasm_config_t *new_config(void) {
     wasm_config_t *config = wasm_config_new();
@@ -34,12 +35,13 @@ static wasm_config_t *new_config(void) {
     wasmtime_config_wasm_simd_set(config, true);
     wasmtime_config_wasm_bulk_memory_set(config, true);
     wasmtime_config_wasm_multi_value_set(config, true);
-    wasmtime_config_native_unwind_info_set(config, false); /* registering frames is slow, and nothing unwinds them */
+    wasmtime_config_native_unwind_info_set(
+        config, false); /* registering frames is slow, and nothing unwinds them */
     return config;
 }
 
-/* What the compiler may have made use of. The engine checks this too when it loads; here it keeps such an artefact from
- * being looked at. */
+/* What the compiler may have made use of. The engine checks this too when it loads; here it keeps
+ * such an artefact from being looked at. */
 static size_t cpu_features(uint8_t ret_bytes[64]) {
     size_t len = 0;
 #if defined(__x86_64__)
@@ -47,8 +49,9 @@ static size_t cpu_features(uint8_t ret_bytes[64]) {
     for (size_t i = 0; i < sizeof leaves / sizeof *leaves; i++) {
         unsigned a = 0, b = 0, c = 0, d = 0;
         if (!__get_cpuid_count(leaves[i][0], leaves[i][1], &a, &b, &c, &d)) continue;
-        if (leaves[i][0] == 1) b = 0;            /* holds the core's number */
-        if (leaves[i][0] == 1) c &= ~(1u << 27); /* whether the system turned XSAVE on, not a feature */
+        if (leaves[i][0] == 1) b = 0; /* holds the core's number */
+        if (leaves[i][0] == 1)
+            c &= ~(1u << 27); /* whether the system turned XSAVE on, not a feature */
         cal_write_u32le(ret_bytes + len, b);
         cal_write_u32le(ret_bytes + len + 4, c);
         cal_write_u32le(ret_bytes + len + 8, d);
@@ -92,7 +95,8 @@ static int start(cal_vm *vm, cal_error *err) {
     if (!config) return cal_fail(err, CAL_ENOMEM, "no memory for the WebAssembly engine");
     vm->engine = wasm_engine_new_with_config(config);
     if (!vm->engine)
-        return cal_fail(err, CAL_EUNSUPPORTED, "the WebAssembly engine does not run on this machine");
+        return cal_fail(err, CAL_EUNSUPPORTED,
+                        "the WebAssembly engine does not run on this machine");
     vm->linker = wasmtime_linker_new(vm->engine);
     if (!vm->linker) return cal_fail(err, CAL_ENOMEM, "no memory for the WebAssembly engine");
     int code = vm_host_define(vm->linker, err);

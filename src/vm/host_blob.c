@@ -1,11 +1,12 @@
-/* Host functions that stream blobs (runtime-abi.md 19). Handles are numbers from 1 that only grow; whatever the guest
- * leaves open ends with the call, an unfinished writer without a trace. */
+/* Host functions that stream blobs (runtime-abi.md 19). Handles are numbers from 1 that only grow;
+ * whatever the guest leaves open ends with the call, an unfinished writer without a trace. */
 #include <inttypes.h>
 
 #include "vm/internal.h"
 
 static int fail_unsupported(vm_state *state) {
-    return vm_fail_host(state, "BlobsNotSupported", "blob operations not supported (NodeClient not available)");
+    return vm_fail_host(state, "BlobsNotSupported",
+                        "blob operations not supported (NodeClient not available)");
 }
 
 static int fail_handle(vm_state *state) {
@@ -20,7 +21,8 @@ static vm_blob *find(vm_state *state, uint64_t fd) {
 
 static int check_room(vm_state *state) {
     if (state->blob_count < VM_BLOB_HANDLES_MAX) return 0;
-    return vm_fail_host(state, "TooManyBlobHandles", "too many blob handles (max: %d)", VM_BLOB_HANDLES_MAX);
+    return vm_fail_host(state, "TooManyBlobHandles", "too many blob handles (max: %d)",
+                        VM_BLOB_HANDLES_MAX);
 }
 
 static vm_blob *add(vm_state *state, bool writing, void *handle) {
@@ -47,17 +49,20 @@ static int blob_write(vm_state *state, const uint64_t *args, uint64_t *ret) {
     const cal_vm_blobs *blobs = state->call->blobs;
     if (!blobs) return fail_unsupported(state);
     if (source.len > VM_BLOB_CHUNK_MAX)
-        return vm_fail_host(state, "BlobWriteTooLarge", "blob write too large (size: %" PRIu64 ", max: %d)",
-                            source.len, VM_BLOB_CHUNK_MAX);
+        return vm_fail_host(state, "BlobWriteTooLarge",
+                            "blob write too large (size: %" PRIu64 ", max: %d)", source.len,
+                            VM_BLOB_CHUNK_MAX);
     if (vm_bytes(state, source, &bytes)) return 1;
     const vm_blob *blob = find(state, args[0]);
     if (!blob || !blob->writing) return fail_handle(state);
     uint64_t total = state->blob_bytes + bytes.len;
     if (total > VM_BLOB_TOTAL_MAX)
         return vm_fail_host(state, "TotalBlobMemoryExceeded",
-                            "total blob memory exceeded (current: %" PRIu64 ", max: %d)", total, VM_BLOB_TOTAL_MAX);
+                            "total blob memory exceeded (current: %" PRIu64 ", max: %d)", total,
+                            VM_BLOB_TOTAL_MAX);
     if (blobs->write(blobs->user, blob->handle, bytes) < 0)
-        return vm_fail_host(state, "BlobWriteFailed", "blob write failed (writer task unavailable)");
+        return vm_fail_host(state, "BlobWriteFailed",
+                            "blob write failed (writer task unavailable)");
     state->blob_bytes = total;
     *ret = bytes.len;
     return 0;
@@ -108,8 +113,9 @@ static int blob_read(vm_state *state, const uint64_t *args, uint64_t *ret) {
     const cal_vm_blobs *blobs = state->call->blobs;
     if (!blobs) return fail_unsupported(state);
     if (target.len > VM_BLOB_CHUNK_MAX)
-        return vm_fail_host(state, "BlobBufferTooLarge", "blob buffer too large (size: %" PRIu64 ", max: %d)",
-                            target.len, VM_BLOB_CHUNK_MAX);
+        return vm_fail_host(state, "BlobBufferTooLarge",
+                            "blob buffer too large (size: %" PRIu64 ", max: %d)", target.len,
+                            VM_BLOB_CHUNK_MAX);
     *ret = 0;
     if (target.len == 0) return 0;
     const vm_blob *blob = find(state, args[0]);
@@ -131,8 +137,11 @@ static int blob_announce_to_context(vm_state *state, const uint64_t *args, uint6
     if (!blobs) return fail_unsupported(state);
     vm_buffer id_buffer, context_buffer;
     const uint8_t *id, *context;
-    if (vm_read_buffer(state, args[0], &id_buffer) || vm_read_buffer(state, args[1], &context_buffer)) return 1;
-    if (vm_fixed(state, id_buffer, 32, &id) || vm_fixed(state, context_buffer, 32, &context)) return 1;
+    if (vm_read_buffer(state, args[0], &id_buffer) ||
+        vm_read_buffer(state, args[1], &context_buffer))
+        return 1;
+    if (vm_fixed(state, id_buffer, 32, &id) || vm_fixed(state, context_buffer, 32, &context))
+        return 1;
     if (blobs->announce(blobs->user, id, context) < 0) return fail_unsupported(state);
     *ret = 1;
     return 0;
@@ -142,8 +151,10 @@ void vm_blobs_abandon(vm_state *state) {
     const cal_vm_blobs *blobs = state->call->blobs;
     for (size_t i = 0; i < state->blob_count; i++) {
         const vm_blob *blob = &state->blobs[i];
-        if (blob->writing) blobs->abort(blobs->user, blob->handle);
-        else blobs->close(blobs->user, blob->handle);
+        if (blob->writing)
+            blobs->abort(blobs->user, blob->handle);
+        else
+            blobs->close(blobs->user, blob->handle);
     }
     state->blob_count = 0;
 }

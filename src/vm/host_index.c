@@ -1,8 +1,10 @@
-/* Host functions over the ordered index and its markers (runtime-abi.md 4.1, 4.2). Keys of any length up to the limit;
- * in a read-only call changes answer 0. */
+/* Host functions over the ordered index and its markers (runtime-abi.md 4.1, 4.2). Keys of any
+ * length up to the limit; in a read-only call changes answer 0. */
 #include "vm/internal.h"
 
-static int fail_key(vm_state *state) { return vm_fail_host(state, "KeyLengthOverflow", "key length overflow"); }
+static int fail_key(vm_state *state) {
+    return vm_fail_host(state, "KeyLengthOverflow", "key length overflow");
+}
 
 static int read_key(vm_state *state, uint64_t address, cal_slice *ret_key) {
     vm_buffer buffer;
@@ -22,7 +24,9 @@ static int read_range(vm_state *state, const uint64_t *args, cal_slice *ret_lo, 
 static int set(vm_state *state, cal_vm_space space, const uint64_t *args, uint64_t *ret) {
     vm_buffer key_buffer, value_buffer;
     cal_slice key, value;
-    if (vm_read_buffer(state, args[0], &key_buffer) || vm_read_buffer(state, args[1], &value_buffer)) return 1;
+    if (vm_read_buffer(state, args[0], &key_buffer) ||
+        vm_read_buffer(state, args[1], &value_buffer))
+        return 1;
     if (key_buffer.len > VM_STORAGE_KEY_MAX) return fail_key(state);
     if (value_buffer.len > VM_STORAGE_VALUE_MAX)
         return vm_fail_host(state, "ValueLengthOverflow", "value length overflow");

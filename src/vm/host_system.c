@@ -1,5 +1,5 @@
-/* Host functions about the call itself: panics, registers, identities, input and output, events, cross-context calls
- * (runtime-abi.md 4.1). Checks stand in the specified order. */
+/* Host functions about the call itself: panics, registers, identities, input and output, events,
+ * cross-context calls (runtime-abi.md 4.1). Checks stand in the specified order. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -15,7 +15,8 @@ typedef struct location {
 static int read_location(vm_state *state, uint64_t address, location *ret_location) {
     const uint8_t *bytes;
     if (vm_read_raw(state, address, 24, &bytes)) return 1;
-    *ret_location = (location){vm_buffer_at(bytes), cal_read_u32le(bytes + 16), cal_read_u32le(bytes + 20)};
+    *ret_location =
+        (location){vm_buffer_at(bytes), cal_read_u32le(bytes + 16), cal_read_u32le(bytes + 20)};
     return 0;
 }
 
@@ -49,7 +50,8 @@ static int read_register(vm_state *state, const uint64_t *args, uint64_t *ret) {
     vm_buffer target;
     if (vm_read_buffer(state, args[1], &target)) return 1;
     const cal_buffer *content = vm_register_get(&state->registers, args[0]);
-    if (!content) return vm_fail_host(state, "InvalidRegisterId", "invalid register id: %" PRIu64, args[0]);
+    if (!content)
+        return vm_fail_host(state, "InvalidRegisterId", "invalid register id: %" PRIu64, args[0]);
     *ret = 0;
     if (content->len != target.len) return 0;
     uint8_t *bytes;
@@ -100,7 +102,8 @@ static int value_return(vm_state *state, const uint64_t *args, uint64_t *ret) {
     if (vm_read_buffer(state, args[0] + 8, &payload)) return 1;
     if (payload.len > VM_RETURN_MAX)
         return vm_fail_host(state, "ReturnValueSizeOverflow",
-                            "return value too large (size: %" PRIu64 ", max: %d)", payload.len, VM_RETURN_MAX);
+                            "return value too large (size: %" PRIu64 ", max: %d)", payload.len,
+                            VM_RETURN_MAX);
     cal_slice bytes;
     if (vm_bytes(state, payload, &bytes)) return 1;
     if (tag > 1) return vm_fail_host(state, "DeserializationError", "deserialization error");
@@ -142,11 +145,12 @@ static int commit(vm_state *state, const uint64_t *args, uint64_t *ret) {
     if (vm_read_buffer(state, args[1], &artifact_buffer)) return 1;
     if (artifact_buffer.len > VM_ARTIFACT_MAX)
         return vm_fail_host(state, "ArtifactSizeOverflow",
-                            "commit artifact size overflow (size: %" PRIu64 ", max: %d)", artifact_buffer.len,
-                            VM_ARTIFACT_MAX);
+                            "commit artifact size overflow (size: %" PRIu64 ", max: %d)",
+                            artifact_buffer.len, VM_ARTIFACT_MAX);
     const uint8_t *root;
     cal_slice artifact;
-    if (vm_fixed(state, root_buffer, 32, &root) || vm_bytes(state, artifact_buffer, &artifact)) return 1;
+    if (vm_fixed(state, root_buffer, 32, &root) || vm_bytes(state, artifact_buffer, &artifact))
+        return 1;
     if (state->committed) return vm_fail_memory(state);
     cal_vm_outcome *outcome = state->outcome;
     if (vm_keep_in(state, &outcome->owner->artifact, artifact, &outcome->artifact)) return 1;
@@ -209,13 +213,15 @@ static int xcall(vm_state *state, const uint64_t *args, uint64_t *ret) {
     (void)ret;
     const uint8_t *bytes;
     if (vm_read_raw(state, args[0], 48, &bytes)) return 1;
-    vm_buffer target = vm_buffer_at(bytes), name = vm_buffer_at(bytes + 16), data = vm_buffer_at(bytes + 32);
+    vm_buffer target = vm_buffer_at(bytes), name = vm_buffer_at(bytes + 16),
+              data = vm_buffer_at(bytes + 32);
     cal_vm_outcome *outcome = state->outcome;
     if (name.len > VM_XCALL_FUNCTION_MAX)
         return vm_fail_host(state, "XCallFunctionSizeOverflow", "xcall function size overflow");
     if (data.len > VM_XCALL_PARAMS_MAX)
         return vm_fail_host(state, "XCallParamsSizeOverflow", "xcall params size overflow");
-    if (outcome->xcall_count >= VM_XCALLS_MAX) return vm_fail_host(state, "XCallsOverflow", "xcalls overflow");
+    if (outcome->xcall_count >= VM_XCALLS_MAX)
+        return vm_fail_host(state, "XCallsOverflow", "xcalls overflow");
     const uint8_t *context;
     cal_slice function, params;
     if (vm_fixed(state, target, 32, &context) || vm_text(state, name, &function)) return 1;
@@ -224,7 +230,8 @@ static int xcall(vm_state *state, const uint64_t *args, uint64_t *ret) {
     if (!outcome->xcalls) return vm_fail_node(state, CAL_ENOMEM);
     cal_vm_xcall *call = &outcome->xcalls[outcome->xcall_count];
     memcpy(call->context_id, context, 32);
-    if (vm_keep(state, function, &call->function) || vm_keep(state, params, &call->params)) return 1;
+    if (vm_keep(state, function, &call->function) || vm_keep(state, params, &call->params))
+        return 1;
     outcome->xcall_count++;
     return 0;
 }

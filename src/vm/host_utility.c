@@ -1,10 +1,12 @@
-/* Host functions for clock, randomness, signatures, and the disabled `fetch` (runtime-abi.md 4.1). */
+/* Host functions for clock, randomness, signatures, and the disabled `fetch` (runtime-abi.md 4.1).
+ */
 #include "crypto/crypto.h"
 #include "vm/internal.h"
 
 static int fetch(vm_state *state, const uint64_t *args, uint64_t *ret) {
     *ret = 1; /* failure */
-    return vm_register_set(state, args[4], cal_slice_text("Host function 'fetch' is temporarily disabled."));
+    return vm_register_set(state, args[4],
+                           cal_slice_text("Host function 'fetch' is temporarily disabled."));
 }
 
 static int random_bytes(vm_state *state, const uint64_t *args, uint64_t *ret) {
@@ -31,10 +33,13 @@ static int ed25519_verify(vm_state *state, const uint64_t *args, uint64_t *ret) 
     vm_buffer signature_buffer, key_buffer, message_buffer;
     const uint8_t *signature, *key;
     cal_slice message;
-    if (vm_read_buffer(state, args[0], &signature_buffer) || vm_read_buffer(state, args[1], &key_buffer)) return 1;
+    if (vm_read_buffer(state, args[0], &signature_buffer) ||
+        vm_read_buffer(state, args[1], &key_buffer))
+        return 1;
     if (vm_read_buffer(state, args[2], &message_buffer)) return 1;
     if (vm_fixed(state, signature_buffer, CAL_SIGNATURE_SIZE, &signature)) return 1;
-    if (vm_fixed(state, key_buffer, 32, &key) || vm_bytes(state, message_buffer, &message)) return 1;
+    if (vm_fixed(state, key_buffer, 32, &key) || vm_bytes(state, message_buffer, &message))
+        return 1;
     if (!cal_public_key_decodes(key))
         return vm_fail_host(state, "Ed25519IncorrectPublicKey", "incorrect ed25519 public key");
     *ret = cal_verify_lax(key, message, signature) ? 1 : 0;

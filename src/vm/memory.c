@@ -1,12 +1,16 @@
-/* Guest memory and its descriptors (runtime-abi.md 2). Every address and length is the guest's word: nothing is read
- * before ptr + len is known, without wrapping, to end inside the memory as it is now. */
+/* Guest memory and its descriptors (runtime-abi.md 2). Every address and length is the guest's
+ * word: nothing is read before ptr + len is known, without wrapping, to end inside the memory as it
+ * is now. */
+#include "codec/utf8.h"
 #include "vm/internal.h"
 
 static bool range_ok(const vm_state *state, uint64_t ptr, uint64_t len) {
     return len <= state->size && ptr <= state->size - len;
 }
 
-bool vm_in_memory(const vm_state *state, vm_buffer buffer) { return range_ok(state, buffer.ptr, buffer.len); }
+bool vm_in_memory(const vm_state *state, vm_buffer buffer) {
+    return range_ok(state, buffer.ptr, buffer.len);
+}
 
 int vm_read_raw(vm_state *state, uint64_t address, size_t len, const uint8_t **ret_bytes) {
     if (!range_ok(state, address, len)) return vm_fail_memory(state);
@@ -34,7 +38,7 @@ int vm_bytes(vm_state *state, vm_buffer buffer, cal_slice *ret_bytes) {
 int vm_text(vm_state *state, vm_buffer buffer, cal_slice *ret_text) {
     cal_slice text;
     if (vm_bytes(state, buffer, &text)) return 1;
-    if (!vm_utf8_valid(text)) return vm_fail_host(state, "BadUTF8", "invalid UTF-8 string");
+    if (!cal_utf8_valid(text)) return vm_fail_host(state, "BadUTF8", "invalid UTF-8 string");
     *ret_text = text;
     return 0;
 }
@@ -49,34 +53,4 @@ int vm_writable(vm_state *state, vm_buffer buffer, uint8_t **ret_bytes) {
     if (!range_ok(state, buffer.ptr, buffer.len)) return vm_fail_memory(state);
     *ret_bytes = state->base + buffer.ptr;
     return 0;
-}
-
-/* The length of the well-formed sequence at the start of text, 0 when there is none (overlong forms, surrogates and
- * what lies beyond U+10FFFF are ill-formed). */
-static size_t sequence_len(const uint8_t *p, size_t left) {
-    uint8_t first = p[0], low = 0x80, high = 0xbf;
-    size_t len;
-    if (first < 0x80) return 1;
-    if (first >= 0xc2 && first <= 0xdf) len = 2;
-    else if (first >= 0xe0 && first <= 0xef) len = 3;
-    else if (first >= 0xf0 && first <= 0xf4) len = 4;
-    else return 0;
-    if (first == 0xe0) low = 0xa0;
-    if (first == 0xed) high = 0x9f;
-    if (first == 0xf0) low = 0x90;
-    if (first == 0xf4) high = 0x8f;
-    if (left < len || p[1] < low || p[1] > high) return 0;
-    for (size_t i = 2; i < len; i++)
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    return len;
-}
-
-bool vm_utf8_valid(cal_slice text) {
-    size_t at = 0;
-    while (at < text.len) {
-        size_t len = sequence_len(text.data + at, text.len - at);
-        if (len == 0) return false;
-        at += len;
-    }
-    return true;
 }

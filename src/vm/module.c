@@ -1,5 +1,6 @@
-/* Modules: from source to an artefact (checks of runtime-abi.md 1, in its order), and from an artefact to something that
- * can be called. Linking happens here, once a module; a call only instantiates. Any thread. */
+/* Modules: from source to an artefact (checks of runtime-abi.md 1, in its order), and from an
+ * artefact to something that can be called. Linking happens here, once a module; a call only
+ * instantiates. Any thread. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,11 +17,13 @@ static int refuse_imported_memory(const wasmtime_module_t *module, cal_error *er
     wasmtime_module_imports(module, &imports);
     int code = 0;
     for (size_t i = 0; i < imports.size && code == 0; i++) {
-        if (wasm_externtype_kind(wasm_importtype_type(imports.data[i])) != WASM_EXTERN_MEMORY) continue;
+        if (wasm_externtype_kind(wasm_importtype_type(imports.data[i])) != WASM_EXTERN_MEMORY)
+            continue;
         const wasm_name_t *from = wasm_importtype_module(imports.data[i]);
         const wasm_name_t *name = wasm_importtype_name(imports.data[i]);
         code = cal_fail(err, CAL_EGUEST,
-                        "module rejected by validation: it imports the memory `%.*s::%.*s`; a module must define and "
+                        "module rejected by validation: it imports the memory `%.*s::%.*s`; a "
+                        "module must define and "
                         "export its own memory",
                         (int)(from->size > 100 ? 100 : from->size), from->data,
                         (int)(name->size > 100 ? 100 : name->size), name->data);
@@ -42,11 +45,13 @@ static int check_exports(const wasmtime_module_t *module, cal_error *err) {
     wasm_exporttype_vec_delete(&exports);
     if (has_start)
         return cal_fail(err, CAL_EGUEST,
-                        "module rejected by validation: it exports a function `_start`; command programs are not "
+                        "module rejected by validation: it exports a function `_start`; command "
+                        "programs are not "
                         "supported, methods are called by their names");
     if (!has_memory)
         return cal_fail(err, CAL_EGUEST,
-                        "module rejected by validation: it exports no memory named `memory`, through which its state "
+                        "module rejected by validation: it exports no memory named `memory`, "
+                        "through which its state "
                         "is read");
     return 0;
 }
@@ -71,11 +76,13 @@ int cal_vm_compile(cal_vm *vm, cal_slice wasm, cal_buffer *ret_artifact, cal_err
     uint64_t size = wasm.len > CAL_VM_MODULE_MAX ? vm_module_size(wasm) : wasm.len;
     if (size > CAL_VM_MODULE_MAX)
         return cal_fail(err, CAL_EGUEST,
-                        "module size limit (max_module_size) exceeded: %" PRIu64 " bytes > %d bytes limit", size,
-                        CAL_VM_MODULE_MAX);
+                        "module size limit (max_module_size) exceeded: %" PRIu64
+                        " bytes > %d bytes limit",
+                        size, CAL_VM_MODULE_MAX);
     static const uint8_t nothing;
     wasmtime_module_t *module = NULL;
-    wasmtime_error_t *error = wasmtime_module_new(vm->engine, wasm.len ? wasm.data : &nothing, wasm.len, &module);
+    wasmtime_error_t *error =
+        wasmtime_module_new(vm->engine, wasm.len ? wasm.data : &nothing, wasm.len, &module);
     if (error) {
         char text[900];
         vm_engine_text(error, text, sizeof text);
@@ -94,7 +101,8 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const vm_export *)a)->name, ((const vm_export *)b)->name);
 }
 
-static int add_function(cal_vm_module *module, const wasm_name_t *name, const wasm_functype_t *type) {
+static int add_function(cal_vm_module *module, const wasm_name_t *name,
+                        const wasm_functype_t *type) {
     /* No method has a NUL in its name. */
     if (memchr(name->data, 0, name->size)) return 0;
     char *copy = malloc(name->size + 1);
@@ -125,7 +133,8 @@ static int list_functions(cal_vm_module *module) {
 }
 
 static int link_module(cal_vm *vm, cal_vm_module *module) {
-    wasmtime_error_t *error = wasmtime_linker_instantiate_pre(vm->linker, module->module, &module->pre);
+    wasmtime_error_t *error =
+        wasmtime_linker_instantiate_pre(vm->linker, module->module, &module->pre);
     if (!error) return 0;
     char text[900];
     vm_engine_text(error, text, sizeof text);
@@ -135,7 +144,8 @@ static int link_module(cal_vm *vm, cal_vm_module *module) {
 }
 
 int cal_vm_load(cal_vm *vm, cal_slice artifact, cal_vm_module **ret_module, cal_error *err) {
-    if (artifact.len == 0) return cal_fail(err, CAL_ECORRUPT, "the compiled module is empty; compile it again");
+    if (artifact.len == 0)
+        return cal_fail(err, CAL_ECORRUPT, "the compiled module is empty; compile it again");
     cal_vm_module *module = calloc(1, sizeof *module);
     if (!module) return cal_fail(err, CAL_ENOMEM, "no memory for a module");
     atomic_init(&module->refs, 1);
@@ -146,7 +156,8 @@ int cal_vm_load(cal_vm *vm, cal_slice artifact, cal_vm_module **ret_module, cal_
         vm_engine_text(error, text, sizeof text);
         module->module = NULL;
         cal_vm_module_unref(module);
-        return cal_fail(err, CAL_ECORRUPT, "the compiled module does not load; compile it again: %s", text);
+        return cal_fail(err, CAL_ECORRUPT,
+                        "the compiled module does not load; compile it again: %s", text);
     }
     int code = list_functions(module);
     if (code == 0) code = link_module(vm, module);
@@ -177,7 +188,8 @@ void cal_vm_module_unref(cal_vm_module *module) {
 const vm_export *vm_module_function(const cal_vm_module *module, const char *name) {
     if (module->function_count == 0) return NULL;
     vm_export key = {.name = (char *)(uintptr_t)name};
-    return bsearch(&key, module->functions, module->function_count, sizeof *module->functions, by_name);
+    return bsearch(&key, module->functions, module->function_count, sizeof *module->functions,
+                   by_name);
 }
 
 bool cal_vm_module_exports(const cal_vm_module *module, const char *name) {

@@ -4,13 +4,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "codec/utf8.h"
 #include "vm/internal.h"
 
 enum { FIRST_LOGS = 16, SLACK = 64 * 1024 };
 
 /* The most that logs, events, xcalls and a panic can hold together. */
 static size_t arena_max(const cal_vm_limits *limits) {
-    size_t events = (size_t)VM_EVENTS_MAX * (VM_EVENT_KIND_MAX + VM_EVENT_DATA_MAX + CAL_VM_METHOD_MAX);
+    size_t events =
+        (size_t)VM_EVENTS_MAX * (VM_EVENT_KIND_MAX + VM_EVENT_DATA_MAX + CAL_VM_METHOD_MAX);
     size_t xcalls = (size_t)VM_XCALLS_MAX * (VM_XCALL_FUNCTION_MAX + VM_XCALL_PARAMS_MAX);
     size_t panic = (size_t)VM_PANIC_MESSAGE_MAX + VM_PANIC_FILE_MAX;
     return (size_t)limits->max_logs * limits->max_log_size + events + xcalls + panic + SLACK;
@@ -83,10 +85,11 @@ void vm_cut_text(char *text, size_t size, size_t wanted) {
     while (start > 0 && ((uint8_t)text[start - 1] & 0xc0) == 0x80 && end - start < 3) start--;
     if (start == 0) return;
     cal_slice last = cal_slice_of(text + start - 1, end - start + 1);
-    if (!vm_utf8_valid(last)) text[start - 1] = '\0';
+    if (!cal_utf8_valid(last)) text[start - 1] = '\0';
 }
 
-static void fail(cal_vm_outcome *outcome, cal_vm_failure failure, const char *format, va_list args) {
+static void fail(cal_vm_outcome *outcome, cal_vm_failure failure, const char *format,
+                 va_list args) {
     outcome->failure = failure;
     int wanted = vsnprintf(outcome->error, sizeof outcome->error, format, args);
     vm_cut_text(outcome->error, sizeof outcome->error, wanted < 0 ? 0 : (size_t)wanted);
@@ -108,7 +111,9 @@ int vm_fail_host(vm_state *state, const char *name, const char *format, ...) {
     return 1;
 }
 
-int vm_fail_memory(vm_state *state) { return vm_fail_host(state, "InvalidMemoryAccess", "invalid memory access"); }
+int vm_fail_memory(vm_state *state) {
+    return vm_fail_host(state, "InvalidMemoryAccess", "invalid memory access");
+}
 
 int vm_fail_node(vm_state *state, int code) {
     state->outcome->node_error = code;
@@ -131,7 +136,8 @@ static void without_nul(cal_slice text) {
         if (text.data[i] == 0) ((uint8_t *)(uintptr_t)text.data)[i] = ' ';
 }
 
-int vm_fail_panic(vm_state *state, cal_slice message, cal_slice file, uint32_t line, uint32_t column) {
+int vm_fail_panic(vm_state *state, cal_slice message, cal_slice file, uint32_t line,
+                  uint32_t column) {
     cal_vm_outcome *outcome = state->outcome;
     cal_slice kept_message, kept_file;
     if (vm_keep(state, cut(message, VM_PANIC_MESSAGE_MAX), &kept_message)) return 1;
@@ -160,6 +166,7 @@ void vm_forget_failure(vm_state *state) {
 
 void cal_vm_format_err(cal_slice err_bytes, cal_buffer *ret_text) {
     cal_buffer_append_text(ret_text, "the method call returned an error: [");
-    for (size_t i = 0; i < err_bytes.len; i++) cal_buffer_printf(ret_text, i ? ", %u" : "%u", err_bytes.data[i]);
+    for (size_t i = 0; i < err_bytes.len; i++)
+        cal_buffer_printf(ret_text, i ? ", %u" : "%u", err_bytes.data[i]);
     cal_buffer_append_text(ret_text, "]");
 }

@@ -1,4 +1,5 @@
-/* The call's registers (runtime-abi.md 3): what host functions answer with. Nothing deletes one during a call. */
+/* The call's registers (runtime-abi.md 3): what host functions answer with. Nothing deletes one
+ * during a call. */
 #include "vm/internal.h"
 
 enum { KEPT_CAPACITY = 64 * 1024 };

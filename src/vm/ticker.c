@@ -1,7 +1,8 @@
 /* The thread that makes time pass for guests.
  *
- * Compiled code compares the engine's epoch with its own deadline at every loop and call. Raising the epoch is all this
- * thread does; the call's own thread then asks the clock (call.c). It sleeps for good while no call has a deadline. */
+ * Compiled code compares the engine's epoch with its own deadline at every loop and call. Raising
+ * the epoch is all this thread does; the call's own thread then asks the clock (call.c). It sleeps
+ * for good while no call has a deadline. */
 #include <errno.h>
 #include <time.h>
 
@@ -15,7 +16,9 @@ static void wait_one_tick(vm_ticker *ticker) {
         until.tv_sec++;
         until.tv_nsec -= 1000000000L;
     }
-    while (!ticker->stopping && pthread_cond_timedwait(&ticker->changed, &ticker->mutex, &until) != ETIMEDOUT) continue;
+    while (!ticker->stopping &&
+           pthread_cond_timedwait(&ticker->changed, &ticker->mutex, &until) != ETIMEDOUT)
+        continue;
 }
 
 static void *tick(void *user) {
@@ -66,8 +69,10 @@ int vm_ticker_enter(vm_ticker *ticker) {
     int code = 0;
     pthread_mutex_lock(&ticker->mutex);
     if (!ticker->started) {
-        if (pthread_create(&ticker->thread, NULL, tick, ticker) == 0) ticker->started = true;
-        else code = CAL_ENOMEM;
+        if (pthread_create(&ticker->thread, NULL, tick, ticker) == 0)
+            ticker->started = true;
+        else
+            code = CAL_ENOMEM;
     }
     if (code == 0 && ticker->calls++ == 0) pthread_cond_signal(&ticker->changed);
     pthread_mutex_unlock(&ticker->mutex);

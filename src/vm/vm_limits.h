@@ -1,5 +1,5 @@
-/* Limits of the guest ABI (runtime-abi.md 15) that no operator changes, and our own bounds on the engine. A size equal to
- * its limit passes; a count fails once it is at its limit. */
+/* Limits of the guest ABI (runtime-abi.md 15) that no operator changes, and our own bounds on the
+ * engine. A size equal to its limit passes; a count fails once it is at its limit. */
 #ifndef CAL_VM_LIMITS_H
 #define CAL_VM_LIMITS_H
 

@@ -1,5 +1,5 @@
-/* Just enough of the binary format to find custom sections: the frame of sections, never what is in them. Pure functions
- * over untrusted bytes. */
+/* Just enough of the binary format to find custom sections: the frame of sections, never what is in
+ * them. Pure functions over untrusted bytes. */
 #include "vm/internal.h"
 
 typedef struct section {
@@ -86,7 +86,8 @@ uint64_t vm_module_size(cal_slice wasm) {
     while (take_section(&wasm, &part)) {
         cal_slice name;
         if (part.id != CUSTOM || !take_name(&part.content, &name)) continue;
-        if (name.len >= sizeof debug - 1 && memcmp(name.data, debug, sizeof debug - 1) == 0) size -= part.whole.len;
+        if (name.len >= sizeof debug - 1 && memcmp(name.data, debug, sizeof debug - 1) == 0)
+            size -= part.whole.len;
     }
     return size;
 }
