@@ -1,15 +1,18 @@
-/* The node's durable state: columns of sorted byte keys, atomic batches, snapshots. Encrypted and authenticated on disk.
+/* The node's durable state: columns of sorted byte keys, atomic batches, snapshots. Encrypted and
+ * authenticated on disk.
  *
- * Behind it stands one engine table (src/store/engine.h), whose embedded default is SQLite in SQLCipher; nothing outside
- * this folder knows which engine it is.
+ * Behind it stands one engine table (src/store/engine.h), whose embedded default is SQLite in
+ * SQLCipher; nothing outside this folder knows which engine it is.
  *
  * Promises:
- *  - a batch is applied whole or not at all; with CAL_DURABLE_FULL a batch whose done callback got 0 survives power loss;
- *  - one writer thread commits everything that became ready while the last flush ran as one transaction (group commit);
- *    if such a transaction fails as a whole (disk full), each of its batches is tried alone, so one batch never fails another
- *    for a reason of its own;
+ *  - a batch is applied whole or not at all; with CAL_DURABLE_FULL a batch whose done callback got
+ * 0 survives power loss;
+ *  - one writer thread commits everything that became ready while the last flush ran as one
+ * transaction (group commit); if such a transaction fails as a whole (disk full), each of its
+ * batches is tried alone, so one batch never fails another for a reason of its own;
  *  - batches become visible and durable in the order in which they were submitted;
- *  - a snapshot sees all batches acknowledged before it was taken and none after; snapshots never block the writer;
+ *  - a snapshot sees all batches acknowledged before it was taken and none after; snapshots never
+ * block the writer;
  *  - damage is an error of the operation that met it (CAL_ECORRUPT) and shows in cal_store_health.
  * Any thread, unless said otherwise. */
 #ifndef CAL_STORE_H
@@ -22,27 +25,28 @@
 #include "os/os.h"
 
 /* X(NAME, table): what a column holds and how its keys begin is written where it is used. */
-#define CAL_COLUMNS(X)                                                                                          \
-    X(NODE, "node")                   /* the node's own rows: identity, secrets, sessions, settings */           \
-    X(APPLICATION, "application")     /* application id -> record */                                             \
-    X(ALIAS, "alias")                 /* kind byte || name -> id */                                              \
-    X(BLOB, "blob")                   /* blob id -> record */                                                    \
-    X(BLOB_CHUNK, "blob_chunk")       /* chunk id -> bytes */                                                    \
-    X(MODULE, "module")               /* compiled modules: engine fingerprint || blob id || service -> artefact */ \
-    X(CONTEXT, "context")             /* context id -> record */                                                 \
-    X(STATE, "state")                 /* context id || 32-byte key */                                            \
-    X(PRIVATE_STATE, "private_state") /* context id || 32-byte key */                                            \
-    X(INDEX, "sorted_index")          /* context id || key */                                                    \
-    X(INDEX_META, "sorted_index_meta")                                                                          \
-    X(DELTA, "delta")                 /* context id || delta id -> record */                                     \
-    X(GOVERNANCE, "governance")       /* namespace id || op id -> signed op and its local record */              \
-    X(GROUP, "group_row")             /* namespace and group rows, keyring */
+#define CAL_COLUMNS(X)                                                                             \
+    X(NODE, "node")               /* the node's own rows: identity, secrets, sessions, settings */ \
+    X(APPLICATION, "application") /* application id -> record */                                   \
+    X(ALIAS, "alias")             /* kind byte || name -> id */                                    \
+    X(BLOB, "blob")               /* blob id -> record */                                          \
+    X(BLOB_CHUNK, "blob_chunk")   /* chunk id -> bytes */                                          \
+    X(MODULE,                                                                                      \
+      "module") /* compiled modules: engine fingerprint || blob id || service -> artefact */       \
+    X(CONTEXT, "context")             /* context id -> record */                                   \
+    X(STATE, "state")                 /* context id || 32-byte key */                              \
+    X(PRIVATE_STATE, "private_state") /* context id || 32-byte key */                              \
+    X(INDEX, "sorted_index")          /* context id || key */                                      \
+    X(INDEX_META, "sorted_index_meta")                                                             \
+    X(DELTA, "delta")           /* context id || delta id -> record */                             \
+    X(GOVERNANCE, "governance") /* namespace id || op id -> signed op and its local record */      \
+    X(GROUP, "group_row")       /* namespace and group rows, keyring */
 
 typedef enum cal_column {
 #define CAL_COLUMN_ENUM(name, table) CAL_COLUMN_##name,
     CAL_COLUMNS(CAL_COLUMN_ENUM)
 #undef CAL_COLUMN_ENUM
-    CAL_COLUMN_COUNT
+        CAL_COLUMN_COUNT
 } cal_column;
 
 enum { CAL_STORE_KEY_MAX = 2 * 1024 * 1024, CAL_STORE_VALUE_MAX = 64 * 1024 * 1024 };
@@ -61,48 +65,61 @@ typedef struct cal_cursor cal_cursor;
 struct cal_key_source;
 
 typedef struct cal_store_options {
-    const cal_os *os;       /* NULL: posix */
-    const char *folder;     /* exists; holds the database, the wrapped key and the lock */
+    const cal_os *os;   /* NULL: posix */
+    const char *folder; /* exists; holds the database, the wrapped key and the lock */
     cal_durability durability;
-    uint32_t readers_max;   /* parallel read connections; 0: 4 */
-    uint32_t cache_kib;     /* page cache of each connection; 0: 2048 */
+    uint32_t readers_max; /* parallel read connections; 0: 4 */
+    uint32_t cache_kib;   /* page cache of each connection; 0: 2048 */
     const struct cal_key_source *key;
 } cal_store_options;
 
-/* Makes a new store in an empty folder: a random database key, wrapped by the master key. CAL_EEXISTS. */
+/* Makes a new store in an empty folder: a random database key, wrapped by the master key.
+ * CAL_EEXISTS. */
 int cal_store_create(const cal_store_options *options, cal_error *err);
-/* Opens and migrates forward. CAL_EKEY wrong key, CAL_ECORRUPT damage, CAL_EBUSY a second process, CAL_EVERSION written
- * by a newer version, CAL_ENOTFOUND nothing there. Never half open. */
+/* Opens and migrates forward. CAL_EKEY wrong key, CAL_ECORRUPT damage, CAL_EBUSY a second process,
+ * CAL_EVERSION written by a newer version, CAL_ENOTFOUND nothing there. Never half open. */
 int cal_store_open(const cal_store_options *options, cal_store **ret_store, cal_error *err);
-void cal_store_close(cal_store *store); /* waits for submitted batches; no snapshot may be left; NULL allowed */
+void cal_store_close(
+    cal_store *store); /* waits for submitted batches; no snapshot may be left; NULL allowed */
 
 /* --- writing --- */
 cal_batch *cal_batch_new(void); /* NULL when out of memory */
 void cal_batch_free(cal_batch *batch);
-/* Operations apply in the order they were added. Keys and values are copied. A failure (CAL_ELIMIT, CAL_ENOMEM) sticks to the
- * batch and is what submitting it answers, so callers need not check each one. */
+/* Operations apply in the order they were added. Keys and values are copied. A failure (CAL_ELIMIT,
+ * CAL_ENOMEM) sticks to the batch and is what submitting it answers, so callers need not check each
+ * one. */
 int cal_batch_put(cal_batch *batch, cal_column column, cal_slice key, cal_slice value);
 int cal_batch_delete(cal_batch *batch, cal_column column, cal_slice key);
-int cal_batch_delete_prefix(cal_batch *batch, cal_column column, cal_slice prefix); /* prefix.len > 0 */
+int cal_batch_delete_prefix(cal_batch *batch, cal_column column,
+                            cal_slice prefix); /* prefix.len > 0 */
 size_t cal_batch_count(const cal_batch *batch);
 /* Appends the operations of `other` and empties it. */
 int cal_batch_merge(cal_batch *batch, cal_batch *other);
 
-/* `result` is 0 or a CAL_E*. Runs on the writer thread: be brief, do not call back into the store except to submit. */
+/* `result` is 0 or a CAL_E*. Runs on the writer thread: be brief, do not call back into the store
+ * except to submit. */
 typedef void (*cal_store_done)(void *user, int result);
-/* Takes the batch. done (may be NULL) is called exactly once, after the batch is durable or has failed. */
+/* Takes the batch. done (may be NULL) is called exactly once, after the batch is durable or has
+ * failed. */
 void cal_store_submit(cal_store *store, cal_batch *batch, cal_store_done done, void *user);
 /* Blocking form; not on the writer thread. Takes the batch. */
 int cal_store_commit(cal_store *store, cal_batch *batch, cal_error *err);
 
 /* --- reading --- A snapshot, its cursors and what they return belong to one thread at a time. */
-int cal_store_snapshot(cal_store *store, cal_snapshot **ret_snapshot); /* waits for a free reader; CAL_ENOMEM, CAL_EIO, CAL_ECORRUPT */
-void cal_snapshot_free(cal_snapshot *snapshot); /* NULL allowed; frees no cursors: free those first */
-/* Appends the value. CAL_ENOTFOUND, CAL_ECORRUPT, CAL_EIO, CAL_ELIMIT, CAL_ENOMEM. ret_value NULL: only asks. */
-int cal_snapshot_get(cal_snapshot *snapshot, cal_column column, cal_slice key, cal_buffer *ret_value);
+int cal_store_snapshot(
+    cal_store *store,
+    cal_snapshot **ret_snapshot); /* waits for a free reader; CAL_ENOMEM, CAL_EIO, CAL_ECORRUPT */
+void cal_snapshot_free(
+    cal_snapshot *snapshot); /* NULL allowed; frees no cursors: free those first */
+/* Appends the value. CAL_ENOTFOUND, CAL_ECORRUPT, CAL_EIO, CAL_ELIMIT, CAL_ENOMEM. ret_value NULL:
+ * only asks. */
+int cal_snapshot_get(cal_snapshot *snapshot, cal_column column, cal_slice key,
+                     cal_buffer *ret_value);
 /* A walk over lo <= key < hi in byte order, or backwards; hi.len 0 means no upper bound. */
-int cal_cursor_open(cal_snapshot *snapshot, cal_column column, cal_slice lo, cal_slice hi, bool descending, cal_cursor **ret_cursor);
-/* The next pair, valid until the next call on the cursor. CAL_ENOTFOUND at the end. ret_value may be NULL. */
+int cal_cursor_open(cal_snapshot *snapshot, cal_column column, cal_slice lo, cal_slice hi,
+                    bool descending, cal_cursor **ret_cursor);
+/* The next pair, valid until the next call on the cursor. CAL_ENOTFOUND at the end. ret_value may
+ * be NULL. */
 int cal_cursor_next(cal_cursor *cursor, cal_slice *ret_key, cal_slice *ret_value);
 void cal_cursor_free(cal_cursor *cursor); /* NULL allowed */
 /* The smallest key greater than every key that starts with prefix; empty when there is none. */
@@ -114,23 +131,29 @@ int cal_store_get(cal_store *store, cal_column column, cal_slice key, cal_buffer
 typedef struct cal_store_stats {
     uint64_t batches, transactions, flush_ns_total; /* since open */
     uint64_t bytes;                                 /* database and log on disk */
-    uint64_t damaged, failed;                       /* operations that met damage; batches that failed */
-    int last_error;                                 /* of the last batch: 0 or why it failed */
+    uint64_t damaged, failed; /* operations that met damage; batches that failed */
+    int last_error;           /* of the last batch: 0 or why it failed */
 } cal_store_stats;
 void cal_store_stats_get(cal_store *store, cal_store_stats *ret_stats);
-/* 0, or the CAL_E* that keeps the store from doing its work now (CAL_EFULL until a batch succeeds, CAL_ECORRUPT for good). */
+/* 0, or the CAL_E* that keeps the store from doing its work now (CAL_EFULL until a batch succeeds,
+ * CAL_ECORRUPT for good). */
 int cal_store_health(cal_store *store);
 
 /* Sum of key and value bytes under a prefix. */
-int cal_snapshot_size(cal_snapshot *snapshot, cal_column column, cal_slice prefix, uint64_t *ret_bytes);
+int cal_snapshot_size(cal_snapshot *snapshot, cal_column column, cal_slice prefix,
+                      uint64_t *ret_bytes);
 
 typedef void (*cal_progress)(void *user, uint64_t done, uint64_t total);
-/* Copies the running store into an empty or missing folder, openable with the same master key. Blocking, from a worker;
- * writers go on meanwhile. */
-int cal_store_backup(cal_store *store, const char *folder, cal_progress progress, void *user, cal_error *err);
-/* Verifies every page of an open store. `report` gets one line for each finding. 0 when clean, CAL_ECORRUPT otherwise. */
-int cal_store_verify(cal_store *store, void (*report)(void *user, const char *finding), void *user, cal_error *err);
+/* Copies the running store into an empty or missing folder, openable with the same master key.
+ * Blocking, from a worker; writers go on meanwhile. */
+int cal_store_backup(cal_store *store, const char *folder, cal_progress progress, void *user,
+                     cal_error *err);
+/* Verifies every page of an open store. `report` gets one line for each finding. 0 when clean,
+ * CAL_ECORRUPT otherwise. */
+int cal_store_verify(cal_store *store, void (*report)(void *user, const char *finding), void *user,
+                     cal_error *err);
 /* Changes the master key of a closed store without rewriting the data. */
-int cal_store_rekey(const cal_store_options *options, const struct cal_key_source *new_key, cal_error *err);
+int cal_store_rekey(const cal_store_options *options, const struct cal_key_source *new_key,
+                    cal_error *err);
 
 #endif
