@@ -90,9 +90,11 @@ typedef struct cal_manifest_service {
     cal_manifest_artifact abi;
 } cal_manifest_service;
 
-/* Parses and checks all of section 25 but the signature. CAL_EDECODE, CAL_EINVAL (a field is unfit), CAL_ELIMIT,
- * CAL_EVERSION (needs a newer runtime). */
+/* Parses and checks all of section 25 but the signature and whether it runs here. CAL_EDECODE, CAL_EINVAL (a field is unfit),
+ * CAL_ELIMIT. */
 int cal_manifest_parse(cal_slice json, cal_manifest **ret_manifest, cal_error *err);
+/* CAL_EVERSION when it needs a newer runtime than CAL_APP_RUNTIME_VERSION. */
+int cal_manifest_check_runtime(const cal_manifest *manifest, cal_error *err);
 void cal_manifest_free(cal_manifest *manifest); /* NULL allowed */
 const char *cal_manifest_package(const cal_manifest *manifest);
 const char *cal_manifest_app_version(const cal_manifest *manifest);
@@ -121,7 +123,7 @@ typedef struct cal_bundle cal_bundle; /* its manifest's signature has been verif
 /* Whether the bytes are a gzip stream (a bundle), judged by the first two. Anything else is a raw module. Pure. */
 bool cal_bundle_looks_like(cal_slice head);
 
-/* Finds and verifies the manifest within the scan limit. The input must outlive the bundle. CAL_EDECODE (no archive, no
+/* Finds the manifest within the scan limit, verifies it and checks that it runs here. The input must outlive the bundle. CAL_EDECODE (no archive, no
  * manifest), CAL_ELIMIT, CAL_EVERIFY, CAL_EVERSION, CAL_EINVAL, or what the input answered. */
 int cal_bundle_open(const cal_app_input *input, cal_bundle **ret_bundle, cal_error *err);
 void cal_bundle_free(cal_bundle *bundle); /* NULL allowed */

@@ -33,14 +33,15 @@ static int read_manifest(cal_bundle *bundle, cal_error *err) {
     cal_buffer_init(&content, CAL_BUNDLE_MANIFEST_MAX);
     cal_error why = {0};
     int rc = app_archive_walk(bundle->input, CAL_BUNDLE_SCAN_MAX, find_manifest, &content, &why);
-    if (rc == CAL_ELIMIT && content.len == 0)
-        rc = cal_fail(err, rc, "the bundle has no manifest.json within its first %d bytes: pack it first",
-                      CAL_BUNDLE_SCAN_MAX);
+    if (rc == CAL_ELIMIT)
+        rc = cal_fail(err, rc, "the bundle has no manifest.json of at most %d bytes within its first %d bytes: pack it first",
+                      CAL_BUNDLE_MANIFEST_MAX, CAL_BUNDLE_SCAN_MAX);
     else if (rc != 0)
         rc = cal_fail(err, rc, "%s", why.message);
     else if (content.len == 0)
         rc = cal_fail(err, CAL_EDECODE, "the bundle has no manifest.json at its top level");
     if (rc == 0) rc = cal_manifest_parse(cal_buffer_slice(&content), &bundle->manifest, err);
+    if (rc == 0) rc = cal_manifest_check_runtime(bundle->manifest, err);
     if (rc == 0) rc = cal_manifest_verify(bundle->manifest, NULL, err);
     cal_buffer_deinit(&content);
     return rc;

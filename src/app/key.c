@@ -40,7 +40,7 @@ static int read_json_key(cal_slice content, cal_secret *ret_seed) {
     if (app_json_read(content, "the key file", &doc, NULL) != 0) return CAL_EDECODE;
     yyjson_val *text = yyjson_obj_get(yyjson_doc_get_root(doc), "private_key");
     cal_buffer bytes;
-    cal_buffer_init(&bytes, CAL_KEY_SIZE);
+    cal_buffer_init(&bytes, CAL_KEY_SIZE + 4); /* the decoder reserves whole groups */
     bool ok = yyjson_is_str(text) &&
               cal_base64_decode(CAL_BASE64URL, cal_slice_of(yyjson_get_str(text), yyjson_get_len(text)), &bytes) == 0 &&
               bytes.len == CAL_KEY_SIZE;

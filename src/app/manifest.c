@@ -177,18 +177,21 @@ static int read_services(cal_manifest *manifest, yyjson_val *root, cal_error *er
     return 0;
 }
 
-static int check_runtime(yyjson_val *root, cal_error *err) {
+static int check_version(yyjson_val *root, cal_error *err) {
     const char *wanted = app_json_text(root, "minRuntimeVersion");
     int order = 0;
-    if (has_nul(yyjson_obj_get(root, "minRuntimeVersion")) ||
-        cal_version_compare(wanted, CAL_APP_RUNTIME_VERSION, &order) != 0)
-        return cal_fail(err, CAL_EINVAL, "the manifest's minRuntimeVersion \"%.64s\" is not a semantic version",
-                        wanted);
-    if (order > 0)
-        return cal_fail(err, CAL_EVERSION,
-                        "the bundle needs runtime version %s, this node has %s: upgrade the node", wanted,
-                        CAL_APP_RUNTIME_VERSION);
-    return 0;
+    if (!has_nul(yyjson_obj_get(root, "minRuntimeVersion")) &&
+        cal_version_compare(wanted, CAL_APP_RUNTIME_VERSION, &order) == 0)
+        return 0;
+    return cal_fail(err, CAL_EINVAL, "the manifest's minRuntimeVersion \"%.64s\" is not a semantic version", wanted);
+}
+
+int cal_manifest_check_runtime(const cal_manifest *manifest, cal_error *err) {
+    const char *wanted = cal_manifest_min_runtime_version(manifest);
+    int order = 0;
+    if (cal_version_compare(wanted, CAL_APP_RUNTIME_VERSION, &order) == 0 && order <= 0) return 0;
+    return cal_fail(err, CAL_EVERSION, "the bundle needs runtime version %.64s, this node has %s: upgrade the node", wanted,
+                    CAL_APP_RUNTIME_VERSION);
 }
 
 static int read_manifest(cal_manifest *manifest, cal_error *err) {
@@ -198,7 +201,7 @@ static int read_manifest(cal_manifest *manifest, cal_error *err) {
     if (rc == 0) rc = check_component(root, "appVersion", CAL_APP_VERSION_MAX, err);
     if (rc == 0) rc = read_pair(root, "", &manifest->top, err);
     if (rc == 0) rc = read_services(manifest, root, err);
-    return rc == 0 ? check_runtime(root, err) : rc;
+    return rc == 0 ? check_version(root, err) : rc;
 }
 
 int cal_manifest_parse(cal_slice json, cal_manifest **ret_manifest, cal_error *err) {
@@ -309,7 +312,7 @@ static int decode_fixed(yyjson_val *signature, const char *field, uint8_t *ret_b
                         cal_error *err) {
     yyjson_val *text = yyjson_obj_get(signature, field);
     cal_buffer bytes;
-    cal_buffer_init(&bytes, len);
+    cal_buffer_init(&bytes, len + 4); /* the decoder reserves whole groups */
     int rc = cal_base64_decode(CAL_BASE64URL, cal_slice_of(yyjson_get_str(text), yyjson_get_len(text)), &bytes);
     bool fits = rc == 0 && bytes.len == len;
     if (fits) memcpy(ret_bytes, bytes.data, len);

@@ -27,7 +27,8 @@ static bool write_entry(struct archive *tar, const char *path, cal_slice content
     archive_entry_set_filetype(entry, AE_IFREG);
     archive_entry_set_perm(entry, 0644);
     archive_entry_set_mtime(entry, 0, 0);
-    bool ok = archive_write_header(tar, entry) == ARCHIVE_OK &&
+    /* A path that the locale cannot write is a warning, and is stored as it is. */
+    bool ok = archive_write_header(tar, entry) >= ARCHIVE_WARN &&
               (content.len == 0 ||
                archive_write_data(tar, content.data, content.len) == (la_ssize_t)content.len);
     archive_entry_free(entry);
