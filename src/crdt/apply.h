@@ -48,7 +48,7 @@ typedef enum crdt_refusal {
     CRDT_REFUSED_NOT_ALLOWED,
     CRDT_REFUSED_FATAL, /* not a result: the border */
     CRDT_REFUSED_INDEX_NOT_FOUND,
-    CRDT_REFUSED_MERGE, /* two values that their type cannot merge */
+    CRDT_REFUSED_MERGE, /* a state root of a type that only the application merges */
 } crdt_refusal;
 
 typedef struct crdt_store crdt_store;
@@ -65,11 +65,15 @@ int crdt_store_flush(crdt_store *store);
 /* The root's full hash as of the last flush. CRDT_ENOTFOUND when there is no root. */
 int crdt_store_root_hash(crdt_store *store, crdt_hash *ret_hash);
 
-/* Which bytes stand when two versions of a non-root entity meet (network-sync.md 9.6). */
-int crdt_merge_values(crdt_sha256_fn sha256, const crdt_type *type, crdt_bytes existing,
-                      crdt_bytes incoming, uint64_t existing_updated_at,
-                      uint64_t incoming_updated_at, crdt_bytes *ret_value,
-                      crdt_refusal *ret_refusal);
+/* Which bytes stand when two versions of a non-root entity meet (network-sync.md 9.6). The result
+ * is one of the two. */
+crdt_bytes crdt_merge_values(crdt_sha256_fn sha256, const crdt_type *type, crdt_bytes existing,
+                             crdt_bytes incoming, uint64_t existing_updated_at,
+                             uint64_t incoming_updated_at);
+/* The part of it that the type alone decides. CRDT_EDECODE: bytes that such a value cannot have;
+ * CRDT_EINVAL: CUSTOM. */
+int crdt_merge_by_type(const crdt_type *type, crdt_bytes existing, crdt_bytes incoming,
+                       crdt_bytes *ret_value);
 
 /* --- reading and writing by the application itself (sdk/c) --- */
 

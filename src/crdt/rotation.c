@@ -1,0 +1,149 @@
+/* The rotation log of a Shared anchor: a map below it, an entry for each delta that changed the
+ * writer set. It is hashed with the anchor, so that replicas which disagree on who may write have
+ * different roots. Freestanding. runtime-abi.md 9, 13. */
+#include "crdt/internal.h"
+
+typedef struct rotation_entry {
+    crdt_hash delta_id;
+    crdt_hlc hlc;
+    bool has_signer, has_signature, has_payload;
+    crdt_id signer;
+    uint8_t signature[64], payload[32];
+    crdt_grants writers;
+    uint64_t nonce;
+} rotation_entry;
+
+static crdt_bytes text(const char *value) { return crdt_bytes_of(value, __builtin_strlen(value)); }
+
+static void log_id(const crdt_store *store, const crdt_id *anchor, crdt_id *ret_id) {
+    crdt_entry_id(store->env.sha256, anchor, text("__calimero_rotation_log__"), ret_id);
+}
+
+/* The map that holds the log, made when missing; its times are 0 so that every replica makes the
+ * same one. */
+static int open_log(crdt_store *store, const crdt_id *anchor, crdt_id *ret_map) {
+    static const crdt_type type = {
+        .kind = CRDT_TYPE_UNORDERED_MAP,
+        .names = {{(const uint8_t *)"[u8; 32]", 8},
+                  {(const uint8_t *)"calimero_storage::rotation_log::RotationLogEntry", 48}},
+    };
+    static const crdt_metadata metadata = {.type = &type};
+    log_id(store, anchor, ret_map);
+    crdt_node *node;
+    int result = crdt_node_get(store, ret_map, &node);
+    if (!result) result = crdt_node_entry(store, node);
+    if (result || node->entry_state == ENTRY_PRESENT) return result;
+    uint8_t *bytes = crdt_alloc_array(&store->env.memory, 32, 1);
+    if (!bytes) return CRDT_ENOMEM;
+    __builtin_memcpy(bytes, ret_map->bytes, 32);
+    crdt_hash own_hash;
+    crdt_own_hash(store->env.sha256, crdt_bytes_of(bytes, 32), &own_hash);
+    result = crdt_node_link(store, anchor, ret_map, &own_hash, &metadata);
+    if (!result) crdt_node_set_entry(node, crdt_bytes_of(bytes, 32));
+    return result;
+}
+
+int crdt_rotation_append(crdt_store *store, const crdt_action *action, const uint8_t payload[32],
+                         const crdt_apply_context *context) {
+    const crdt_storage_type *storage = &action->metadata.storage;
+    const crdt_signature *signature = storage->signature;
+    if (!signature || !signature->has_signer) return 0;
+    crdt_id map, id;
+    int result = open_log(store, &action->id, &map);
+    if (result) return result;
+    crdt_entry_id(store->env.sha256, &map, crdt_bytes_of(context->delta_id.bytes, 32), &id);
+    crdt_writer writer = crdt_writer_of(&store->env.memory);
+    crdt_write_fixed(&writer, &context->delta_id, 32); /* the map's key */
+    crdt_write_fixed(&writer, &context->delta_id, 32); /* the value's first field */
+    crdt_write_hlc(&writer, &context->delta_hlc);
+    crdt_write_u8(&writer, 1);
+    crdt_write_fixed(&writer, &signature->signer, 32);
+    crdt_write_u8(&writer, 1);
+    crdt_write_fixed(&writer, signature->signature, 64);
+    crdt_write_u8(&writer, 1);
+    crdt_write_fixed(&writer, payload, 32);
+    crdt_write_u32(&writer, storage->writers.count);
+    for (uint32_t i = 0; i < storage->writers.count; i++) {
+        crdt_write_fixed(&writer, &storage->writers.items[i].account, 32);
+        crdt_write_u8(&writer, storage->writers.items[i].mask);
+    }
+    crdt_write_u64(&writer, signature->nonce);
+    crdt_write_fixed(&writer, &id, 32);
+    crdt_bytes entry;
+    result = crdt_write_end(&writer, &entry);
+    if (result) return result;
+    crdt_hash own_hash;
+    crdt_own_hash(store->env.sha256, entry, &own_hash);
+    crdt_metadata metadata = {.created_at = context->now_ns, .updated_at = context->now_ns};
+    result = crdt_node_link(store, &map, &id, &own_hash, &metadata);
+    crdt_node *node;
+    if (!result) result = crdt_node_get(store, &id, &node);
+    if (!result) crdt_node_set_entry(node, entry);
+    return result;
+}
+
+/* --- reading the log --- */
+
+static int decode_entry(const crdt_memory *memory, crdt_bytes bytes, rotation_entry *ret_entry) {
+    crdt_reader reader = crdt_reader_of(bytes, memory);
+    rotation_entry entry = {0};
+    crdt_read_take(&reader, 32);
+    crdt_read_fixed(&reader, &entry.delta_id, 32);
+    crdt_read_hlc(&reader, &entry.hlc);
+    entry.has_signer = crdt_read_bool(&reader);
+    if (entry.has_signer) crdt_read_fixed(&reader, &entry.signer, 32);
+    entry.has_signature = crdt_read_bool(&reader);
+    if (entry.has_signature) crdt_read_fixed(&reader, entry.signature, 64);
+    entry.has_payload = crdt_read_bool(&reader);
+    if (entry.has_payload) crdt_read_fixed(&reader, entry.payload, 32);
+    crdt_read_grants(&reader, &entry.writers);
+    entry.nonce = crdt_read_u64(&reader);
+    crdt_read_take(&reader, 32);
+    int result = crdt_read_end(&reader);
+    if (!result) *ret_entry = entry;
+    return result;
+}
+
+/* Later clock; at equal clocks the smaller signer. Entries come in ascending order of delta id, the
+ * last of equals stands. */
+static bool supersedes(const rotation_entry *a, const rotation_entry *b) {
+    int order = crdt_hlc_compare(&a->hlc, &b->hlc);
+    if (!order) order = crdt_compare(&b->signer, &a->signer, 32);
+    if (!order) order = crdt_compare(&a->delta_id, &b->delta_id, 32);
+    return order > 0;
+}
+
+int crdt_rotation_writers(crdt_store *store, const crdt_id *anchor, uint64_t at,
+                          crdt_grants *ret_writers) {
+    crdt_id map;
+    crdt_node *node;
+    *ret_writers = (crdt_grants){0};
+    log_id(store, anchor, &map);
+    int result = crdt_node_get(store, &map, &node);
+    if (result) return result;
+    rotation_entry best = {0};
+    bool found = false;
+    for (uint32_t i = 0; node->exists && i < node->index.children.count; i++) {
+        crdt_node *child;
+        rotation_entry entry;
+        result = crdt_node_get(store, &node->children[i].id, &child);
+        if (!result) result = crdt_node_entry(store, child);
+        if (result) return result;
+        if (child->entry_state != ENTRY_PRESENT) continue;
+        result = decode_entry(&store->env.memory, child->entry, &entry);
+        if (result == CRDT_EDECODE)
+            continue; /* an entry that the reference would not list either */
+        if (result) return result;
+        if (!entry.has_signer || entry.nonce > at) continue;
+        if (!found || supersedes(&entry, &best)) best = entry;
+        found = true;
+    }
+    if (found) {
+        *ret_writers = best.writers;
+        return 0;
+    }
+    result = crdt_node_get(store, anchor, &node);
+    if (!result && node->exists && node->index.metadata.storage.kind == CRDT_SHARED)
+        *ret_writers = node->index.metadata.storage.writers;
+    return result;
+}
