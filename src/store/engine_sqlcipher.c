@@ -55,8 +55,14 @@ static bool engine_alive(cal_engine_conn *conn) {
     return rc == SQLITE_OK || rc == SQLITE_BUSY;
 }
 
+/* What looks like damage; a page that could not be read at all looks the same. */
+static int engine_damage(cal_engine_conn *conn, int failure) {
+    conn->unusable = true; /* its cache may hold what it should not */
+    return failure ? failure : CAL_ECORRUPT;
+}
+
 int engine_error(cal_engine_conn *conn, int rc) {
-    int primary = rc & 0xff;
+    int primary = rc & 0xff, failure = cal_vfs_take_failure();
     if (primary == SQLITE_OK || primary == SQLITE_ROW || primary == SQLITE_DONE) return 0;
     snprintf(conn->why, sizeof conn->why, "%s (%d)", sqlite3_errmsg(conn->sqlite),
              sqlite3_extended_errcode(conn->sqlite));
@@ -70,19 +76,16 @@ int engine_error(cal_engine_conn *conn, int rc) {
         return CAL_EBUSY;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-        conn->unusable = true; /* its cache may hold what it should not */
-        return CAL_ECORRUPT;
+        return engine_damage(conn, failure);
     case SQLITE_NOMEM:
-        if (rc == SQLITE_IOERR_NOMEM || engine_alive(conn)) return CAL_ENOMEM;
-        conn->unusable = true;
-        return CAL_ECORRUPT;
+        return engine_alive(conn) ? CAL_ENOMEM : engine_damage(conn, failure);
     case SQLITE_ERROR:
-        if (engine_alive(conn)) return CAL_EINTERNAL;
-        conn->unusable = true;
-        return CAL_ECORRUPT;
+        return engine_alive(conn) ? CAL_EINTERNAL : engine_damage(conn, failure);
     case SQLITE_IOERR:
     case SQLITE_CANTOPEN:
         if (rc == SQLITE_IOERR_NOMEM) return CAL_ENOMEM;
+        conn->unusable = conn->unusable || !engine_alive(conn);
+        cal_vfs_take_failure();
         return CAL_EIO;
     default:
         return CAL_EINTERNAL;

@@ -58,6 +58,16 @@ typedef struct vfs_file {
     bool delete_on_close;
 } vfs_file;
 
+/* SQLCipher decrypts a page even when reading it failed, and then reports what it found there as
+ * damage: the engine asks here. */
+static _Thread_local int vfs_failure;
+
+int cal_vfs_take_failure(void) {
+    int failure = vfs_failure;
+    vfs_failure = 0;
+    return failure;
+}
+
 static int vfs_result(int error, int otherwise) {
     switch (error) {
     case 0:
@@ -300,7 +310,10 @@ static int vfs_read(sqlite3_file *base, void *ret_bytes, int len, sqlite3_int64 
     vfs_file *f = (vfs_file *)base;
     size_t got = 0;
     int error = f->vfs->os->read_at(f->file, (uint64_t)offset, ret_bytes, (size_t)len, &got);
-    if (error) return SQLITE_IOERR_READ;
+    if (error) {
+        vfs_failure = error;
+        return SQLITE_IOERR_READ;
+    }
     if (got == (size_t)len) return SQLITE_OK;
     memset((uint8_t *)ret_bytes + got, 0, (size_t)len - got); /* SQLite asks for this */
     return SQLITE_IOERR_SHORT_READ;

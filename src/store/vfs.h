@@ -11,5 +11,8 @@ typedef struct cal_vfs cal_vfs;
 int cal_vfs_new(const cal_os *os, cal_vfs **ret_vfs);
 void cal_vfs_free(cal_vfs *vfs); /* NULL allowed; no file may be open */
 const char *cal_vfs_name(const cal_vfs *vfs);
+/* The CAL_E* with which reading last failed on this thread, 0 when none since the last call;
+ * forgets it. */
+int cal_vfs_take_failure(void);
 
 #endif
