@@ -1,0 +1,445 @@
+/* Creating, calling, listing and deleting contexts: include/calimero/context.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "node/internal.h"
+
+static void fail_now(cal_simple_done done, void *user) {
+    cal_error err;
+    cal_fail(&err, CAL_ENOMEM, "out of memory");
+    done(user, &err);
+}
+
+/* --- creating: init on a worker, then the registering operation and the state in one transaction
+ * --- */
+
+struct creation {
+    node_operation operation;
+    node_change change;
+    cal_context_create_options options; /* strings and bytes are its own */
+    cal_context_genesis genesis;
+    cal_context_create_done done;
+    void *user;
+};
+
+static void free_creation(struct creation *creation) {
+    free((char *)(uintptr_t)creation->options.service);
+    free((char *)(uintptr_t)creation->options.name);
+    free((uint8_t *)(uintptr_t)creation->options.init_params);
+    free((uint8_t *)(uintptr_t)creation->options.seed);
+    free(creation);
+}
+
+static void creation_finished(node_change *change, const cal_error *err) {
+    struct creation *creation = CAL_CONTAINER_OF(change, struct creation, change);
+    cal_node *node = change->node;
+    cal_context_created created = {.id = creation->genesis.id,
+                                   .group = creation->options.group,
+                                   .member = gov_self(node->gov)->sign_key};
+    creation->done(creation->user, err, err ? NULL : &created);
+    free_creation(creation);
+    node_end(node);
+}
+
+/* Where the application came from, for the registering operation. */
+static void application_source(cal_node *node, const cal_application_id *id, cal_arena *arena,
+                               const char **ret_source) {
+    cal_snapshot *snapshot = NULL;
+    cal_application application;
+    *ret_source = "";
+    if (cal_store_snapshot(node->store, &snapshot) == 0 &&
+        cal_application_get(snapshot, id, arena, &application) == 0)
+        *ret_source = application.source;
+    cal_snapshot_free(snapshot);
+}
+
+static int prepare_creation(node_change *change, cal_error *err) {
+    struct creation *creation = CAL_CONTAINER_OF(change, struct creation, change);
+    cal_arena arena;
+    cal_arena_init(&arena, NODE_ARENA_MAX);
+    gov_context_spec spec = {.context = creation->genesis.id,
+                             .group = creation->options.group,
+                             .application = creation->options.application,
+                             .blob = creation->genesis.code,
+                             .service_name = creation->options.service,
+                             .name = creation->options.name};
+    application_source(change->node, &spec.application, &arena, &spec.source);
+    int rc = gov_context_register(change->node->gov, &spec, &change->change, err);
+    cal_arena_deinit(&arena);
+    return rc;
+}
+
+static void creation_ready(void *user, const cal_error *err, const cal_context_genesis *genesis,
+                           cal_batch *batch) {
+    struct creation *creation = user;
+    if (err) {
+        creation_finished(&creation->change, err);
+        return;
+    }
+    creation->genesis = *genesis;
+    creation->genesis.service = creation->options.service;
+    creation->change.batch = batch;
+    node_change_run(&creation->change);
+}
+
+static void start_creation(node_operation *operation) {
+    struct creation *creation = CAL_CONTAINER_OF(operation, struct creation, operation);
+    cal_node *node = operation->node;
+    creation->change.node = node;
+    creation->change.prepare = prepare_creation;
+    creation->change.finished = creation_finished;
+    cal_error err = {0};
+    gov_context_plan plan;
+    int rc = gov_context_prepare(node->gov, &creation->options.group, &plan, &err);
+    if (rc == 0 &&
+        memcmp(&plan.application, &creation->options.application, sizeof plan.application) != 0) {
+        char target[CAL_ID_TEXT_MAX];
+        cal_id_to_base58(plan.application.bytes, target);
+        rc = cal_fail(&err, CAL_EINVAL,
+                      "the group runs application %s, a context in it cannot run another one",
+                      target);
+    }
+    if (rc != 0) {
+        creation_finished(&creation->change, &err);
+        return;
+    }
+    creation->change.namespace_id = plan.namespace_id;
+    cal_contexts_create(node->contexts, &creation->options, creation_ready, creation);
+}
+
+static void *copy_bytes(const void *bytes, size_t len, bool *failed) {
+    if (!bytes || len == 0) return NULL;
+    void *copy = malloc(len);
+    if (copy)
+        memcpy(copy, bytes, len);
+    else
+        *failed = true;
+    return copy;
+}
+
+static char *copy_text(const char *text, bool *failed) {
+    return text ? copy_bytes(text, strlen(text) + 1, failed) : NULL;
+}
+
+void cal_context_create(cal_node *node, const cal_context_create_options *options,
+                        cal_context_create_done done, void *user) {
+    struct creation *creation = calloc(1, sizeof *creation);
+    bool failed = creation == NULL;
+    if (creation) {
+        creation->options = *options;
+        creation->options.service = copy_text(options->service, &failed);
+        creation->options.name = copy_text(options->name, &failed);
+        creation->options.init_params =
+            copy_bytes(options->init_params, options->init_params_len, &failed);
+        creation->options.seed = copy_bytes(options->seed, 32, &failed);
+        creation->done = done;
+        creation->user = user;
+    }
+    if (failed) {
+        if (creation) free_creation(creation);
+        cal_error err;
+        cal_fail(&err, CAL_ENOMEM, "out of memory");
+        done(user, &err, NULL);
+        return;
+    }
+    node_begin(node, &creation->operation, start_creation);
+}
+
+struct creation_wait {
+    node_waiter waiter;
+    int code;
+    cal_error *err;
+    cal_context_created *created;
+};
+
+static void creation_wait_done(void *user, const cal_error *err,
+                               const cal_context_created *created) {
+    struct creation_wait *wait = user;
+    wait->code = err ? err->code : 0;
+    if (err && wait->err) *wait->err = *err;
+    if (created) *wait->created = *created;
+    node_waiter_finish(&wait->waiter);
+}
+
+int cal_context_create_wait(cal_node *node, const cal_context_create_options *options,
+                            cal_context_created *ret_created, cal_error *err) {
+    struct creation_wait wait = {.err = err, .created = ret_created};
+    node_waiter_init(&wait.waiter);
+    cal_context_create(node, options, creation_wait_done, &wait);
+    node_waiter_wait(&wait.waiter);
+    return wait.code;
+}
+
+/* --- deleting --- */
+
+struct deletion {
+    node_operation operation;
+    node_change change;
+    cal_context_id id;
+    bool held;
+    cal_simple_done done;
+    void *user;
+};
+
+static void deletion_finished(node_change *change, const cal_error *err) {
+    struct deletion *deletion = CAL_CONTAINER_OF(change, struct deletion, change);
+    cal_node *node = change->node;
+    if (deletion->held) cal_contexts_delete_end(node->contexts, &deletion->id, err == NULL);
+    deletion->done(deletion->user, err);
+    free(deletion);
+    node_end(node);
+}
+
+static int prepare_deletion(node_change *change, cal_error *err) {
+    struct deletion *deletion = CAL_CONTAINER_OF(change, struct deletion, change);
+    return gov_context_detach(change->node->gov, &deletion->id, &change->change, err);
+}
+
+static void deletion_ready(void *user, const cal_error *err, cal_batch *batch) {
+    struct deletion *deletion = user;
+    if (err) {
+        deletion_finished(&deletion->change, err);
+        return;
+    }
+    deletion->held = true;
+    deletion->change.batch = batch;
+    cal_group_id group;
+    int rc = gov_context_group(deletion->change.node->gov, &deletion->id, &group,
+                               &deletion->change.namespace_id);
+    if (rc == 0) {
+        node_change_run(&deletion->change);
+        return;
+    }
+    cal_error unknown;
+    cal_batch_free(batch);
+    cal_fail(&unknown, rc, "the context is registered in no group");
+    deletion_finished(&deletion->change, &unknown);
+}
+
+static void start_deletion(node_operation *operation) {
+    struct deletion *deletion = CAL_CONTAINER_OF(operation, struct deletion, operation);
+    deletion->change.node = operation->node;
+    deletion->change.prepare = prepare_deletion;
+    deletion->change.finished = deletion_finished;
+    cal_contexts_delete(operation->node->contexts, &deletion->id, deletion_ready, deletion);
+}
+
+void cal_context_delete(cal_node *node, const cal_context_id *id, cal_simple_done done,
+                        void *user) {
+    struct deletion *deletion = calloc(1, sizeof *deletion);
+    if (!deletion) {
+        fail_now(done, user);
+        return;
+    }
+    deletion->id = *id;
+    deletion->done = done;
+    deletion->user = user;
+    node_begin(node, &deletion->operation, start_deletion);
+}
+
+/* --- reading --- */
+
+struct reading {
+    cal_node *node;
+    const cal_context_id *id;
+    const cal_application_id *application;
+    const cal_group_id *group;
+    bool owned;
+    void (*context)(void *user, const cal_context_info *info);
+    void (*key)(void *user, const cal_public_key *key);
+    void *user;
+    uint64_t bytes;
+    int result;
+};
+
+/* The version of the code that the context's group runs. */
+static const char *executing_version(cal_node *node, const cal_context_record *record,
+                                     cal_arena *arena) {
+    gov_group_info group;
+    cal_snapshot *snapshot = NULL;
+    cal_application_version *versions;
+    size_t count = 0;
+    const char *version = NULL;
+    if (gov_group_get(node->gov, &record->group, &group) != 0 ||
+        cal_store_snapshot(node->store, &snapshot) != 0)
+        return NULL;
+    if (cal_application_versions(snapshot, &record->application, arena, &versions, &count) == 0)
+        for (size_t i = 0; i < count && !version; i++)
+            if (memcmp(&versions[i].bytecode, &group.app_key, sizeof group.app_key) == 0)
+                version = versions[i].version;
+    cal_snapshot_free(snapshot);
+    return version;
+}
+
+static int visit_context(void *user, const cal_context_id *id, const cal_context_record *record) {
+    struct reading *reading = user;
+    if (reading->application &&
+        memcmp(reading->application, &record->application, sizeof record->application) != 0)
+        return 0;
+    if (reading->group && memcmp(reading->group, &record->group, sizeof record->group) != 0)
+        return 0;
+    cal_arena arena;
+    cal_arena_init(&arena, NODE_ARENA_MAX);
+    gov_context_info registered = {.name = NULL};
+    if (gov_context_get(reading->node->gov, id, &registered) != 0) registered.name = NULL;
+    cal_context_info info = {.id = *id,
+                             .application = record->application,
+                             .group = record->group,
+                             .service = record->service,
+                             .name = registered.name,
+                             .application_version =
+                                 executing_version(reading->node, record, &arena),
+                             .root = record->root,
+                             .heads = record->heads,
+                             .head_count = record->head_count};
+    reading->context(reading->user, &info);
+    cal_arena_deinit(&arena);
+    return 0;
+}
+
+static void get_context(void *arg) {
+    struct reading *reading = arg;
+    cal_arena arena;
+    cal_arena_init(&arena, NODE_ARENA_MAX);
+    cal_context_record record;
+    reading->result = cal_contexts_get(reading->node->contexts, reading->id, &arena, &record);
+    if (reading->result == 0) visit_context(reading, reading->id, &record);
+    cal_arena_deinit(&arena);
+}
+
+int cal_context_get(cal_node *node, const cal_context_id *id,
+                    void (*visit)(void *user, const cal_context_info *info), void *user) {
+    struct reading reading = {.node = node, .id = id, .context = visit, .user = user};
+    cal_node_run(node, get_context, &reading);
+    return reading.result;
+}
+
+static void each_context(void *arg) {
+    struct reading *reading = arg;
+    reading->result = cal_contexts_each(reading->node->contexts, visit_context, reading);
+}
+
+int cal_context_each(cal_node *node, const cal_application_id *application,
+                     const cal_group_id *group,
+                     void (*visit)(void *user, const cal_context_info *info), void *user) {
+    struct reading reading = {
+        .node = node, .application = application, .group = group, .context = visit, .user = user};
+    cal_node_run(node, each_context, &reading);
+    return reading.result;
+}
+
+/* On one node the members that have a key here are this node alone; others come with shared
+ * contexts. */
+static void each_identity(void *arg) {
+    struct reading *reading = arg;
+    cal_account_id account;
+    cal_arena arena;
+    cal_arena_init(&arena, NODE_ARENA_MAX);
+    cal_context_record record;
+    reading->result = cal_contexts_get(reading->node->contexts, reading->id, &arena, &record);
+    cal_arena_deinit(&arena);
+    if (reading->result == 0 &&
+        gov_context_read(reading->node->gov, reading->id, &account, NULL) == 0)
+        reading->key(reading->user, &gov_self(reading->node->gov)->sign_key);
+}
+
+int cal_context_identities(cal_node *node, const cal_context_id *id, bool owned,
+                           void (*visit)(void *user, const cal_public_key *key), void *user) {
+    struct reading reading = {.node = node, .id = id, .owned = owned, .key = visit, .user = user};
+    cal_node_run(node, each_identity, &reading);
+    return reading.result;
+}
+
+int cal_context_size(cal_node *node, const cal_context_id *id, uint64_t *ret_bytes) {
+    cal_snapshot *snapshot = NULL;
+    cal_slice key = cal_slice_of(id->bytes, CAL_ID_SIZE);
+    uint64_t state = 0, private_state = 0;
+    int rc = cal_store_snapshot(node->store, &snapshot);
+    if (rc == 0) rc = cal_snapshot_get(snapshot, CAL_COLUMN_CONTEXT, key, NULL);
+    if (rc == 0) rc = cal_snapshot_size(snapshot, CAL_COLUMN_STATE, key, &state);
+    if (rc == 0) rc = cal_snapshot_size(snapshot, CAL_COLUMN_PRIVATE_STATE, key, &private_state);
+    cal_snapshot_free(snapshot);
+    if (rc == 0) *ret_bytes = state + private_state;
+    return rc;
+}
+
+/* --- calls --- */
+
+struct execution {
+    node_operation operation;
+    cal_context_id context;
+    cal_call_done done;
+    void *user;
+    char *method;
+    uint8_t *args;
+    size_t args_len;
+};
+
+static void execution_done(void *user, const cal_call_result *result) {
+    struct execution *execution = user;
+    cal_node *node = execution->operation.node;
+    execution->done(execution->user, result);
+    free(execution->method);
+    free(execution->args);
+    free(execution);
+    node_end(node);
+}
+
+static void start_execution(node_operation *operation) {
+    struct execution *execution = CAL_CONTAINER_OF(operation, struct execution, operation);
+    cal_contexts_execute(operation->node->contexts, &execution->context, execution->method,
+                         cal_slice_of(execution->args, execution->args_len), execution_done,
+                         execution);
+}
+
+void cal_execute(cal_node *node, const cal_context_id *context, const char *method,
+                 const void *args, size_t args_len, cal_call_done done, void *user) {
+    struct execution *execution = calloc(1, sizeof *execution);
+    bool failed = execution == NULL;
+    if (execution) {
+        execution->method = copy_text(method, &failed);
+        execution->args = copy_bytes(args, args_len, &failed);
+    }
+    if (failed) {
+        if (execution) {
+            free(execution->method);
+            free(execution->args);
+        }
+        free(execution);
+        done(user, &(cal_call_result){.status = CAL_CALL_INTERNAL,
+                                      .error = CAL_ENOMEM,
+                                      .message = "out of memory"});
+        return;
+    }
+    execution->context = *context;
+    execution->args_len = args_len;
+    execution->done = done;
+    execution->user = user;
+    node_begin(node, &execution->operation, start_execution);
+}
+
+struct execution_wait {
+    node_waiter waiter;
+    cal_call_done visit;
+    void *user;
+    int code;
+    cal_error *err;
+};
+
+static void execution_wait_done(void *user, const cal_call_result *result) {
+    struct execution_wait *wait = user;
+    wait->code = result->error;
+    if (result->error != 0) cal_fail(wait->err, result->error, "%s", result->message);
+    if (wait->visit) wait->visit(wait->user, result);
+    node_waiter_finish(&wait->waiter);
+}
+
+int cal_execute_wait(cal_node *node, const cal_context_id *context, const char *method,
+                     const void *args, size_t args_len, cal_call_done visit, void *user,
+                     cal_error *err) {
+    struct execution_wait wait = {.visit = visit, .user = user, .err = err};
+    node_waiter_init(&wait.waiter);
+    cal_execute(node, context, method, args, args_len, execution_wait_done, &wait);
+    node_waiter_wait(&wait.waiter);
+    return wait.code;
+}

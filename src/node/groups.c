@@ -1,0 +1,460 @@
+/* Namespaces, groups and invitations of include/calimero/node.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/app.h"
+#include "node/internal.h"
+
+/* --- changes: create and delete --- */
+
+struct group_operation {
+    node_operation operation;
+    node_change change;
+    cal_application_id application;
+    bool has_app_key;
+    cal_blob_id app_key;
+    cal_group_id id; /* in: the namespace; out: what was created */
+    char *name;
+    bool open;
+    cal_group_done done;
+    void *user;
+};
+
+static void free_group_operation(struct group_operation *op) {
+    free(op->name);
+    free(op);
+}
+
+static void group_finished(node_change *change, const cal_error *err) {
+    struct group_operation *op = CAL_CONTAINER_OF(change, struct group_operation, change);
+    op->done(op->user, err, err ? NULL : &op->id);
+    cal_node *node = change->node;
+    free_group_operation(op);
+    node_end(node);
+}
+
+/* The installed version's code, unless one is pinned; a pinned one must be a version of the same
+ * application. */
+static int find_app_key(struct group_operation *op, cal_error *err) {
+    cal_snapshot *snapshot = NULL;
+    cal_arena arena;
+    cal_arena_init(&arena, NODE_ARENA_MAX);
+    cal_application application;
+    int rc = cal_store_snapshot(op->change.node->store, &snapshot);
+    if (rc == 0) rc = cal_application_get(snapshot, &op->application, &arena, &application);
+    if (rc == 0 && !op->has_app_key) op->app_key = application.bytecode;
+    bool known = !op->has_app_key;
+    if (rc == 0 && op->has_app_key) {
+        cal_application_version *versions;
+        size_t count = 0;
+        rc = cal_application_versions(snapshot, &op->application, &arena, &versions, &count);
+        for (size_t i = 0; rc == 0 && i < count; i++)
+            known = known || memcmp(&versions[i].bytecode, &op->app_key, sizeof op->app_key) == 0;
+    }
+    cal_snapshot_free(snapshot);
+    cal_arena_deinit(&arena);
+    if (rc == CAL_ENOTFOUND)
+        return cal_fail(err, rc, "the application is not installed on this node: install it first");
+    if (rc != 0)
+        return cal_fail(err, rc, "the application's record cannot be read: %s", cal_error_text(rc));
+    if (!known)
+        return cal_fail(err, CAL_ENOTFOUND, "appKey names no installed version of the application");
+    return 0;
+}
+
+static int prepare_namespace(node_change *change, cal_error *err) {
+    struct group_operation *op = CAL_CONTAINER_OF(change, struct group_operation, change);
+    int rc = find_app_key(op, err);
+    gov_namespace_spec spec = {
+        .application = op->application, .app_key = op->app_key, .name = op->name};
+    return rc == 0 ? gov_namespace_create(change->node->gov, &spec, &op->id, &change->change, err)
+                   : rc;
+}
+
+static int prepare_group(node_change *change, cal_error *err) {
+    struct group_operation *op = CAL_CONTAINER_OF(change, struct group_operation, change);
+    gov_group_spec spec = {.parent = change->namespace_id, .name = op->name, .open = op->open};
+    return gov_group_create(change->node->gov, &spec, &op->id, &change->change, err);
+}
+
+static void start_group(node_operation *operation) {
+    struct group_operation *op = CAL_CONTAINER_OF(operation, struct group_operation, operation);
+    op->change.node = operation->node;
+    op->change.namespace_id = op->id;
+    op->change.finished = group_finished;
+    node_change_run(&op->change);
+}
+
+static struct group_operation *new_group_operation(const char *name, cal_group_done done,
+                                                   void *user) {
+    struct group_operation *op = calloc(1, sizeof *op);
+    if (op && name && !(op->name = strdup(name))) {
+        free(op);
+        op = NULL;
+    }
+    if (op) {
+        op->done = done;
+        op->user = user;
+        return op;
+    }
+    cal_error err;
+    cal_fail(&err, CAL_ENOMEM, "out of memory");
+    done(user, &err, NULL);
+    return NULL;
+}
+
+void cal_namespace_create(cal_node *node, const cal_application_id *application,
+                          const cal_blob_id *app_key, const char *name, cal_group_done done,
+                          void *user) {
+    struct group_operation *op = new_group_operation(name, done, user);
+    if (!op) return;
+    op->application = *application;
+    op->has_app_key = app_key != NULL;
+    if (app_key) op->app_key = *app_key;
+    op->change.prepare = prepare_namespace;
+    node_begin(node, &op->operation, start_group);
+}
+
+void cal_group_create(cal_node *node, const cal_group_id *namespace_id, const char *name, bool open,
+                      cal_group_done done, void *user) {
+    struct group_operation *op = new_group_operation(name, done, user);
+    if (!op) return;
+    op->id = *namespace_id;
+    op->open = open;
+    op->change.prepare = prepare_group;
+    node_begin(node, &op->operation, start_group);
+}
+
+struct group_wait {
+    node_waiter waiter;
+    int code;
+    cal_error *err;
+    cal_group_id *id;
+};
+
+static void group_wait_done(void *user, const cal_error *err, const cal_group_id *id) {
+    struct group_wait *wait = user;
+    wait->code = err ? err->code : 0;
+    if (err && wait->err) *wait->err = *err;
+    if (!err) *wait->id = *id;
+    node_waiter_finish(&wait->waiter);
+}
+
+int cal_namespace_create_wait(cal_node *node, const cal_application_id *application,
+                              const char *name, cal_group_id *ret_id, cal_error *err) {
+    struct group_wait wait = {.err = err, .id = ret_id};
+    node_waiter_init(&wait.waiter);
+    cal_namespace_create(node, application, NULL, name, group_wait_done, &wait);
+    node_waiter_wait(&wait.waiter);
+    return wait.code;
+}
+
+/* --- deleting a namespace: its contexts leave first, each when its writer is done; then one
+ * transaction removes all --- */
+
+struct purge {
+    node_operation operation;
+    node_change change;
+    cal_context_id *contexts;
+    size_t count, next, held; /* held: contexts whose place we have */
+    cal_error err;
+    cal_simple_done done;
+    void *user;
+};
+
+static void purge_next(struct purge *purge);
+
+static void purge_finished(node_change *change, const cal_error *err) {
+    struct purge *purge = CAL_CONTAINER_OF(change, struct purge, change);
+    cal_node *node = change->node;
+    for (size_t i = 0; i < purge->held; i++)
+        cal_contexts_delete_end(node->contexts, &purge->contexts[i], err == NULL);
+    purge->done(purge->user, err);
+    free(purge->contexts);
+    free(purge);
+    node_end(node);
+}
+
+static void purge_ready(void *user, const cal_error *err, cal_batch *batch) {
+    struct purge *purge = user;
+    if (err && err->code == CAL_ENOTFOUND) { /* registered, but never here: nothing to remove */
+        purge->count--;
+        purge->contexts[purge->next] = purge->contexts[purge->count];
+        purge_next(purge);
+        return;
+    }
+    int rc = err ? err->code : cal_batch_merge(purge->change.batch, batch);
+    cal_batch_free(batch);
+    if (!err) purge->held++;
+    if (rc != 0) {
+        purge->err = err ? *err : (cal_error){.code = rc};
+        purge_finished(&purge->change, &purge->err);
+        return;
+    }
+    purge->next++;
+    purge_next(purge);
+}
+
+static int prepare_purge(node_change *change, cal_error *err) {
+    return gov_namespace_delete(change->node->gov, &change->namespace_id, &change->change, err);
+}
+
+static void purge_next(struct purge *purge) {
+    if (purge->next < purge->count)
+        cal_contexts_delete(purge->change.node->contexts, &purge->contexts[purge->next],
+                            purge_ready, purge);
+    else
+        node_change_run(&purge->change);
+}
+
+static void collect_context(void *user, const gov_context_info *info) {
+    struct purge *purge = user;
+    cal_context_id *grown = realloc(purge->contexts, (purge->count + 1) * sizeof *grown);
+    if (!grown) return;
+    purge->contexts = grown;
+    grown[purge->count++] = info->id;
+}
+
+static void start_purge(node_operation *operation) {
+    struct purge *purge = CAL_CONTAINER_OF(operation, struct purge, operation);
+    purge->change.node = operation->node;
+    purge->change.prepare = prepare_purge;
+    purge->change.finished = purge_finished;
+    purge->change.batch = cal_batch_new();
+    cal_error err;
+    int rc = purge->change.batch
+                 ? gov_namespace_contexts(operation->node->gov, &purge->change.namespace_id,
+                                          collect_context, purge)
+                 : CAL_ENOMEM;
+    if (rc == 0) {
+        purge_next(purge);
+        return;
+    }
+    cal_batch_free(purge->change.batch);
+    cal_fail(&err, rc, rc == CAL_ENOTFOUND ? "Namespace not found" : "out of memory");
+    purge_finished(&purge->change, &err);
+}
+
+void cal_namespace_delete(cal_node *node, const cal_group_id *id, cal_simple_done done,
+                          void *user) {
+    struct purge *purge = calloc(1, sizeof *purge);
+    if (!purge) {
+        cal_error err;
+        cal_fail(&err, CAL_ENOMEM, "out of memory");
+        done(user, &err);
+        return;
+    }
+    purge->change.namespace_id = *id;
+    purge->done = done;
+    purge->user = user;
+    node_begin(node, &purge->operation, start_purge);
+}
+
+/* --- reading --- */
+
+struct walk {
+    cal_node *node;
+    const cal_group_id *id;
+    const cal_application_id *application;
+    void (*namespace_visit)(void *user, const cal_namespace_info *info);
+    void (*group_visit)(void *user, const cal_group_info *info);
+    void (*usage_visit)(void *user, const cal_namespace_usage *usage);
+    void *user;
+    cal_snapshot *snapshot;
+    int result;
+};
+
+/* The version whose code the group runs, in the arena; NULL when it is not known. */
+static const char *version_of(cal_node *node, const gov_group_info *group, cal_arena *arena) {
+    cal_snapshot *snapshot = NULL;
+    cal_application_version *versions;
+    size_t count = 0;
+    const char *version = NULL;
+    if (cal_store_snapshot(node->store, &snapshot) == 0 &&
+        cal_application_versions(snapshot, &group->application, arena, &versions, &count) == 0)
+        for (size_t i = 0; i < count && !version; i++)
+            if (memcmp(&versions[i].bytecode, &group->app_key, sizeof group->app_key) == 0)
+                version = versions[i].version;
+    cal_snapshot_free(snapshot);
+    return version;
+}
+
+static void visit_namespace(void *user, const gov_group_info *group) {
+    struct walk *walk = user;
+    if (walk->application &&
+        memcmp(walk->application, &group->application, sizeof group->application) != 0)
+        return;
+    cal_arena arena;
+    cal_arena_init(&arena, NODE_ARENA_MAX);
+    cal_namespace_info info = {.id = group->id,
+                               .application = group->application,
+                               .app_key = group->app_key,
+                               .created_at_s = group->created_at_s,
+                               .name = group->name,
+                               .app_version = version_of(walk->node, group, &arena),
+                               .members = group->members,
+                               .contexts = group->contexts,
+                               .subgroups = group->subgroups};
+    walk->namespace_visit(walk->user, &info);
+    cal_arena_deinit(&arena);
+}
+
+static void get_namespace(void *arg) {
+    struct walk *walk = arg;
+    gov_group_info info;
+    walk->result = gov_group_get(walk->node->gov, walk->id, &info);
+    if (walk->result == 0 && memcmp(&info.id, &info.namespace_id, sizeof info.id) != 0)
+        walk->result = CAL_ENOTFOUND;
+    if (walk->result == 0) visit_namespace(walk, &info);
+}
+
+int cal_namespace_get(cal_node *node, const cal_group_id *id,
+                      void (*visit)(void *user, const cal_namespace_info *info), void *user) {
+    struct walk walk = {.node = node, .id = id, .namespace_visit = visit, .user = user};
+    cal_node_run(node, get_namespace, &walk);
+    return walk.result;
+}
+
+static void each_namespace(void *arg) {
+    struct walk *walk = arg;
+    gov_namespace_each(walk->node->gov, visit_namespace, walk);
+}
+
+int cal_namespace_each(cal_node *node, const cal_application_id *application,
+                       void (*visit)(void *user, const cal_namespace_info *info), void *user) {
+    struct walk walk = {
+        .node = node, .application = application, .namespace_visit = visit, .user = user};
+    cal_node_run(node, each_namespace, &walk);
+    return walk.result;
+}
+
+static void visit_group(void *user, const gov_group_info *group) {
+    struct walk *walk = user;
+    walk->group_visit(walk->user, &(cal_group_info){.id = group->id,
+                                                    .namespace_id = group->namespace_id,
+                                                    .name = group->name,
+                                                    .open = group->open});
+}
+
+static void each_group(void *arg) {
+    struct walk *walk = arg;
+    walk->result = gov_group_children(walk->node->gov, walk->id, visit_group, walk);
+}
+
+int cal_group_each(cal_node *node, const cal_group_id *namespace_id,
+                   void (*visit)(void *user, const cal_group_info *info), void *user) {
+    struct walk walk = {.node = node, .id = namespace_id, .group_visit = visit, .user = user};
+    cal_node_run(node, each_group, &walk);
+    return walk.result;
+}
+
+static void add_context_usage(void *user, const gov_context_info *context) {
+    struct {
+        cal_snapshot *snapshot;
+        cal_namespace_usage *usage;
+    } *sum = user;
+    cal_slice prefix = cal_slice_of(context->id.bytes, CAL_ID_SIZE);
+    uint64_t bytes = 0;
+    if (cal_snapshot_size(sum->snapshot, CAL_COLUMN_STATE, prefix, &bytes) == 0)
+        sum->usage->state += bytes;
+    if (cal_snapshot_size(sum->snapshot, CAL_COLUMN_PRIVATE_STATE, prefix, &bytes) == 0)
+        sum->usage->private_state += bytes;
+    if (cal_snapshot_size(sum->snapshot, CAL_COLUMN_DELTA, prefix, &bytes) == 0)
+        sum->usage->delta += bytes;
+}
+
+static void visit_usage(void *user, const gov_group_info *group) {
+    struct walk *walk = user;
+    cal_namespace_usage usage = {.id = group->id,
+                                 .contexts = group->contexts,
+                                 .members = group->members,
+                                 .subgroups = group->subgroups};
+    struct {
+        cal_snapshot *snapshot;
+        cal_namespace_usage *usage;
+    } sum = {walk->snapshot, &usage};
+    gov_namespace_contexts(walk->node->gov, &group->id, add_context_usage, &sum);
+    if (gov_namespace_size(walk->snapshot, &group->id, &usage.governance) != 0)
+        usage.governance = 0;
+    walk->usage_visit(walk->user, &usage);
+}
+
+static void each_usage(void *arg) {
+    struct walk *walk = arg;
+    walk->result = cal_store_snapshot(walk->node->store, &walk->snapshot);
+    if (walk->result == 0) gov_namespace_each(walk->node->gov, visit_usage, walk);
+    cal_snapshot_free(walk->snapshot);
+}
+
+int cal_namespace_usage_each(cal_node *node,
+                             void (*visit)(void *user, const cal_namespace_usage *usage),
+                             void *user) {
+    struct walk walk = {.node = node, .usage_visit = visit, .user = user};
+    cal_node_run(node, each_usage, &walk);
+    return walk.result;
+}
+
+/* --- invitations --- */
+
+struct invite {
+    node_operation operation;
+    cal_group_id id;
+    uint64_t valid_s;
+    bool recursive;
+    cal_invitation_visitor visit;
+    cal_simple_done done;
+    void *user;
+    int result;
+    cal_error err;
+};
+
+static void invite_one(struct invite *invite, const cal_group_id *group) {
+    gov_invitation invitation;
+    const char *name = NULL;
+    cal_buffer json;
+    cal_buffer_init(&json, GOV_INVITATION_JSON_MAX);
+    int rc = gov_invite(invite->operation.node->gov, group, invite->valid_s, &invitation, &name,
+                        &invite->err);
+    if (rc == 0) rc = gov_invitation_write_json(&invitation, &json);
+    const char *text = rc == 0 ? cal_buffer_cstr(&json) : NULL;
+    if (text) invite->visit(invite->user, group, name, text);
+    if (rc != 0) invite->result = rc;
+    cal_buffer_deinit(&json);
+}
+
+static void invite_below(void *user, const gov_group_info *group) {
+    struct invite *invite = user;
+    if (invite->result == 0) invite_one(invite, &group->id);
+}
+
+static void start_invite(node_operation *operation) {
+    struct invite *invite = CAL_CONTAINER_OF(operation, struct invite, operation);
+    cal_node *node = operation->node;
+    invite_one(invite, &invite->id);
+    if (invite->result == 0 && invite->recursive)
+        invite->result = gov_group_below(node->gov, &invite->id, invite_below, invite);
+    if (invite->result != 0 && invite->err.code == 0)
+        cal_fail(&invite->err, invite->result, "the invitation could not be made: %s",
+                 cal_error_text(invite->result));
+    invite->done(invite->user, invite->result == 0 ? NULL : &invite->err);
+    free(invite);
+    node_end(node);
+}
+
+void cal_namespace_invite(cal_node *node, const cal_group_id *id, uint64_t valid_s, bool recursive,
+                          cal_invitation_visitor visit, cal_simple_done done, void *user) {
+    struct invite *invite = calloc(1, sizeof *invite);
+    if (!invite) {
+        cal_error err;
+        cal_fail(&err, CAL_ENOMEM, "out of memory");
+        done(user, &err);
+        return;
+    }
+    *invite = (struct invite){.id = *id,
+                              .valid_s = valid_s,
+                              .recursive = recursive,
+                              .visit = visit,
+                              .done = done,
+                              .user = user};
+    node_begin(node, &invite->operation, start_invite);
+}

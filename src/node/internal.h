@@ -1,0 +1,144 @@
+/* What the files of node/ share: the node itself, its threads, and the shapes that its operations
+ * take.
+ *
+ *   node.c       start, stop, the loop thread
+ *   runner.c     tasks to the loop and to the two pools: guests, and slow work (installs, backups)
+ *   change.c     one governance change: prepare, commit with its rows, answer
+ *   groups.c  contexts.c  apps.c  blobs.c  alias.c  events.c    the public API, one header each
+ *   lend.c       the tables through which lower modules reach each other: blobs for guests and
+ * bundles, governance for contexts care.c check.c    backup, rekey; the walk of a stopped node */
+#ifndef CAL_NODE_INTERNAL_H
+#define CAL_NODE_INTERNAL_H
+
+#include <pthread.h>
+#include <uv.h>
+
+#include "base/error.h"
+#include "base/limits.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "blob/blob.h"
+#include "context/context.h"
+#include "gov/gov.h"
+#include "node/node.h"
+#include "store/key.h"
+#include "store/store.h"
+#include "vm/vm.h"
+
+enum {
+    NODE_PARTS_MAX = 4,
+    NODE_WORKERS_MAX = 64,
+    NODE_SLOW_WORKERS = 2,
+    NODE_PATH_MAX = 4096,
+    NODE_ARENA_MAX = 256 * 1024 * 1024
+};
+
+/* A pool of threads that take tasks in order. */
+typedef struct node_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t ready;
+    cal_list tasks;
+    bool closing;
+    pthread_t threads[NODE_WORKERS_MAX];
+    uint32_t thread_count;
+} node_pool;
+
+struct cal_node {
+    cal_node_options options;
+    char *home;
+    const cal_os *os;
+    cal_store *store;
+    cal_vm *vm;
+    gov *gov;
+    struct cal_blobs *blobs;
+    cal_contexts *contexts;
+    cal_app_blobs app_blobs;
+    cal_vm_blobs vm_blobs;
+    cal_runner runner;
+
+    uv_loop_t loop;
+    uv_async_t wake;
+    uv_thread_t loop_thread;
+    pthread_mutex_t posted_lock;
+    cal_list posted; /* tasks for the loop */
+    node_pool guests, slow;
+
+    /* loop thread only */
+    bool stopping;
+    uint32_t stops_pending; /* parts and modules that still have to finish */
+    uint32_t operations;    /* begun by the public API and not yet answered */
+    cal_node_part parts[NODE_PARTS_MAX];
+    size_t part_count;
+    cal_list subscriptions;
+    bool delivering; /* events are being handed out: removals are put off */
+    uint64_t events;
+};
+
+/* runner.c */
+int node_pool_start(node_pool *pool, uint32_t threads);
+void node_pool_stop(node_pool *pool);           /* runs what is queued, then joins */
+void node_post(cal_node *node, cal_task *task); /* to the loop; any thread */
+void node_slow(cal_node *node,
+               cal_task *task); /* to a thread that may block for long; any thread */
+void node_enter(cal_node *node,
+                cal_task *task); /* on the loop: now when already there, posted otherwise */
+void node_run_posted(cal_node *node);
+
+/* An operation of the public API between its call and its answer; embedded first in the operation's
+ * own struct. */
+typedef struct node_operation {
+    cal_task task;
+    cal_node *node;
+    void (*start)(struct node_operation *operation);
+} node_operation;
+/* Counts it and runs `start` on the loop thread. While the node stops, what `start` needs refuses
+ * it. */
+void node_begin(cal_node *node, node_operation *operation,
+                void (*start)(node_operation *operation));
+void node_end(cal_node *node); /* loop thread: an operation was answered */
+
+/* Waiting for an asynchronous operation from another thread. */
+typedef struct node_waiter {
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    bool finished;
+} node_waiter;
+void node_waiter_init(node_waiter *waiter);
+void node_waiter_finish(node_waiter *waiter);
+void node_waiter_wait(node_waiter *waiter); /* and deinitialises it */
+
+/* change.c: one governance change with rows of others in the same transaction. Loop thread. */
+typedef struct node_change node_change;
+struct node_change {
+    cal_task task;
+    cal_node *node;
+    cal_group_id namespace_id; /* whose changes it waits for */
+    cal_batch *batch;          /* rows to commit along with it; NULL allowed, taken */
+    gov_change *change;
+    int result;
+    /* Makes the change: called when no other one is open in the namespace. 0 or a code with err. */
+    int (*prepare)(node_change *change, cal_error *err);
+    /* The end: err NULL when durable. Owns the struct. */
+    void (*finished)(node_change *change, const cal_error *err);
+};
+void node_change_run(node_change *change);
+
+/* lend.c */
+void node_lend(cal_node *node); /* fills app_blobs, vm_blobs */
+cal_context_authority node_authority(cal_node *node);
+
+/* events.c */
+void node_event(void *user, const cal_event *event);
+void node_events_close(cal_node *node);
+
+/* node.c: opening the store alone, for maintenance */
+int node_open_store(const cal_node_options *options, cal_store **ret_store, cal_error *err);
+int node_store_options(const cal_node_options *options, char folder[NODE_PATH_MAX],
+                       char key_path[NODE_PATH_MAX], cal_key_source *ret_key,
+                       cal_store_options *ret_options, cal_error *err);
+
+/* check.c */
+int node_check_store(cal_store *store, void (*report)(void *user, const char *finding), void *user,
+                     cal_check_summary *ret_summary, cal_error *err);
+
+#endif

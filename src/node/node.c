@@ -1,0 +1,288 @@
+/* The composition root: opens the store, puts the modules together on one loop, takes them apart
+ * again (architecture.md). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app/app.h"
+#include "crypto/crypto.h"
+#include "node/internal.h"
+
+#define NODE_VERSION "0.1.0"
+
+const char *cal_version(void) { return NODE_VERSION; }
+const char *cal_runtime_version(void) { return CAL_APP_RUNTIME_VERSION; }
+
+uv_loop_t *cal_node_loop(cal_node *node) { return &node->loop; }
+const cal_os *cal_node_os(cal_node *node) { return node->os; }
+bool cal_node_stopping(const cal_node *node) { return node->stopping; }
+
+int cal_node_health(cal_node *node) { return cal_store_health(node->store); }
+
+void cal_node_identity_get(cal_node *node, cal_node_identity *ret_identity) {
+    const gov_identity *self = gov_self(node->gov);
+    *ret_identity = (cal_node_identity){.account = self->account,
+                                        .device = self->device,
+                                        .public_key = self->sign_key,
+                                        .account_root_key = self->root_key};
+}
+
+/* --- the store of a home --- */
+
+static int join_path(char ret_path[NODE_PATH_MAX], const char *folder, const char *name,
+                     cal_error *err) {
+    if ((size_t)snprintf(ret_path, NODE_PATH_MAX, "%s/%s", folder, name) < NODE_PATH_MAX) return 0;
+    return cal_fail(err, CAL_EINVAL, "the path of the home has more than %d bytes", NODE_PATH_MAX);
+}
+
+int node_store_options(const cal_node_options *options, char folder[NODE_PATH_MAX],
+                       char key_path[NODE_PATH_MAX], cal_key_source *ret_key,
+                       cal_store_options *ret_options, cal_error *err) {
+    if (!options->home || !options->home[0])
+        return cal_fail(err, CAL_EINVAL, "no home folder is given");
+    int rc = join_path(folder, options->home, "data", err);
+    if (rc == 0) rc = join_path(key_path, options->home, "master.key", err);
+    if (rc != 0) return rc;
+    static const cal_key_kind kinds[] = {[CAL_NODE_KEY_FILE] = CAL_KEY_FILE,
+                                         [CAL_NODE_KEY_PASSPHRASE] = CAL_KEY_PASSPHRASE,
+                                         [CAL_NODE_KEY_COMMAND] = CAL_KEY_COMMAND};
+    const char *text = options->key.text;
+    if (!text && options->key.kind != CAL_NODE_KEY_FILE)
+        return cal_fail(err, CAL_EINVAL, "no %s is given to open the node's store with",
+                        options->key.kind == CAL_NODE_KEY_PASSPHRASE ? "passphrase"
+                                                                     : "key command");
+    *ret_key = (cal_key_source){.kind = kinds[options->key.kind], .text = text ? text : key_path};
+    *ret_options = (cal_store_options){.os = cal_os_posix(),
+                                       .folder = folder,
+                                       .durability = options->durability == CAL_NODE_DURABLE_PROCESS
+                                                         ? CAL_DURABLE_PROCESS
+                                                         : CAL_DURABLE_FULL,
+                                       .key = ret_key};
+    return 0;
+}
+
+int node_open_store(const cal_node_options *options, cal_store **ret_store, cal_error *err) {
+    char folder[NODE_PATH_MAX], key_path[NODE_PATH_MAX];
+    cal_key_source key;
+    cal_store_options store;
+    int rc = cal_crypto_init();
+    if (rc != 0) return cal_fail(err, rc, "the cryptographic libraries refuse to start");
+    rc = node_store_options(options, folder, key_path, &key, &store, err);
+    return rc == 0 ? cal_store_open(&store, ret_store, err) : rc;
+}
+
+int cal_node_init(const cal_node_options *options, cal_error *err) {
+    char folder[NODE_PATH_MAX], key_path[NODE_PATH_MAX];
+    cal_key_source key;
+    cal_store_options store_options;
+    int rc = cal_crypto_init();
+    if (rc != 0) return cal_fail(err, rc, "the cryptographic libraries refuse to start");
+    rc = node_store_options(options, folder, key_path, &key, &store_options, err);
+    if (rc == 0) rc = cal_os_make_dirs(cal_os_posix(), folder, err);
+    if (rc == 0) rc = cal_store_create(&store_options, err);
+    cal_store *store = NULL;
+    gov *governance = NULL;
+    if (rc == 0) rc = cal_store_open(&store_options, &store, err);
+    if (rc == 0) rc = gov_open(store, cal_os_posix(), &governance, err); /* mints the node's keys */
+    gov_close(governance);
+    cal_store_close(store);
+    return rc;
+}
+
+/* --- start --- */
+
+static uint32_t worker_count(const cal_node_options *options) {
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t wanted = options->workers ? options->workers
+                      : processors > 2 ? (uint32_t)processors
+                                       : 2;
+    return wanted > NODE_WORKERS_MAX ? NODE_WORKERS_MAX : wanted;
+}
+
+static int open_modules(cal_node *node, cal_error *err) {
+    const cal_node_options *options = &node->options;
+    int rc = node_open_store(options, &node->store, err);
+    if (rc != 0) return rc;
+    cal_vm_limits limits = {.max_gas = options->max_gas,
+                            .max_logs = options->max_logs,
+                            .max_log_size = options->max_log_size};
+    rc = cal_vm_new(node->os, &limits, &node->vm, err);
+    if (rc == 0) rc = gov_open(node->store, node->os, &node->gov, err);
+    if (rc == 0) rc = cal_blobs_open(node->store, node->os, &node->blobs, err);
+    if (rc != 0) return rc;
+    node_lend(node);
+    cal_contexts_options contexts = {
+        .os = node->os,
+        .store = node->store,
+        .vm = node->vm,
+        .runner = cal_node_runner(node),
+        .code = &node->app_blobs,
+        .blobs = &node->vm_blobs,
+        .authority = node_authority(node),
+        .event = node_event,
+        .event_user = node,
+        .deadline_ms = options->call_deadline_ms ? options->call_deadline_ms : CAL_CALL_DEADLINE_MS,
+        .memory_max = options->guest_memory_max ? options->guest_memory_max : CAL_GUEST_MEMORY_MAX,
+        .read_only = options->read_only,
+    };
+    rc = cal_contexts_new(&contexts, &node->contexts);
+    return rc == 0 ? 0 : cal_fail(err, rc, "the node could not start: %s", cal_error_text(rc));
+}
+
+static void close_modules(cal_node *node) {
+    cal_contexts_free(node->contexts);
+    cal_blobs_close(node->blobs);
+    gov_close(node->gov);
+    cal_vm_free(node->vm);
+    cal_store_close(node->store);
+}
+
+static void on_wake(uv_async_t *wake) { node_run_posted(wake->data); }
+
+static void loop_thread(void *user) {
+    cal_node *node = user;
+    uv_run(&node->loop, UV_RUN_DEFAULT);
+}
+
+static void free_node(cal_node *node) {
+    pthread_mutex_destroy(&node->posted_lock);
+    free(node->home);
+    free(node);
+}
+
+static int start_threads(cal_node *node, cal_error *err) {
+    int rc = node_pool_start(&node->guests, worker_count(&node->options));
+    if (rc == 0) rc = node_pool_start(&node->slow, NODE_SLOW_WORKERS);
+    if (rc == 0 && uv_thread_create(&node->loop_thread, loop_thread, node) != 0) rc = CAL_ENOMEM;
+    return rc == 0 ? 0 : cal_fail(err, rc, "the node's threads could not be started");
+}
+
+int cal_node_start(const cal_node_options *options, cal_node **ret_node, cal_error *err) {
+    cal_node *node = calloc(1, sizeof *node);
+    if (!node) return cal_fail(err, CAL_ENOMEM, "out of memory while starting the node");
+    node->options = *options;
+    node->os = cal_os_posix();
+    cal_list_init(&node->posted);
+    cal_list_init(&node->subscriptions);
+    pthread_mutex_init(&node->posted_lock, NULL);
+    node->home = options->home ? strdup(options->home) : NULL;
+    node->options.home = node->home;
+    int rc = open_modules(node, err);
+    node->options.key.text = NULL; /* the caller's, and perhaps a secret */
+    if (rc != 0) {
+        close_modules(node);
+        free_node(node);
+        return rc;
+    }
+    uv_loop_init(&node->loop);
+    uv_async_init(&node->loop, &node->wake, on_wake);
+    node->wake.data = node;
+    rc = start_threads(node, err);
+    if (rc != 0) { /* a machine out of threads: what has started ends with the process */
+        cal_log(CAL_LOG_ERROR, "node", "the node's threads could not be started");
+        return rc;
+    }
+    *ret_node = node;
+    return 0;
+}
+
+/* --- stop: parts, then calls, then the loop --- */
+
+int cal_node_attach(cal_node *node, const cal_node_part *part) {
+    if (node->part_count == NODE_PARTS_MAX || node->stopping) return CAL_ELIMIT;
+    node->parts[node->part_count++] = *part;
+    return 0;
+}
+
+void cal_node_detach(cal_node *node, void *user) {
+    for (size_t i = 0; i < node->part_count; i++) {
+        if (node->parts[i].user != user) continue;
+        node->parts[i] = node->parts[--node->part_count];
+        return;
+    }
+}
+
+static void close_loop_if_done(cal_node *node) {
+    if (node->stopping && node->stops_pending == 0 && node->operations == 0 &&
+        !uv_is_closing((uv_handle_t *)&node->wake))
+        uv_close((uv_handle_t *)&node->wake, NULL); /* the last handle: the loop ends */
+}
+
+void node_end(cal_node *node) {
+    node->operations--;
+    close_loop_if_done(node);
+}
+
+static void stop_finished(void *user) {
+    cal_node *node = user;
+    node->stops_pending--;
+    close_loop_if_done(node);
+}
+
+struct stop_request {
+    cal_task task;
+    cal_node *node;
+};
+
+static void begin_stop(cal_task *task) {
+    cal_node *node = CAL_CONTAINER_OF(task, struct stop_request, task)->node;
+    node->stopping = true;
+    node->stops_pending = (uint32_t)node->part_count + 1;
+    cal_node_part parts[NODE_PARTS_MAX];
+    size_t count = node->part_count;
+    memcpy(parts, node->parts, sizeof parts);
+    for (size_t i = 0; i < count; i++) parts[i].stop(parts[i].user, stop_finished, node);
+    cal_contexts_drain(node->contexts, stop_finished, node);
+}
+
+void cal_node_stop(cal_node *node) {
+    if (!node) return;
+    struct stop_request request = {.task.run = begin_stop, .node = node};
+    node_post(node, &request.task);
+    uv_thread_join(&node->loop_thread);
+    node_pool_stop(&node->guests);
+    node_pool_stop(&node->slow);
+    uv_run(&node->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&node->loop);
+    node_events_close(node);
+    close_modules(node);
+    free_node(node);
+}
+
+/* --- figures --- */
+
+struct stats_request {
+    cal_node *node;
+    cal_node_stats *stats;
+};
+
+static void gather_stats(void *arg) {
+    struct stats_request *request = arg;
+    cal_contexts_stats calls;
+    cal_store_stats store;
+    cal_contexts_stats_get(request->node->contexts, &calls);
+    cal_store_stats_get(request->node->store, &store);
+    *request->stats = (cal_node_stats){
+        .calls = calls.calls,
+        .calls_failed = calls.failed,
+        .calls_waiting = calls.waiting,
+        .calls_refused = calls.refused,
+        .call_ns_total = calls.call_ns,
+        .guest_gas_total = calls.gas,
+        .modules_loaded = calls.modules_loaded,
+        .modules_compiled = calls.modules_compiled,
+        .store_batches = store.batches,
+        .store_transactions = store.transactions,
+        .store_flush_ns_total = store.flush_ns_total,
+        .store_bytes = store.bytes,
+        .store_damaged = store.damaged,
+        .store_failed = store.failed,
+        .events = request->node->events,
+    };
+}
+
+void cal_node_stats_get(cal_node *node, cal_node_stats *ret_stats) {
+    struct stats_request request = {node, ret_stats};
+    cal_node_run(node, gather_stats, &request);
+}
