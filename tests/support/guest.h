@@ -15,6 +15,7 @@
 
 #include "support/engine_signals.h"
 #include "support/guest_os.h"
+#include "support/guest_text.h"
 #include "support/memory_storage.h"
 #include "vm/internal.h"
 
@@ -27,10 +28,6 @@ typedef struct guest_world {
     cal_vm_module *caller;
     cal_buffer image;
 } guest_world;
-
-static const vm_host_function *const guest_tables[] = {
-    vm_host_system, vm_host_storage, vm_host_index, vm_host_utility, vm_host_blob};
-enum { GUEST_TABLES = 5 };
 
 /* --- from text --- */
 
@@ -108,21 +105,6 @@ enum {
     GUEST_SCRATCH = 400 * 65536, /* descriptors of the module itself */
     GUEST_RESULT = GUEST_SCRATCH + 4096,
 };
-
-static inline void guest_import(cal_buffer *text, const vm_host_function *function) {
-    cal_buffer_printf(text, "(import \"env\" \"%s\" (func $%s", function->name, function->name);
-    if (function->params) cal_buffer_append_text(text, " (param");
-    for (int i = 0; i < function->params; i++) cal_buffer_append_text(text, " i64");
-    if (function->params) cal_buffer_append_text(text, ")");
-    if (function->result) cal_buffer_printf(text, " (result i%d)", function->result);
-    cal_buffer_append_text(text, "))\n");
-}
-
-static inline void guest_imports(cal_buffer *text) {
-    for (int i = 0; i < GUEST_TABLES; i++)
-        for (const vm_host_function *function = guest_tables[i]; function->name; function++)
-            guest_import(text, function);
-}
 
 static inline void guest_export(cal_buffer *text, const vm_host_function *function) {
     cal_buffer_printf(text, "(func (export \"call_%s\") (local $n i64) call $load\n",
