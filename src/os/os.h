@@ -66,6 +66,9 @@ struct cal_os {
     int (*sync_dir)(void *user,
                     const char *path); /* makes creations, renames and removals in it durable */
 
+    /* The path without links, `.` and `..`; appends, no NUL. NULL where there are no links (os/sim). */
+    int (*real_path)(void *user, const char *path, cal_buffer *ret_path);
+
     /* Addresses of a host name, at most CAL_OS_ADDRESSES_MAX. Blocking: call from a worker.
      * CAL_EUNREACHABLE. */
     int (*resolve)(void *user, const char *host, cal_os_address *ret_addresses, size_t *ret_count);

@@ -173,6 +173,15 @@ static int posix_sync_dir(void *user, const char *path) {
     return rc;
 }
 
+static int posix_real_path(void *user, const char *path, cal_buffer *ret_path) {
+    (void)user;
+    char *real = realpath(path, NULL);
+    if (!real) return cal_posix_code(errno);
+    int rc = cal_buffer_append_text(ret_path, real);
+    free(real);
+    return rc;
+}
+
 const cal_os *cal_os_posix(void) {
     static const cal_os posix = {
         .wall_ns = posix_wall_ns,
@@ -191,6 +200,7 @@ const cal_os *cal_os_posix(void) {
         .remove = posix_remove,
         .make_dir = posix_make_dir,
         .sync_dir = posix_sync_dir,
+        .real_path = posix_real_path,
         .resolve = cal_posix_resolve,
         .connect = cal_posix_connect,
     };
