@@ -238,7 +238,7 @@ typedef struct cal_application {
     cal_slice metadata;
     const char *signer_id;  /* "" for a raw module */
     const char *package, *version;
-    uint32_t state_version; /* of the ABI, the greatest of all services; 0: no ABI */
+    uint32_t state_version; /* of the ABI, the greatest of all services; 0: no ABI, or a raw module */
     bool bundle;
     const cal_application_service *services; /* named services only */
     size_t service_count;
@@ -308,7 +308,7 @@ typedef struct cal_app_install {
     const char *package, *version; /* of a raw module from a file; NULL: the defaults */
 } cal_app_install;
 
-/* Blocking. CAL_EINVAL (path, URL, not a module), CAL_EDENIED (outside the root, an address that is not public),
+/* Blocking. CAL_EINVAL (path, URL, not a module, a host that is not public), CAL_EDENIED (outside the root),
  * CAL_ENOTFOUND, CAL_ELIMIT, CAL_EVERIFY, CAL_EDECODE, CAL_EVERSION, CAL_EUNREACHABLE, CAL_ETIMEOUT, CAL_ECANCELED, CAL_EIO,
  * CAL_EFULL. On failure the batch is as it was. */
 int cal_app_install_run(const cal_app_installer *installer, const cal_app_install *what, cal_batch *batch, cal_arena *arena,

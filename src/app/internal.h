@@ -61,12 +61,16 @@ typedef struct app_fetch {
     const cal_os *os;
     const char *url;
     uint64_t max; /* bytes of the body */
-    int (*body)(void *user, cal_slice bytes, uint64_t done, uint64_t total, cal_error *err);
+    /* The body as it comes; non-zero ends the fetch with that code, err filled in. */
+    int (*body)(void *user, cal_slice bytes, cal_error *err);
+    /* Between pieces and while waiting; total 0 when unknown. Non-zero cancels. */
+    int (*progress)(void *user, uint64_t done, uint64_t total);
     void *user;
 } app_fetch;
+/* GET, following at most CAL_APP_REDIRECTS_MAX redirects; every host on the way must be public. Blocking. */
 int app_fetch_run(const app_fetch *fetch, cal_error *err);
-/* The URL in the form that is stored: scheme and host in lower case, no default port. Appends a NUL-terminated text.
- * Says whether its path ends in .mpk. CAL_EINVAL for what is no http(s) URL or may not be asked for. */
+/* The URL in the form that is stored: scheme and host in lower case, no default port. Appends text and a NUL that is not
+ * counted. Says whether its path ends in .mpk. CAL_EINVAL for what is no http(s) URL or may not be asked for. */
 int app_url_normalize(const char *url, cal_buffer *ret_url, bool *ret_bundle, cal_error *err);
 
 #endif
