@@ -4,6 +4,7 @@
 #include <yyjson.h>
 
 #include "context/internal.h"
+#include "gov/delta.h"
 
 static void *arena_alloc(void *user, size_t len) { return cal_arena_alloc(user, len); }
 
@@ -83,9 +84,13 @@ static int encode_events(const cal_vm_outcome *outcome, cal_buffer *ret_json) {
 }
 
 static int sign_envelope(struct call *call, cal_delta_record *delta) {
+    gov_position position = {.count = (uint32_t)delta->position_count};
+    if (position.count) memcpy(position.heads, delta->position, position.count * sizeof *position.heads);
+    gov_hlc hlc = {.time = delta->hlc.time,
+                   .id = {.low = cal_read_u64le(delta->hlc.id), .high = cal_read_u64le(delta->hlc.id + 8)}};
     cal_buffer envelope;
     cal_buffer_init(&envelope, CAL_STORE_VALUE_MAX);
-    int rc = cal_delta_envelope(&call->id, delta, &envelope);
+    int rc = gov_delta_signable(&call->id, &delta->id, delta->author.bytes, &position, &hlc, &envelope);
     const cal_context_authority *authority = &call->contexts->options.authority;
     if (rc == 0) authority->sign(authority->user, cal_buffer_slice(&envelope), delta->signature);
     cal_buffer_deinit(&envelope);

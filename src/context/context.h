@@ -37,7 +37,7 @@ typedef struct cal_context_authority {
     int (*code)(void *user, const cal_group_id *group, cal_blob_id *ret_code);
     /* Heads of the namespace's governance DAG, 32 bytes each, appended: the position a delta is
      * authored at. CAL_ELIMIT above 32. */
-    int (*position)(void *user, const cal_group_id *group, cal_buffer *ret_heads);
+    int (*position)(void *user, const cal_context_id *context, cal_buffer *ret_heads);
     /* Ed25519 by the node's signing key. Any thread. */
     void (*sign)(void *user, cal_slice message, uint8_t ret_signature[64]);
 } cal_context_authority;

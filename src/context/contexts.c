@@ -149,7 +149,7 @@ static void start(struct call *call) {
     int rc = authority->executor(authority->user, &context->record.group, &call->executor);
     if (rc == 0) rc = authority->code(authority->user, &context->record.group, &call->code);
     if (rc == 0 && !call->view)
-        rc = authority->position(authority->user, &context->record.group, &call->position);
+        rc = authority->position(authority->user, &call->id, &call->position);
     static const cal_hash zero;
     if (rc == CAL_EDENIED)
         call_fail(call, CAL_CALL_UNAUTHORIZED, rc, "this node is no member of the context's group");

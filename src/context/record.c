@@ -101,15 +101,3 @@ int cal_delta_record_decode(cal_slice bytes, cal_delta_record *ret_record) {
     *ret_record = record;
     return 0;
 }
-
-int cal_delta_envelope(const cal_context_id *context, const cal_delta_record *record,
-                       cal_buffer *ret_bytes) {
-    cal_buffer_append_text(ret_bytes, "calimero/delta/2");
-    cal_buffer_append(ret_bytes, context->bytes, 32);
-    cal_buffer_append(ret_bytes, record->id.bytes, 32);
-    cal_buffer_append(ret_bytes, record->author.bytes, 32);
-    cal_buffer_append_u8(ret_bytes, record->has_position);
-    if (record->has_position) write_ids(ret_bytes, record->position, record->position_count);
-    write_hlc(ret_bytes, &record->hlc);
-    return ret_bytes->error;
-}

@@ -51,9 +51,4 @@ int cal_delta_record_encode(const cal_delta_record *record, cal_buffer *ret_byte
 int cal_delta_record_decode(cal_slice bytes,
                             cal_delta_record *ret_record); /* borrows; CAL_ECORRUPT */
 
-/* The bytes that the author signs: borsh of "calimero/delta/2", context, delta id, author,
- * position, clock. Appends. */
-int cal_delta_envelope(const cal_context_id *context, const cal_delta_record *record,
-                       cal_buffer *ret_bytes);
-
 #endif

@@ -55,7 +55,7 @@ int cal_node_check(const cal_node_options *options, void (*report)(void *user, c
     cal_store *store = NULL;
     int rc = node_open_store(options, &store, err);
     if (rc != 0) return rc;
-    rc = node_check_store(store, report, user, ret_summary, err);
+    rc = node_check_store(store, cal_os_posix(), report, user, ret_summary, err);
     cal_store_close(store);
     return rc;
 }

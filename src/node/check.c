@@ -275,7 +275,23 @@ static int check_orphan_state(struct check *check) {
     }
 }
 
-int node_check_store(cal_store *store, void (*report)(void *user, const char *finding), void *user,
+static int count_blob(void *user, const cal_blobs_info *info) {
+    struct check *check = user;
+    check->summary.blobs++;
+    check->summary.chunks += info->chunks;
+    return 0;
+}
+
+static int check_blobs(struct check *check, const cal_os *os, cal_error *err) {
+    cal_blobs *blobs = NULL;
+    int rc = cal_blobs_open(check->store, os, &blobs, err);
+    if (rc == 0) rc = cal_blobs_each(blobs, count_blob, check, err);
+    if (rc == 0) rc = cal_blobs_check(blobs, page_finding, check, err);
+    cal_blobs_close(blobs);
+    return rc == CAL_ECORRUPT ? 0 : rc; /* its findings are counted */
+}
+
+int node_check_store(cal_store *store, const cal_os *os, void (*report)(void *user, const char *finding), void *user,
                      cal_check_summary *ret_summary, cal_error *err) {
     struct check check = {.store = store, .report = report, .user = user};
     int rc = cal_store_verify(store, page_finding, &check, err);
@@ -290,6 +306,7 @@ int node_check_store(cal_store *store, void (*report)(void *user, const char *fi
         cal_arena_deinit(&check.arena);
         cal_snapshot_free(check.snapshot);
     }
+    if (rc == 0) rc = check_blobs(&check, os, err);
     *ret_summary = check.summary;
     if (rc != 0) return cal_fail(err, rc, "the check could not go on: %s", cal_error_text(rc));
     if (check.summary.findings > 0)

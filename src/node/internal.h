@@ -138,7 +138,7 @@ int node_store_options(const cal_node_options *options, char folder[NODE_PATH_MA
                        cal_store_options *ret_options, cal_error *err);
 
 /* check.c */
-int node_check_store(cal_store *store, void (*report)(void *user, const char *finding), void *user,
+int node_check_store(cal_store *store, const cal_os *os, void (*report)(void *user, const char *finding), void *user,
                      cal_check_summary *ret_summary, cal_error *err);
 
 #endif
