@@ -499,6 +499,60 @@ static void nothing_survives_a_call(void **state) {
     cal_vm_module_unref(module);
 }
 
+/* --- threads --- */
+
+typedef struct worker {
+    guest_world *world;
+    cal_vm_module *module;
+    const char *method;
+    cal_vm_failure wanted;
+    size_t wrong;
+} worker;
+
+static void *work(void *user) {
+    worker *self = user;
+    cal_vm_call call = self->world->call;
+    call.method = self->method;
+    call.max_gas = 200000;
+    call.deadline_ms = 1000; /* time stands still, but every tick is looked at */
+    for (int i = 0; i < 200; i++) {
+        cal_vm_outcome outcome;
+        cal_vm_run(self->world->vm, self->module, &call, &outcome);
+        if (outcome.failure != self->wanted) self->wrong++;
+        cal_vm_outcome_deinit(&outcome);
+    }
+    return NULL;
+}
+
+/* On the smallest stack that vm.h allows, so that deep recursion is known to end as a trap there.
+ */
+static void calls_run_side_by_side(void **state) {
+    guest_world *world = *state;
+    enum { WORKERS = 4 };
+    cal_vm_module *module = guest_module(
+        world->vm,
+        MODULE("(func (export \"fine\") (i32.store (i32.const 0) (i32.const 1)))"
+               "(func $deep (export \"deep\") call $deep) (func (export \"trap\") unreachable)"
+               "(func (export \"spin\") (loop br 0))"));
+    worker workers[WORKERS] = {{world, module, "fine", CAL_VM_FINE, 0},
+                               {world, module, "deep", CAL_VM_FAIL_TRAP, 0},
+                               {world, module, "trap", CAL_VM_FAIL_TRAP, 0},
+                               {world, module, "spin", CAL_VM_FAIL_GAS, 0}};
+    pthread_t threads[WORKERS];
+    pthread_attr_t attributes;
+    engine_signals_use();
+    assert_int_equal(pthread_attr_init(&attributes), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attributes, CAL_VM_THREAD_STACK), 0);
+    for (int i = 0; i < WORKERS; i++)
+        assert_int_equal(pthread_create(&threads[i], &attributes, work, &workers[i]), 0);
+    for (int i = 0; i < WORKERS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(workers[i].wrong, 0);
+    }
+    pthread_attr_destroy(&attributes);
+    cal_vm_module_unref(module);
+}
+
 static void errors_of_applications_are_byte_lists(void **state) {
     (void)state;
     cal_buffer text;
@@ -537,6 +591,7 @@ int main(void) {
         GUEST_TEST(memory_grows_to_its_cap),
         GUEST_TEST(tables_are_bounded),
         GUEST_TEST(nothing_survives_a_call),
+        GUEST_TEST(calls_run_side_by_side),
         GUEST_TEST(errors_of_applications_are_byte_lists),
     };
     return cmocka_run_group_tests(tests, guest_world_new, guest_world_free);
