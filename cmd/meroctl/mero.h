@@ -1,0 +1,80 @@
+/* What meroctl's commands share: which node, one request, what it answered on the screen. */
+#ifndef MERO_H
+#define MERO_H
+
+#include <yyjson.h>
+
+#include "calimero/client.h"
+#include "calimero/identity.h"
+#include "cli/cli.h"
+
+enum { MERO_PATH_MAX = 4096 };
+
+/* The node that a command line means. */
+typedef struct mero {
+    const cli *line;
+    cal_client *client;
+    bool json; /* --output-format json */
+    cli_progress progress;
+} mero;
+
+/* Each returns 0 or an exit code, and has then said why. */
+int mero_open(mero *m, const cli *line);
+void mero_close(mero *m);
+
+/* `path` may hold %s, each replaced by an argument with everything escaped that a URL does not
+ * take. `body` is freed; NULL sends JSON null with POST and PUT, otherwise nothing. *ret_doc may be
+ * NULL for an empty answer; free it. */
+int mero_ask(mero *m, const char *verb, yyjson_mut_doc *body, yyjson_doc **ret_doc,
+             const char *path, ...);
+/* The same from opening to printing: most commands are this alone. */
+int mero_run(const cli *line, const char *verb, yyjson_mut_doc *body, const char *path, ...);
+
+/* Prints an error of the client, also as JSON when asked; returns CLI_CLIENT. */
+int mero_error(const mero *m, const cal_error *err);
+/* Prints a refusal of our own; returns CLI_FAILED. */
+int mero_fail(const mero *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Shows a wheel or a bar with this label during the following requests; NULL ends it. */
+void mero_progress(mero *m, const char *label);
+
+/* The context that text means: an alias, or its id. */
+int mero_context(mero *m, const char *text, char ret_id[CAL_ID_TEXT_MAX]);
+
+/* --- JSON --- */
+yyjson_mut_doc *mero_body(void); /* an empty object; never NULL */
+void mero_set(yyjson_mut_doc *body, const char *key, const char *text); /* nothing for NULL */
+void mero_set_bytes(yyjson_mut_doc *body, const char *key,
+                    const char *text); /* an array of numbers; NULL: empty */
+/* false when the text is not JSON; key is then not set. */
+bool mero_set_json(yyjson_mut_doc *body, const char *key, const char *json);
+yyjson_val *mero_data(yyjson_doc *doc);                     /* what stands in "data" */
+const char *mero_text(yyjson_val *object, const char *key); /* "" when absent or no text */
+
+void mero_print(const mero *m, yyjson_val *value); /* whole, in the format asked for */
+void mero_print_human(yyjson_val *value, FILE *out);
+
+/* Asks on the terminal; true without asking when `--yes` was given. */
+bool mero_confirm(const mero *m, const char *question);
+
+/* --- nodes.toml --- */
+/* URL and token (NULL: none) of the node that --api, --node or `node use` mean; free both. */
+int nodes_target(const cli *line, char **ret_url, char **ret_token);
+
+extern const cli_command node_commands[];
+extern const cli_command app_commands[];
+extern const cli_command context_commands[];
+extern const cli_command namespace_commands[];
+extern const cli_command group_commands[];
+extern const cli_command blob_commands[];
+extern const cli_option call_options[];
+int call_run(cli *line);
+int watch_run(cli *line); /* context watch */
+int app_watch_run(cli *line);
+int bundle_pack_run(cli *line);
+int bundle_sign_run(cli *line);
+int bundle_keygen_run(cli *line);
+/* POST install-dev-application; ret_id NULL: prints the answer. */
+int app_install_file(mero *m, const char *path, char ret_id[CAL_ID_TEXT_MAX]);
+
+#endif
