@@ -50,13 +50,14 @@ typedef struct cal_app_blobs {
     void *user;
     int (*create)(void *user, void **ret_writer, cal_error *err);
     int (*write)(void *user, void *writer, cal_slice bytes, cal_error *err);
-    /* Durable once it returns, and not collected before the caller had time to commit a record that names it. Consumes the
-     * writer, also when it fails. */
+    /* Durable once it returns. Consumes the writer, also when it fails. */
     int (*finish)(void *user, void *writer, cal_blob_id *ret_id, cal_error *err);
     void (*abort)(void *user, void *writer);
     int (*open)(void *user, const cal_blob_id *id, void **ret_reader, uint64_t *ret_size, cal_error *err); /* CAL_ENOTFOUND */
     int64_t (*read)(void *user, void *reader, uint8_t *ret_bytes, size_t len); /* as much as there is; 0 at the end; < 0 CAL_E* */
     void (*close)(void *user, void *reader);
+    /* Called for what a refused installation had stored and what was not there before it. NULL: it stays. */
+    void (*remove)(void *user, const cal_blob_id *id);
 } cal_app_blobs;
 
 /* Bytes that can be read from the start more than once: an archive is walked for its manifest, then for its artifacts. */
@@ -310,7 +311,7 @@ typedef struct cal_app_install {
 
 /* Blocking. CAL_EINVAL (path, URL, not a module, a host that is not public), CAL_EDENIED (outside the root),
  * CAL_ENOTFOUND, CAL_ELIMIT, CAL_EVERIFY, CAL_EDECODE, CAL_EVERSION, CAL_EUNREACHABLE, CAL_ETIMEOUT, CAL_ECANCELED, CAL_EIO,
- * CAL_EFULL. On failure the batch is as it was. */
+ * CAL_EFULL. On failure the batch is as it was and blobs that were not there before are removed. */
 int cal_app_install_run(const cal_app_installer *installer, const cal_app_install *what, cal_batch *batch, cal_arena *arena,
                         cal_application *ret_application, cal_error *err);
 /* The same for a bundle that is already a blob (a peer sent it). */

@@ -41,8 +41,14 @@ typedef struct hop {
 } hop;
 
 /* --- URLs --- */
+/* How much of a URL may stand in a message: not its query, which may be a secret, and nothing of one with a user in it. */
+static int shown(const char *url) {
+    size_t len = strchr(url, '@') ? 0 : strcspn(url, "?#");
+    return len < 200 ? (int)len : 200;
+}
+
 static int bad_url(const char *url, const char *why, cal_error *err) {
-    return cal_fail(err, CAL_EINVAL, "the URL %.200s cannot be fetched: %s", url, why);
+    return cal_fail(err, CAL_EINVAL, "the URL %.*s cannot be fetched: %s", shown(url), url, why);
 }
 
 static bool is_local_name(const char *host) {
@@ -169,9 +175,9 @@ static int resolve(hop *request, const char *url, cal_error *err) {
         char text[INET6_ADDRSTRLEN];
         address_text(&request->addresses[i], text);
         return cal_fail(err, CAL_EINVAL,
-                        "refusing to fetch %.200s: %s is at %s, which is not a public address; copy the file here and install "
+                        "refusing to fetch %.*s: %s is at %s, which is not a public address; copy the file here and install "
                         "it by path",
-                        url, request->to.host, text);
+                        shown(url), url, request->to.host, text);
     }
     return 0;
 }
@@ -282,18 +288,18 @@ static void set_options(hop *request, const char *url, struct curl_slist *pinned
 static int explain(const hop *request, CURLcode code, const char *url, cal_error *err) {
     if (request->stopped) return cal_fail(err, request->stopped, "%s", request->why.message);
     switch (code) {
-    case CURLE_OPERATION_TIMEDOUT: return cal_fail(err, CAL_ETIMEOUT, "fetching %.200s took too long", url);
+    case CURLE_OPERATION_TIMEDOUT: return cal_fail(err, CAL_ETIMEOUT, "fetching %.*s took too long", shown(url), url);
     case CURLE_FILESIZE_EXCEEDED:
-        return cal_fail(err, CAL_ELIMIT, "the file at %.200s is larger than %llu bytes", url,
+        return cal_fail(err, CAL_ELIMIT, "the file at %.*s is larger than %llu bytes", shown(url), url,
                         (unsigned long long)request->fetch->max);
     case CURLE_PEER_FAILED_VERIFICATION:
         return cal_fail(err, CAL_EVERIFY, "the certificate of %s is not valid: %s", request->to.host, curl_easy_strerror(code));
-    case CURLE_OUT_OF_MEMORY: return cal_fail(err, CAL_ENOMEM, "out of memory fetching %.200s", url);
+    case CURLE_OUT_OF_MEMORY: return cal_fail(err, CAL_ENOMEM, "out of memory fetching %.*s", shown(url), url);
     case CURLE_COULDNT_CONNECT:
         if (request->os_error == CAL_ETIMEOUT)
             return cal_fail(err, CAL_ETIMEOUT, "%s does not answer on port %u", request->to.host, request->to.port);
         return cal_fail(err, CAL_EUNREACHABLE, "cannot connect to %s on port %u", request->to.host, request->to.port);
-    default: return cal_fail(err, CAL_EUNREACHABLE, "fetching %.200s failed: %s", url, curl_easy_strerror(code));
+    default: return cal_fail(err, CAL_EUNREACHABLE, "fetching %.*s failed: %s", shown(url), url, curl_easy_strerror(code));
     }
 }
 
@@ -307,11 +313,11 @@ static int read_status(hop *request, const char *url, cal_buffer *next, cal_erro
     if (status >= 300 && status <= 399 && location) {
         cal_buffer_append_text(next, location);
         if (!cal_buffer_cstr(next))
-            return cal_fail(err, CAL_EINVAL, "%.200s redirects to a URL longer than %d bytes", url, CAL_APP_URL_MAX);
+            return cal_fail(err, CAL_EINVAL, "%.*s redirects to a URL longer than %d bytes", shown(url), url, CAL_APP_URL_MAX);
         return 0;
     }
     return cal_fail(err, status == 404 || status == 410 ? CAL_ENOTFOUND : CAL_EUNREACHABLE,
-                    "%.200s answered with HTTP status %ld: check the URL", url, status);
+                    "%.*s answered with HTTP status %ld: check the URL", shown(url), url, status);
 }
 
 static int run_hop(hop *request, const char *url, cal_buffer *next, cal_error *err) {
@@ -320,11 +326,11 @@ static int run_hop(hop *request, const char *url, cal_buffer *next, cal_error *e
     struct curl_slist *pinned = NULL;
     int rc = read_url(url, &request->to, &clean, err);
     if (rc == 0) rc = resolve(request, url, err);
-    if (rc == 0 && left_ms(request) == 0) rc = cal_fail(err, CAL_ETIMEOUT, "fetching %.200s took too long", url);
+    if (rc == 0 && left_ms(request) == 0) rc = cal_fail(err, CAL_ETIMEOUT, "fetching %.*s took too long", shown(url), url);
     if (rc == 0) {
         pinned = pin(request);
         request->curl = curl_easy_init();
-        if (!pinned || !request->curl) rc = cal_fail(err, CAL_ENOMEM, "out of memory fetching %.200s", url);
+        if (!pinned || !request->curl) rc = cal_fail(err, CAL_ENOMEM, "out of memory fetching %.*s", shown(url), url);
     }
     if (rc == 0) {
         set_options(request, cal_buffer_cstr(&clean), pinned);
@@ -357,7 +363,7 @@ int app_fetch_run(const app_fetch *fetch, cal_error *err) {
         rc = run_hop(&request, cal_buffer_cstr(&url), &next, err);
         if (rc != 0 || next.len == 0) break;
         if (redirects == CAL_APP_REDIRECTS_MAX)
-            rc = cal_fail(err, CAL_EUNREACHABLE, "%.200s redirects more than %d times", fetch->url, CAL_APP_REDIRECTS_MAX);
+            rc = cal_fail(err, CAL_EUNREACHABLE, "%.*s redirects more than %d times", shown(fetch->url), fetch->url, CAL_APP_REDIRECTS_MAX);
         cal_buffer previous = url;
         url = next;
         next = previous;

@@ -1,8 +1,8 @@
 /* Installing applications, and taking their code out of the stored blobs again (runtime-abi.md 25-26, http-api.md 5.1).
  *
  * The bytes go into the blob store first, under a hash of what was really read, and are judged from there: nobody can change them
- * between the check and the use. What is refused leaves only blobs that nothing names, which the collector takes. Nothing is
- * visible until the caller commits the batch. Blocking, on a worker; an installer may serve several threads. */
+ * between the check and the use. A blob that was not there before goes again when the file is refused. Nothing is visible until
+ * the caller commits the batch. Blocking, on a worker; an installer may serve several threads. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -106,15 +106,14 @@ static void append_file_url(cal_buffer *out, const char *path) {
 /* --- the bytes on their way into the blob store --- */
 typedef struct sink {
     const cal_app_installer *installer;
-    void *writer;
+    app_put put;
     bool bundle;
-    uint64_t size, max;
+    uint64_t max;
     uint8_t head[4];
-    cal_sha256_stream hash;
 } sink;
 
 static int check_head(const sink *into, cal_error *err) {
-    cal_slice head = cal_slice_of(into->head, into->size < sizeof into->head ? (size_t)into->size : sizeof into->head);
+    cal_slice head = cal_slice_of(into->head, into->put.size < sizeof into->head ? (size_t)into->put.size : sizeof into->head);
     bool gzip = cal_bundle_looks_like(head), module = head.len == 4 && memcmp(head.data, "\0asm", 4) == 0;
     if (into->bundle && !gzip) return cal_fail(err, CAL_EDECODE, "the .mpk file is no bundle: it is not compressed with gzip");
     if (!into->bundle && gzip)
@@ -125,42 +124,20 @@ static int check_head(const sink *into, cal_error *err) {
 
 static int sink_write(void *user, cal_slice bytes, cal_error *err) {
     sink *into = user;
-    const cal_app_blobs *blobs = into->installer->blobs;
-    if (bytes.len > into->max - into->size)
+    uint64_t size = into->put.size;
+    if (bytes.len > into->max - size)
         return cal_fail(err, CAL_ELIMIT, "the file is larger than %llu bytes", (unsigned long long)into->max);
-    bool known = into->size >= sizeof into->head;
-    for (size_t i = 0; i < bytes.len && into->size + i < sizeof into->head; i++) into->head[into->size + i] = bytes.data[i];
-    into->size += bytes.len;
-    if (!known && into->size >= sizeof into->head) {
-        int rc = check_head(into, err);
-        if (rc != 0) return rc;
-    }
-    cal_sha256_feed(&into->hash, bytes);
-    return blobs->write(blobs->user, into->writer, bytes, err);
-}
-
-static int sink_begin(sink *into, cal_error *err) {
-    const cal_app_blobs *blobs = into->installer->blobs;
-    if (cal_sha256_begin(&into->hash) != 0) return cal_fail(err, CAL_ENOMEM, "out of memory installing");
-    int rc = blobs->create(blobs->user, &into->writer, err);
-    if (rc != 0) cal_sha256_end(&into->hash, NULL);
-    return rc;
+    bool known = size >= sizeof into->head;
+    for (size_t i = 0; i < bytes.len && size + i < sizeof into->head; i++) into->head[size + i] = bytes.data[i];
+    int rc = app_put_write(&into->put, bytes, err);
+    return rc == 0 && !known && into->put.size >= sizeof into->head ? check_head(into, err) : rc;
 }
 
 /* Ends the writing: `rc` is what came of it so far. */
-static int sink_end(sink *into, int rc, const uint8_t *expected, cal_blob_id *ret_id, cal_error *err) {
-    const cal_app_blobs *blobs = into->installer->blobs;
-    uint8_t hash[CAL_HASH_SIZE];
-    cal_sha256_end(&into->hash, hash);
-    if (rc == 0 && into->size < sizeof into->head) rc = check_head(into, err);
-    if (rc == 0 && expected && memcmp(hash, expected, sizeof hash) != 0) {
-        char got[CAL_ID_TEXT_MAX], wanted[CAL_ID_TEXT_MAX];
-        cal_id_to_base58(hash, got);
-        cal_id_to_base58(expected, wanted);
-        rc = cal_fail(err, CAL_EVERIFY, "the file's SHA-256 is %s, expected was %s: it is not the file that was meant", got, wanted);
-    }
-    if (rc == 0) return blobs->finish(blobs->user, into->writer, ret_id, err);
-    blobs->abort(blobs->user, into->writer);
+static int sink_end(sink *into, int rc, const uint8_t *expected, app_stored *ret_blob, cal_error *err) {
+    if (rc == 0 && into->put.size < sizeof into->head) rc = check_head(into, err);
+    if (rc == 0) return app_put_finish(&into->put, expected, ret_blob, err);
+    app_put_abort(&into->put);
     return rc;
 }
 
@@ -176,18 +153,18 @@ static int copy_file(sink *into, cal_os_file *file, const char *path, uint64_t t
     int rc = 0;
     for (;;) {
         size_t len = 0;
-        rc = os->read_at(file, into->size, chunk, APP_IO_CHUNK, &len);
+        rc = os->read_at(file, into->put.size, chunk, APP_IO_CHUNK, &len);
         if (rc != 0) cal_fail(err, rc, "cannot read %.200s: %s", path, cal_error_text(rc));
         if (rc != 0 || len == 0) break;
         rc = sink_write(into, cal_slice_of(chunk, len), err);
-        if (rc == 0) rc = report(into->installer, into->size, total, err);
+        if (rc == 0) rc = report(into->installer, into->put.size, total, err);
         if (rc != 0) break;
     }
     free(chunk);
     return rc;
 }
 
-static int store_file(sink *into, const char *path, cal_blob_id *ret_id, cal_error *err) {
+static int store_file(sink *into, const char *path, app_stored *ret_blob, cal_error *err) {
     const cal_os *os = into->installer->os;
     cal_os_file *file = NULL;
     cal_os_stat stat = {0};
@@ -195,10 +172,10 @@ static int store_file(sink *into, const char *path, cal_blob_id *ret_id, cal_err
     if (rc == 0 && stat.directory) return cal_fail(err, CAL_EINVAL, "%.200s is a folder", path);
     if (rc == 0) rc = os->open(os->user, path, CAL_OS_READ, &file);
     if (rc != 0) return cal_fail(err, rc, "cannot read %.200s: %s", path, cal_error_text(rc));
-    rc = sink_begin(into, err);
+    rc = app_put_begin(&into->put, into->installer->blobs, err);
     if (rc == 0) {
         rc = copy_file(into, file, path, stat.size, err);
-        rc = sink_end(into, rc, NULL, ret_id, err);
+        rc = sink_end(into, rc, NULL, ret_blob, err);
     }
     os->close(file);
     return rc;
@@ -211,13 +188,13 @@ static int fetch_progress(void *user, uint64_t done, uint64_t total) {
     return report(into->installer, done, total, NULL);
 }
 
-static int store_url(sink *into, const char *url, const uint8_t *expected, cal_blob_id *ret_id, cal_error *err) {
+static int store_url(sink *into, const char *url, const uint8_t *expected, app_stored *ret_blob, cal_error *err) {
     app_fetch fetch = {.os = into->installer->os, .url = url, .max = into->max, .body = fetch_body,
                        .progress = fetch_progress, .user = into};
-    int rc = sink_begin(into, err);
+    int rc = app_put_begin(&into->put, into->installer->blobs, err);
     if (rc != 0) return rc;
     rc = app_fetch_run(&fetch, err);
-    return sink_end(into, rc, expected, ret_id, err);
+    return sink_end(into, rc, expected, ret_blob, err);
 }
 
 /* --- records --- */
@@ -249,17 +226,18 @@ typedef struct bundle_install {
     const cal_app_installer *installer;
     cal_arena *arena;
     cal_application_service *services;
+    bool fresh[CAL_BUNDLE_SERVICES_MAX]; /* in archive order, as they come */
     size_t count;
     uint32_t state_version;
 } bundle_install;
 
-static int put_blob(const cal_app_blobs *blobs, cal_slice bytes, cal_blob_id *ret_id, cal_error *err) {
-    void *writer = NULL;
-    int rc = blobs->create(blobs->user, &writer, err);
+static int put_blob(const cal_app_blobs *blobs, cal_slice bytes, app_stored *ret_blob, cal_error *err) {
+    app_put put;
+    int rc = app_put_begin(&put, blobs, err);
     if (rc != 0) return rc;
-    rc = blobs->write(blobs->user, writer, bytes, err);
-    if (rc == 0) return blobs->finish(blobs->user, writer, ret_id, err);
-    blobs->abort(blobs->user, writer);
+    rc = app_put_write(&put, bytes, err);
+    if (rc == 0) return app_put_finish(&put, NULL, ret_blob, err);
+    app_put_abort(&put);
     return rc;
 }
 
@@ -273,10 +251,22 @@ static int take_wasm(void *user, const cal_manifest_service *service, cal_slice 
     if (abi.state_version > install->state_version) install->state_version = abi.state_version;
     cal_abi_deinit(&abi);
     if (!service->name) return 0;
-    cal_application_service *target = &install->services[install->count++];
+    cal_application_service *target = &install->services[install->count];
     target->name = cal_arena_text(install->arena, cal_slice_text(service->name));
     if (!target->name) return cal_fail(err, CAL_ENOMEM, "out of memory installing");
-    return put_blob(install->installer->blobs, wasm, &target->bytecode, err);
+    app_stored blob = {0};
+    rc = put_blob(install->installer->blobs, wasm, &blob, err);
+    if (rc != 0) return rc;
+    target->bytecode = blob.id;
+    install->fresh[install->count++] = blob.fresh;
+    return 0;
+}
+
+static void forget_services(const bundle_install *install) {
+    for (size_t i = 0; i < install->count; i++) {
+        app_stored blob = {install->services[i].bytecode, install->fresh[i]};
+        app_put_forget(install->installer->blobs, &blob);
+    }
 }
 
 static int compare_services(const void *a, const void *b) {
@@ -326,7 +316,8 @@ int cal_app_install_blob(const cal_app_installer *installer, const cal_blob_id *
                               : cal_fail(err, CAL_ENOMEM, "out of memory installing");
     }
     application.size = state.size;
-    if (install.count) qsort(install.services, install.count, sizeof *install.services, compare_services);
+    if (rc != 0) forget_services(&install);
+    if (rc == 0 && install.count) qsort(install.services, install.count, sizeof *install.services, compare_services);
     if (rc == 0) rc = describe(cal_bundle_manifest(bundle), &install, source, &application, err);
     if (rc == 0) rc = put_record(batch, &application, ret_application, err);
     cal_bundle_free(bundle);
@@ -342,7 +333,7 @@ static bool names_bundle(const char *path) {
 int cal_app_install_run(const cal_app_installer *installer, const cal_app_install *what, cal_batch *batch, cal_arena *arena,
                         cal_application *ret_application, cal_error *err) {
     cal_buffer path, source;
-    cal_blob_id blob;
+    app_stored blob = {0};
     sink into = {.installer = installer};
     cal_buffer_init(&path, CAL_APP_PATH_MAX + 1);
     cal_buffer_init(&source, 4 * CAL_APP_PATH_MAX);
@@ -363,8 +354,9 @@ int cal_app_install_run(const cal_app_installer *installer, const cal_app_instal
                         : store_url(&into, cal_buffer_cstr(&source), what->expected_hash, &blob, err);
     if (rc == 0)
         rc = into.bundle
-                 ? cal_app_install_blob(installer, &blob, cal_buffer_cstr(&source), batch, arena, ret_application, err)
-                 : install_raw(what, &blob, into.size, cal_buffer_cstr(&source), batch, arena, ret_application, err);
+                 ? cal_app_install_blob(installer, &blob.id, cal_buffer_cstr(&source), batch, arena, ret_application, err)
+                 : install_raw(what, &blob.id, into.put.size, cal_buffer_cstr(&source), batch, arena, ret_application, err);
+    if (rc != 0) app_put_forget(installer->blobs, &blob);
     cal_buffer_deinit(&source);
     cal_buffer_deinit(&path);
     return rc;

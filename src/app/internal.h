@@ -56,6 +56,29 @@ int app_archive_walk(const cal_app_input *input, uint64_t limit, app_archive_fil
 int app_archive_read(app_archive *archive, const char *path, size_t max, cal_buffer *ret_content,
                      cal_error *err);
 
+/* --- put.c --- */
+/* A blob on its way into the store. */
+typedef struct app_put {
+    const cal_app_blobs *blobs;
+    void *writer;
+    cal_sha256_stream content, chunk, ids;
+    size_t filled; /* bytes in the present chunk */
+    uint64_t size;
+} app_put;
+
+typedef struct app_stored {
+    cal_blob_id id;
+    bool fresh; /* was not there before */
+} app_stored;
+
+int app_put_begin(app_put *put, const cal_app_blobs *blobs, cal_error *err);
+int app_put_write(app_put *put, cal_slice bytes, cal_error *err); /* after a failure only abort is left */
+/* expected: the SHA-256 of the content, NULL: any. CAL_EVERIFY. Ends the put, also when it fails. */
+int app_put_finish(app_put *put, const uint8_t *expected, app_stored *ret_blob, cal_error *err);
+void app_put_abort(app_put *put);
+/* Takes a blob back when it was not there before. */
+void app_put_forget(const cal_app_blobs *blobs, const app_stored *blob);
+
 /* --- fetch.c --- */
 typedef struct app_fetch {
     const cal_os *os;
