@@ -1,4 +1,5 @@
-/* Arbitrary bytes as a module: compiled, and when that works, loaded and each method called with little gas and memory. */
+/* Arbitrary bytes as a module: compiled, and when that works, loaded and each method called with
+ * little gas and memory. */
 #include <stdlib.h>
 
 #include "support/guest_os.h"
@@ -19,7 +20,11 @@ static void run_methods(cal_vm *vm, guest_os *os, cal_vm_module *module) {
     memory_storage storage;
     memory_storage_init(&storage);
     cal_vm_storage table = memory_storage_table(&storage);
-    cal_vm_call call = {.storage = &table, .os = &os->os, .memory_max = MEMORY, .max_gas = GAS, .has_private = true};
+    cal_vm_call call = {.storage = &table,
+                        .os = &os->os,
+                        .memory_max = MEMORY,
+                        .max_gas = GAS,
+                        .has_private = true};
     for (size_t i = 0; i < module->function_count && i < METHODS_MAX; i++) {
         cal_vm_outcome outcome;
         call.method = module->functions[i].name;
