@@ -53,7 +53,7 @@ int cal_blobs_write(cal_blobs_writer *writer, cal_slice bytes, cal_error *err);
  * any) refuses another id with CAL_EVERIFY. ret_info may be NULL. */
 int cal_blobs_finish(cal_blobs_writer *writer, const cal_blob_id *expected,
                      cal_blobs_info *ret_info, cal_error *err);
-/* Never waits; consumes the writer. NULL allowed. */
+/* Never waits; consumes the writer. Not while a `ready` is outstanding. NULL allowed. */
 void cal_blobs_abort(cal_blobs_writer *writer);
 
 /* The same without waiting, for the loop. The callbacks run on the store's writer thread: pass the
