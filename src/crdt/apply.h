@@ -79,8 +79,13 @@ int crdt_merge_by_type(const crdt_type *type, crdt_bytes existing, crdt_bytes in
 
 /* The live entity's Entry bytes. CRDT_ENOTFOUND when absent or deleted. */
 int crdt_store_get(crdt_store *store, const crdt_id *id, crdt_bytes *ret_entry);
-/* The live entity's record, valid until the next change. CRDT_ENOTFOUND. */
+/* The live entity's record, valid until the next change; it is kept, for changes to come.
+ * CRDT_ENOTFOUND. */
 int crdt_store_index(crdt_store *store, const crdt_id *id, const crdt_index **ret_index);
+/* The same for reading only: a record that is not kept anyway is decoded into `memory`. */
+int crdt_store_view(crdt_store *store, const crdt_memory *memory, const crdt_id *id,
+                    crdt_index *ret_index);
+bool crdt_store_changed(const crdt_store *store); /* whether there were puts or deletes */
 
 typedef struct crdt_put {
     crdt_id id;

@@ -46,6 +46,8 @@ struct crdt_store {
 
 /* The node of an id, made when new; peek leaves its record unread. 0 or negative. */
 int crdt_node_peek(crdt_store *store, const crdt_id *id, crdt_node **ret_node);
+crdt_node *crdt_node_find(const crdt_store *store, const crdt_id *id); /* NULL: not met yet */
+int crdt_row_read(crdt_store *store, uint8_t tag, const crdt_id *id, crdt_bytes *ret_value);
 int crdt_node_get(crdt_store *store, const crdt_id *id, crdt_node **ret_node);
 int crdt_node_entry(crdt_store *store, crdt_node *node); /* makes entry_state known */
 void crdt_node_set_entry(crdt_node *node, crdt_bytes entry);

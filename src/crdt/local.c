@@ -3,10 +3,11 @@
 #include "crdt/internal.h"
 
 int crdt_store_get(crdt_store *store, const crdt_id *id, crdt_bytes *ret_entry) {
-    crdt_node *node;
-    int result = crdt_node_peek(store, id, &node);
-    if (!result) result = crdt_node_entry(store, node);
-    if (result) return result;
+    crdt_node *node = crdt_node_find(store, id);
+    if (!node || node->entry_state == ENTRY_UNREAD) {
+        int hit = crdt_row_read(store, CRDT_KEY_ENTRY, id, ret_entry);
+        return hit < 0 ? hit : hit ? 0 : CRDT_ENOTFOUND;
+    }
     if (node->entry_state != ENTRY_PRESENT) return CRDT_ENOTFOUND;
     *ret_entry = node->entry;
     return 0;
@@ -20,6 +21,24 @@ int crdt_store_index(crdt_store *store, const crdt_id *id, const crdt_index **re
     *ret_index = &node->index;
     return 0;
 }
+
+int crdt_store_view(crdt_store *store, const crdt_memory *memory, const crdt_id *id,
+                    crdt_index *ret_index) {
+    crdt_node *node = crdt_node_find(store, id);
+    if (node && node->index_read) {
+        if (!node->exists || node->index.is_deleted) return CRDT_ENOTFOUND;
+        *ret_index = node->index;
+        return 0;
+    }
+    crdt_bytes row;
+    int hit = crdt_row_read(store, CRDT_KEY_INDEX, id, &row);
+    if (hit <= 0) return hit < 0 ? hit : CRDT_ENOTFOUND;
+    int result = crdt_index_decode(memory, row, ret_index);
+    if (result == CRDT_EDECODE) return CRDT_ECORRUPT;
+    return result || !ret_index->is_deleted ? result : CRDT_ENOTFOUND;
+}
+
+bool crdt_store_changed(const crdt_store *store) { return store->record_count > 0; }
 
 static int record(crdt_store *store, crdt_node *node, const crdt_action *action) {
     crdt_record *entry = crdt_alloc_array(&store->env.memory, 1, sizeof *entry);

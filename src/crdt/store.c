@@ -51,7 +51,7 @@ static int table_grow(crdt_store *store) {
     return 0;
 }
 
-static int read_row(crdt_store *store, uint8_t tag, const crdt_id *id, crdt_bytes *ret_value) {
+int crdt_row_read(crdt_store *store, uint8_t tag, const crdt_id *id, crdt_bytes *ret_value) {
     uint8_t key[32];
     crdt_storage_key(store->env.sha256, tag, id, key);
     return store->rows.read(store->rows.user, key, ret_value);
@@ -60,7 +60,7 @@ static int read_row(crdt_store *store, uint8_t tag, const crdt_id *id, crdt_byte
 static int load(crdt_store *store, crdt_node *node) {
     crdt_bytes record;
     crdt_id id = node->index.id;
-    int hit = read_row(store, CRDT_KEY_INDEX, &id, &record);
+    int hit = crdt_row_read(store, CRDT_KEY_INDEX, &id, &record);
     if (hit < 0) return hit;
     node->index_read = true;
     if (hit == 0) return 0;
@@ -98,6 +98,10 @@ int crdt_node_peek(crdt_store *store, const crdt_id *id, crdt_node **ret_node) {
     return 0;
 }
 
+crdt_node *crdt_node_find(const crdt_store *store, const crdt_id *id) {
+    return store->table_size ? *table_find(store->table, store->table_size, id) : NULL;
+}
+
 int crdt_node_get(crdt_store *store, const crdt_id *id, crdt_node **ret_node) {
     crdt_node *node;
     int result = crdt_node_peek(store, id, &node);
@@ -108,7 +112,7 @@ int crdt_node_get(crdt_store *store, const crdt_id *id, crdt_node **ret_node) {
 
 int crdt_node_entry(crdt_store *store, crdt_node *node) {
     if (node->entry_state != ENTRY_UNREAD) return 0;
-    int hit = read_row(store, CRDT_KEY_ENTRY, &node->index.id, &node->entry);
+    int hit = crdt_row_read(store, CRDT_KEY_ENTRY, &node->index.id, &node->entry);
     if (hit < 0) return hit;
     node->entry_state = hit ? ENTRY_PRESENT : ENTRY_ABSENT;
     return 0;
