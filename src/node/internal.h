@@ -49,7 +49,7 @@ struct cal_node {
     const cal_os *os;
     cal_store *store;
     cal_vm *vm;
-    gov *gov;
+    cal_gov *gov;
     struct cal_blobs *blobs;
     cal_contexts *contexts;
     cal_app_blobs app_blobs;

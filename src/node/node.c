@@ -82,7 +82,7 @@ int cal_node_init(const cal_node_options *options, cal_error *err) {
     if (rc == 0) rc = cal_os_make_dirs(cal_os_posix(), folder, err);
     if (rc == 0) rc = cal_store_create(&store_options, err);
     cal_store *store = NULL;
-    gov *governance = NULL;
+    cal_gov *governance = NULL;
     if (rc == 0) rc = cal_store_open(&store_options, &store, err);
     if (rc == 0) rc = gov_open(store, cal_os_posix(), &governance, err); /* mints the node's keys */
     gov_close(governance);

@@ -108,7 +108,7 @@ static void classify(vm_state *state, wasmtime_error_t *error, wasm_trap_t *trap
         if (error) wasmtime_error_delete(error);
         vm_outcome_fail(outcome, CAL_VM_FAIL_DEADLINE,
                         "execution exceeded its time limit of %" PRIu32
-                        " ms (runtime.limits.call_deadline_ms)",
+                        " ms (runtime.call_deadline_ms)",
                         state->call->deadline_ms);
     } else if (has_code && code == WASMTIME_TRAP_CODE_OUT_OF_FUEL) {
         vm_outcome_fail(outcome, CAL_VM_FAIL_GAS,

@@ -441,12 +441,12 @@ static void endless_loops_meet_the_deadline(void **state) {
     world->call.deadline_ms = 3000;
     world->call.max_gas = UINT64_MAX;
     guest_fails(world, RUN("(loop br 0)"), CAL_VM_FAIL_DEADLINE,
-                "execution exceeded its time limit of 3000 ms (runtime.limits.call_deadline_ms)");
+                "execution exceeded its time limit of 3000 ms (runtime.call_deadline_ms)");
     guest_passes(world, RUN(""));
     guest_fails(world, MODULE("(func $s (loop br 0)) (start $s)"), CAL_VM_FAIL_DEADLINE,
-                "execution exceeded its time limit of 3000 ms (runtime.limits.call_deadline_ms)");
+                "execution exceeded its time limit of 3000 ms (runtime.call_deadline_ms)");
     guest_fails(world, MERGE("", "(loop br 0)", "(loop br 0)"), CAL_VM_FAIL_DEADLINE,
-                "execution exceeded its time limit of 3000 ms (runtime.limits.call_deadline_ms)");
+                "execution exceeded its time limit of 3000 ms (runtime.call_deadline_ms)");
 }
 
 static void gas_ends_what_the_deadline_does_not(void **state) {
