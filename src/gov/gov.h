@@ -12,7 +12,7 @@
  * Queries answer from memory: rows loaded at open and moved forward only by gov_change_commit, so
  * they never show what is not durable.
  *
- * Thread: the loop thread, for everything that takes a gov, unless marked "any thread". Nothing
+ * Thread: the loop thread, for everything that takes a cal_gov, unless marked "any thread". Nothing
  * here blocks but gov_open. */
 #ifndef CAL_GOV_H
 #define CAL_GOV_H
@@ -58,7 +58,7 @@ typedef enum gov_role {
     GOV_ROLE_COUNT
 } gov_role;
 
-typedef struct gov gov;
+typedef struct cal_gov cal_gov;
 typedef struct gov_change gov_change;
 
 /* --- this node --- Secrets are wiped by gov_close. */
@@ -75,11 +75,11 @@ typedef struct gov_identity {
 
 /* Loads all rows and, on the first open of a store, mints the identity (commits; blocks).
  * CAL_ECORRUPT, CAL_EIO, CAL_ENOMEM. */
-int gov_open(cal_store *store, const cal_os *os, gov **ret_gov, cal_error *err);
-void gov_close(gov *gov);                     /* no change may be open; NULL allowed */
-const gov_identity *gov_self(const gov *gov); /* any thread; constant until gov_close */
+int gov_open(cal_store *store, const cal_os *os, cal_gov **ret_gov, cal_error *err);
+void gov_close(cal_gov *gov);                     /* no change may be open; NULL allowed */
+const gov_identity *gov_self(const cal_gov *gov); /* any thread; constant until gov_close */
 /* Ed25519 with the node's signing key. Any thread. */
-void gov_sign(const gov *gov, cal_slice message, uint8_t ret_signature[CAL_SIGNATURE_SIZE]);
+void gov_sign(const cal_gov *gov, cal_slice message, uint8_t ret_signature[CAL_SIGNATURE_SIZE]);
 
 /* --- changes --- */
 cal_batch *gov_change_batch(gov_change *change); /* take its content with cal_batch_merge, once */
@@ -91,7 +91,8 @@ void gov_change_commit(gov_change *change); /* the batch is durable; frees it */
 void gov_change_abort(gov_change *change);  /* nothing happened; frees it; NULL allowed */
 /* fn runs once no change is open in the namespace: at once, or from a later commit or abort. One
  * waiter at a time, in order. A namespace that does not exist is idle. CAL_ENOMEM. */
-int gov_when_idle(gov *gov, const cal_group_id *namespace_id, void (*fn)(void *user), void *user);
+int gov_when_idle(cal_gov *gov, const cal_group_id *namespace_id, void (*fn)(void *user),
+                  void *user);
 
 /* --- namespaces and groups --- Names: 1 to GOV_NAME_MAX bytes of UTF-8, CAL_EINVAL otherwise;
  * NULL: none. */
@@ -101,11 +102,11 @@ typedef struct gov_namespace_spec {
     cal_blob_id app_key; /* blob id of the exact code version; not zero */
     const char *name;
 } gov_namespace_spec;
-int gov_namespace_create(gov *gov, const gov_namespace_spec *spec, cal_group_id *ret_id,
+int gov_namespace_create(cal_gov *gov, const gov_namespace_spec *spec, cal_group_id *ret_id,
                          gov_change **ret_change, cal_error *err); /* CAL_EEXISTS */
 /* Local purge of the namespace, its groups, operations and keys; publishes nothing. Contexts' own
  * rows are the caller's: list them first. CAL_ENOTFOUND, CAL_EDENIED (not its admin). */
-int gov_namespace_delete(gov *gov, const cal_group_id *namespace_id, gov_change **ret_change,
+int gov_namespace_delete(cal_gov *gov, const cal_group_id *namespace_id, gov_change **ret_change,
                          cal_error *err);
 
 typedef struct gov_group_spec {
@@ -114,23 +115,27 @@ typedef struct gov_group_spec {
     const char *name;
     bool open; /* visibility; false: restricted */
 } gov_group_spec;
-int gov_group_create(gov *gov, const gov_group_spec *spec, cal_group_id *ret_id,
+int gov_group_create(cal_gov *gov, const gov_group_spec *spec, cal_group_id *ret_id,
                      gov_change **ret_change, cal_error *err);
 /* The group, the groups below it and their contexts' registrations (GroupDeleted). Never a
  * namespace. */
-int gov_group_delete(gov *gov, const cal_group_id *group, gov_change **ret_change, cal_error *err);
+int gov_group_delete(cal_gov *gov, const cal_group_id *group, gov_change **ret_change,
+                     cal_error *err);
 
 /* Settings and members: one signed operation each. CAL_ENOTFOUND, CAL_EDENIED, CAL_EINVAL. */
-int gov_group_set_metadata(gov *gov, const cal_group_id *group, const char *name,
+int gov_group_set_metadata(cal_gov *gov, const cal_group_id *group, const char *name,
                            gov_change **ret_change, cal_error *err);
-int gov_group_set_visibility(gov *gov, const cal_group_id *group, bool open,
+int gov_group_set_visibility(cal_gov *gov, const cal_group_id *group, bool open,
                              gov_change **ret_change, cal_error *err);
-int gov_group_set_default_capabilities(gov *gov, const cal_group_id *group, uint32_t capabilities,
-                                       gov_change **ret_change, cal_error *err);
-int gov_group_set_target(gov *gov, const cal_group_id *group, const cal_application_id *application,
-                         const cal_blob_id *app_key, gov_change **ret_change, cal_error *err);
-int gov_member_set_capabilities(gov *gov, const cal_group_id *group, const cal_account_id *account,
-                                uint32_t capabilities, gov_change **ret_change, cal_error *err);
+int gov_group_set_default_capabilities(cal_gov *gov, const cal_group_id *group,
+                                       uint32_t capabilities, gov_change **ret_change,
+                                       cal_error *err);
+int gov_group_set_target(cal_gov *gov, const cal_group_id *group,
+                         const cal_application_id *application, const cal_blob_id *app_key,
+                         gov_change **ret_change, cal_error *err);
+int gov_member_set_capabilities(cal_gov *gov, const cal_group_id *group,
+                                const cal_account_id *account, uint32_t capabilities,
+                                gov_change **ret_change, cal_error *err);
 
 /* --- contexts --- */
 /* What a context in this group would be, and whether this node may create one. CAL_ENOTFOUND (no
@@ -142,7 +147,7 @@ typedef struct gov_context_plan {
     cal_blob_id app_key;
     cal_account_id account; /* of this node, as the guest sees it */
 } gov_context_plan;
-int gov_context_prepare(gov *gov, const cal_group_id *group, gov_context_plan *ret_plan,
+int gov_context_prepare(cal_gov *gov, const cal_group_id *group, gov_context_plan *ret_plan,
                         cal_error *err);
 
 typedef struct gov_context_spec {
@@ -156,15 +161,15 @@ typedef struct gov_context_spec {
 } gov_context_spec;
 /* ContextRegistered, then ContextMetadataSet when it has a name. As gov_context_prepare, and
  * CAL_EEXISTS. */
-int gov_context_register(gov *gov, const gov_context_spec *spec, gov_change **ret_change,
+int gov_context_register(cal_gov *gov, const gov_context_spec *spec, gov_change **ret_change,
                          cal_error *err);
 /* ContextDetached; deleting a context is this and the caller's own rows, in one transaction.
  * CAL_ENOTFOUND, CAL_EDENIED. */
-int gov_context_detach(gov *gov, const cal_context_id *context, gov_change **ret_change,
+int gov_context_detach(cal_gov *gov, const cal_context_id *context, gov_change **ret_change,
                        cal_error *err);
 
 /* CAL_ENOTFOUND when the context is in no group. */
-int gov_context_group(gov *gov, const cal_context_id *context, cal_group_id *ret_group,
+int gov_context_group(cal_gov *gov, const cal_context_id *context, cal_group_id *ret_group,
                       cal_group_id *ret_namespace);
 
 /* What a call that may write needs. CAL_ENOTFOUND, CAL_EDENIED (no member, or read-only),
@@ -177,10 +182,10 @@ typedef struct gov_write_grant {
     cal_secret group_key;  /* seals the delta; wipe it after use */
     cal_hash key_id;
 } gov_write_grant;
-int gov_context_write(gov *gov, const cal_context_id *context, gov_write_grant *ret_grant,
+int gov_context_write(cal_gov *gov, const cal_context_id *context, gov_write_grant *ret_grant,
                       cal_error *err);
 /* Whether this node may read the context: CAL_ENOTFOUND, CAL_EDENIED. */
-int gov_context_read(gov *gov, const cal_context_id *context, cal_account_id *ret_account,
+int gov_context_read(cal_gov *gov, const cal_context_id *context, cal_account_id *ret_account,
                      cal_error *err);
 
 /* --- queries --- Strings are valid until the next change is committed. Visitors must not start or
@@ -197,18 +202,18 @@ typedef struct gov_group_info {
     uint64_t members, contexts,
         subgroups; /* direct ones; of a namespace: in its root group, in all, in all */
 } gov_group_info;
-int gov_group_get(gov *gov, const cal_group_id *group,
+int gov_group_get(cal_gov *gov, const cal_group_id *group,
                   gov_group_info *ret_info); /* namespaces too; CAL_ENOTFOUND */
 typedef void (*gov_group_visitor)(void *user, const gov_group_info *info);
-void gov_namespace_each(gov *gov, gov_group_visitor visit, void *user); /* ascending ids */
-int gov_group_children(gov *gov, const cal_group_id *parent, gov_group_visitor visit,
+void gov_namespace_each(cal_gov *gov, gov_group_visitor visit, void *user); /* ascending ids */
+int gov_group_children(cal_gov *gov, const cal_group_id *parent, gov_group_visitor visit,
                        void *user); /* direct; CAL_ENOTFOUND */
-int gov_group_below(gov *gov, const cal_group_id *parent, gov_group_visitor visit,
+int gov_group_below(cal_gov *gov, const cal_group_id *parent, gov_group_visitor visit,
                     void *user); /* all levels, parents first */
-int gov_group_namespace(gov *gov, const cal_group_id *group,
+int gov_group_namespace(cal_gov *gov, const cal_group_id *group,
                         cal_group_id *ret_namespace); /* CAL_ENOTFOUND */
 /* H(group || admin || owner || application || (account || role)*), the group's state hash. */
-int gov_group_hash(gov *gov, const cal_group_id *group, cal_hash *ret_hash);
+int gov_group_hash(cal_gov *gov, const cal_group_id *group, cal_hash *ret_hash);
 
 typedef struct gov_context_info {
     cal_context_id id;
@@ -218,12 +223,12 @@ typedef struct gov_context_info {
     const char *service_name;
 } gov_context_info;
 typedef void (*gov_context_visitor)(void *user, const gov_context_info *info);
-int gov_context_get(gov *gov, const cal_context_id *context,
+int gov_context_get(cal_gov *gov, const cal_context_id *context,
                     gov_context_info *ret_info); /* CAL_ENOTFOUND */
-int gov_group_contexts(gov *gov, const cal_group_id *group, gov_context_visitor visit,
+int gov_group_contexts(cal_gov *gov, const cal_group_id *group, gov_context_visitor visit,
                        void *user); /* direct; CAL_ENOTFOUND */
-int gov_namespace_contexts(gov *gov, const cal_group_id *namespace_id, gov_context_visitor visit,
-                           void *user); /* all groups */
+int gov_namespace_contexts(cal_gov *gov, const cal_group_id *namespace_id,
+                           gov_context_visitor visit, void *user); /* all groups */
 
 typedef struct gov_member_info {
     cal_account_id account;
@@ -233,23 +238,23 @@ typedef struct gov_member_info {
     const char *name; /* NULL: none */
 } gov_member_info;
 typedef void (*gov_member_visitor)(void *user, const gov_member_info *info);
-int gov_group_members(gov *gov, const cal_group_id *group, gov_member_visitor visit,
+int gov_group_members(cal_gov *gov, const cal_group_id *group, gov_member_visitor visit,
                       void *user); /* direct rows; CAL_ENOTFOUND */
 
 typedef enum gov_path { GOV_PATH_NONE, GOV_PATH_DIRECT, GOV_PATH_INHERITED } gov_path;
 /* How an account is a member of a group (governance.md 7.2); ret_role may be NULL. */
-gov_path gov_member_path(gov *gov, const cal_group_id *group, const cal_account_id *account,
+gov_path gov_member_path(cal_gov *gov, const cal_group_id *group, const cal_account_id *account,
                          gov_role *ret_role);
-bool gov_member_admin(gov *gov, const cal_group_id *group,
+bool gov_member_admin(cal_gov *gov, const cal_group_id *group,
                       const cal_account_id *account); /* or of an open ancestor */
-bool gov_member_can(gov *gov, const cal_group_id *group, const cal_account_id *account,
+bool gov_member_can(cal_gov *gov, const cal_group_id *group, const cal_account_id *account,
                     uint32_t capability); /* admin, or a member with the bit */
-uint32_t gov_member_capabilities(gov *gov, const cal_group_id *group,
+uint32_t gov_member_capabilities(cal_gov *gov, const cal_group_id *group,
                                  const cal_account_id *account); /* effective */
 
 /* --- invitations --- valid_s 0: 365 days. CAL_ENOTFOUND, CAL_EDENIED. Not a change. ret_name (may
  * be NULL): the group's. */
-int gov_invite(gov *gov, const cal_group_id *group, uint64_t valid_s,
+int gov_invite(cal_gov *gov, const cal_group_id *group, uint64_t valid_s,
                gov_invitation *ret_invitation, const char **ret_name, cal_error *err);
 
 /* Bytes of a namespace's governance on disk: its operations and rows. Any thread. */

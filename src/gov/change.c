@@ -1,0 +1,312 @@
+/* A change of one namespace: rows prepared beside the present ones, made visible when the store has
+ * them. See gov.h.
+ *
+ * Before a change is handed out every new row gets its place in memory (an absent row), so that
+ * committing allocates nothing and cannot fail half way. Loop thread. */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "gov/internal.h"
+
+enum { CHANGE_ARENA_MAX = 64 * 1024 * 1024 };
+
+struct gov_waiter {
+    cal_list link;
+    void (*fn)(void *user);
+    void *user;
+};
+
+static gov_row *row_new(cal_slice value) {
+    gov_row *row = malloc(sizeof *row + value.len);
+    if (!row) return NULL;
+    row->len = value.len;
+    if (value.len) memcpy(row->bytes, value.data, value.len);
+    return row;
+}
+
+static void row_free(gov_row *row) {
+    if (!row || row == &gov_row_absent) return;
+    cal_wipe(row->bytes, row->len); /* keys are among them */
+    free(row);
+}
+
+static void rows_free(cal_sorted *rows) {
+    for (cal_sorted_node *node = cal_sorted_from(rows, (cal_slice){0}); node; node = node->next[0])
+        row_free(node->value);
+    cal_sorted_deinit(rows);
+}
+
+/* --- namespaces in memory --- */
+
+gov_namespace *gov_namespace_find(const cal_gov *gov, const cal_group_id *id) {
+    return cal_sorted_get(&gov->namespaces, cal_slice_of(id->bytes, 32));
+}
+
+gov_namespace *gov_namespace_add(cal_gov *gov, const cal_group_id *id) {
+    gov_namespace *ns = gov_namespace_find(gov, id);
+    if (ns) return ns;
+    ns = calloc(1, sizeof *ns);
+    if (!ns) return NULL;
+    ns->id = *id;
+    cal_sorted_init(&ns->rows);
+    cal_list_init(&ns->waiting);
+    if (cal_sorted_put(&gov->namespaces, cal_slice_of(id->bytes, 32), ns, NULL)) {
+        free(ns);
+        return NULL;
+    }
+    return ns;
+}
+
+static void index_remove(cal_map *index, cal_slice id, const gov_namespace *ns) {
+    if (cal_map_get(index, id) == ns) cal_map_remove(index, id);
+}
+
+static cal_map *index_of_row(cal_gov *gov, cal_slice key) {
+    return key.data[0] == ROW_META            ? &gov->groups
+           : key.data[0] == ROW_CONTEXT_GROUP ? &gov->contexts
+                                              : NULL;
+}
+
+void gov_namespace_drop(cal_gov *gov, gov_namespace *ns) {
+    assert(!ns->change && cal_list_empty(&ns->waiting));
+    for (cal_sorted_node *node = cal_sorted_from(&ns->rows, (cal_slice){0}); node;
+         node = node->next[0]) {
+        cal_map *index = index_of_row(gov, node->key);
+        if (index) index_remove(index, cal_slice_of(node->key.data + 1, 32), ns);
+    }
+    cal_sorted_remove(&gov->namespaces, cal_slice_of(ns->id.bytes, 32));
+    rows_free(&ns->rows);
+    free(ns);
+}
+
+gov_view gov_view_of(const gov_namespace *ns) {
+    return (gov_view){.base = &ns->rows, .namespace_id = ns->id};
+}
+
+gov_namespace *gov_find_group(const cal_gov *gov, const cal_group_id *group, gov_view *ret_view) {
+    gov_namespace *ns = cal_map_get(&gov->groups, cal_slice_of(group->bytes, 32));
+    if (!ns) return NULL;
+    *ret_view = gov_view_of(ns);
+    return gov_meta_get(ret_view, group, NULL) ? ns : NULL;
+}
+
+/* --- building --- */
+
+int gov_change_begin(cal_gov *gov, const cal_group_id *namespace_id, gov_change **ret_change,
+                     cal_error *err) {
+    gov_namespace *ns = gov_namespace_add(gov, namespace_id);
+    if (!ns) return cal_fail(err, CAL_ENOMEM, "no memory for a change of a namespace");
+    if (ns->change)
+        return cal_fail(err, CAL_EBUSY,
+                        "another change of this namespace is being stored; try again");
+    gov_change *change = calloc(1, sizeof *change);
+    cal_batch *batch = cal_batch_new();
+    if (!change || !batch) {
+        free(change);
+        cal_batch_free(batch);
+        return cal_fail(err, CAL_ENOMEM, "no memory for a change of a namespace");
+    }
+    change->gov = gov;
+    change->ns = ns;
+    change->batch = batch;
+    cal_sorted_init(&change->changed);
+    cal_list_init(&change->ops);
+    cal_arena_init(&change->arena, CHANGE_ARENA_MAX);
+    ns->change = change;
+    *ret_change = change;
+    return 0;
+}
+
+gov_view gov_change_view(const gov_change *change) {
+    return (gov_view){
+        .base = &change->ns->rows, .changed = &change->changed, .namespace_id = change->ns->id};
+}
+
+/* The store's key: namespace id || row key. */
+static cal_slice stored_key(const gov_change *change, const gov_key *key,
+                            uint8_t bytes[32 + GOV_KEY_MAX]) {
+    memcpy(bytes, change->ns->id.bytes, 32);
+    memcpy(bytes + 32, key->bytes, key->len);
+    return cal_slice_of(bytes, 32 + key->len);
+}
+
+static void note_error(gov_change *change, int error) {
+    if (error && !change->error) change->error = error;
+}
+
+static void note_row(gov_change *change, const gov_key *key, gov_row *row) {
+    void *old = NULL;
+    if (cal_sorted_put(&change->changed, cal_slice_of(key->bytes, key->len), row, &old)) {
+        row_free(row);
+        note_error(change, CAL_ENOMEM);
+        return;
+    }
+    row_free(old);
+}
+
+void gov_change_put(gov_change *change, gov_key key, cal_slice value) {
+    uint8_t bytes[32 + GOV_KEY_MAX];
+    if (change->error) return;
+    assert(gov_row_fits(cal_slice_of(key.bytes, key.len), value));
+    gov_row *row = row_new(value);
+    if (!row) {
+        note_error(change, CAL_ENOMEM);
+        return;
+    }
+    note_error(change, cal_batch_put(change->batch, CAL_COLUMN_GROUP,
+                                     stored_key(change, &key, bytes), value));
+    note_row(change, &key, row);
+}
+
+void gov_change_delete(gov_change *change, gov_key key) {
+    uint8_t bytes[32 + GOV_KEY_MAX];
+    gov_view view = gov_change_view(change);
+    if (change->error || !gov_view_get(&view, &key, NULL)) return;
+    note_error(change,
+               cal_batch_delete(change->batch, CAL_COLUMN_GROUP, stored_key(change, &key, bytes)));
+    note_row(change, &key, &gov_row_absent);
+}
+
+/* Gives every key a place in memory. */
+static int reserve(gov_change *change) {
+    gov_namespace *ns = change->ns;
+    for (cal_sorted_node *node = cal_sorted_from(&change->changed, (cal_slice){0}); node;
+         node = node->next[0]) {
+        if (!cal_sorted_get(&ns->rows, node->key) &&
+            cal_sorted_put(&ns->rows, node->key, &gov_row_absent, NULL))
+            return CAL_ENOMEM;
+        cal_map *index =
+            node->value == &gov_row_absent ? NULL : index_of_row(change->gov, node->key);
+        if (index && cal_map_put(index, cal_slice_of(node->key.data + 1, 32), ns))
+            return CAL_ENOMEM;
+    }
+    return 0;
+}
+
+int gov_change_finish(gov_change *change, int result, gov_change **ret_change, cal_error *err) {
+    if (!result && change->error)
+        result = cal_fail(err, change->error, "the change could not be prepared");
+    if (!result && reserve(change))
+        result = cal_fail(err, CAL_ENOMEM, "no memory for a change of a namespace");
+    if (!result)
+        *ret_change = change;
+    else
+        gov_change_abort(change);
+    return result;
+}
+
+/* --- outside --- */
+
+cal_batch *gov_change_batch(gov_change *change) { return change->batch; }
+size_t gov_change_ops(const gov_change *change) { return change->op_count; }
+const cal_group_id *gov_change_namespace(const gov_change *change) { return &change->ns->id; }
+
+cal_slice gov_change_op(const gov_change *change, size_t i) {
+    assert(i < change->op_count);
+    cal_list *link = change->ops.next;
+    while (i--) link = link->next;
+    const gov_logged *op = CAL_CONTAINER_OF(link, gov_logged, link);
+    return cal_slice_of(op->bytes, op->len);
+}
+
+static void run_waiter(cal_list *link) {
+    struct gov_waiter waiter = *CAL_CONTAINER_OF(link, struct gov_waiter, link);
+    free(CAL_CONTAINER_OF(link, struct gov_waiter, link));
+    waiter.fn(waiter.user);
+}
+
+/* Lets waiters try until one of them has opened a change. The namespace may come and go meanwhile:
+ * it is looked up again. */
+static void wake(cal_gov *gov, const cal_group_id *id) {
+    for (;;) {
+        gov_namespace *ns = gov_namespace_find(gov, id);
+        if (!ns || ns->change) return;
+        cal_list *link = cal_list_pop(&ns->waiting);
+        if (!link) {
+            if (ns->rows.count == 0) gov_namespace_drop(gov, ns);
+            return;
+        }
+        run_waiter(link);
+    }
+}
+
+/* The rows of the change, and with it the change, are gone afterwards. */
+static void change_free(gov_change *change) {
+    change->ns->change = NULL;
+    rows_free(&change->changed);
+    for (cal_list *link; (link = cal_list_pop(&change->ops));)
+        free(CAL_CONTAINER_OF(link, gov_logged, link));
+    cal_batch_free(change->batch);
+    cal_arena_deinit(&change->arena);
+    free(change);
+}
+
+static void purge(cal_gov *gov, gov_namespace *ns) {
+    cal_list waiting;
+    cal_list_init(&waiting);
+    for (cal_list *link; (link = cal_list_pop(&ns->waiting));) cal_list_push(&waiting, link);
+    gov_namespace_drop(gov, ns);
+    for (cal_list *link; (link = cal_list_pop(&waiting));) run_waiter(link);
+}
+
+/* A row moves from the change into the namespace; nothing here allocates. */
+static void move_row(cal_gov *gov, gov_namespace *ns, cal_sorted_node *node) {
+    void *old = NULL;
+    if (node->value != &gov_row_absent) {
+        int result = cal_sorted_put(&ns->rows, node->key, node->value, &old);
+        assert(result == 0); /* its place was reserved */
+        (void)result;
+        node->value = &gov_row_absent;
+    } else {
+        cal_map *index = index_of_row(gov, node->key);
+        if (index) index_remove(index, cal_slice_of(node->key.data + 1, 32), ns);
+        old = cal_sorted_remove(&ns->rows, node->key);
+    }
+    row_free(old);
+}
+
+void gov_change_commit(gov_change *change) {
+    cal_gov *gov = change->gov;
+    gov_namespace *ns = change->ns;
+    cal_group_id id = ns->id;
+    bool purged = change->purge;
+    for (cal_sorted_node *node = cal_sorted_from(&change->changed, (cal_slice){0}); node && !purged;
+         node = node->next[0])
+        move_row(gov, ns, node);
+    change_free(change);
+    if (purged)
+        purge(gov, ns);
+    else
+        wake(gov, &id);
+}
+
+void gov_change_abort(gov_change *change) {
+    if (!change) return;
+    cal_gov *gov = change->gov;
+    gov_namespace *ns = change->ns;
+    cal_group_id id = ns->id;
+    for (cal_sorted_node *node = cal_sorted_from(&change->changed, (cal_slice){0}); node;
+         node = node->next[0]) {
+        if (cal_sorted_get(&ns->rows, node->key) != &gov_row_absent) continue;
+        cal_map *index = index_of_row(gov, node->key);
+        if (index) index_remove(index, cal_slice_of(node->key.data + 1, 32), ns);
+        cal_sorted_remove(&ns->rows, node->key);
+    }
+    change_free(change);
+    wake(gov, &id);
+}
+
+int gov_when_idle(cal_gov *gov, const cal_group_id *namespace_id, void (*fn)(void *user),
+                  void *user) {
+    gov_namespace *ns = gov_namespace_find(gov, namespace_id);
+    if (!ns || !ns->change) {
+        fn(user);
+        return 0;
+    }
+    struct gov_waiter *waiter = malloc(sizeof *waiter);
+    if (!waiter) return CAL_ENOMEM;
+    *waiter = (struct gov_waiter){.fn = fn, .user = user};
+    cal_list_push(&ns->waiting, &waiter->link);
+    return 0;
+}

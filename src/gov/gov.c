@@ -1,0 +1,173 @@
+/* Opening governance: the node's identity, and every namespace's rows into memory. See gov.h.
+ *
+ * The identity is one row of column NODE, minted at the first open and never changed; the store
+ * encrypts it at rest. */
+#include "gov/gov.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "gov/internal.h"
+
+static const char identity_key[] = "gov/identity";
+enum { IDENTITY_VERSION = 1, IDENTITY_SIZE = 1 + 3 * 32 + GOV_DEVICE_NONCE_SIZE };
+
+uint64_t gov_now_s(const cal_gov *gov) { return gov->os->wall_ns(gov->os->user) / 1000000000u; }
+uint64_t gov_now_ms(const cal_gov *gov) { return gov->os->wall_ns(gov->os->user) / 1000000u; }
+
+/* --- identity --- */
+
+/* Everything that follows from the four secrets. */
+static void identity_derive(gov_identity *self) {
+    gov_cert *cert = &self->credential.cert;
+    self->credential = (gov_credential){.genesis = {.version = GOV_GENESIS_VERSION}};
+    cal_sign_public_key(&self->root_seed, self->root_key.bytes);
+    cal_sign_public_key(&self->sign_seed, self->sign_key.bytes);
+    cal_agree_public_key(&self->kem_secret, self->kem_key);
+    memcpy(self->credential.genesis.root_key, self->root_key.bytes, 32);
+    gov_account_id(&self->credential.genesis, &self->account);
+    gov_device_id(&self->account, self->device_nonce, &self->device);
+    cert->account = self->account;
+    cert->device = self->device;
+    memcpy(cert->sign_key, self->sign_key.bytes, 32);
+    memcpy(cert->kem_key, self->kem_key, 32);
+    gov_cert_sign(cert, &self->root_seed);
+}
+
+static int identity_mint(cal_gov *gov, cal_error *err) {
+    gov_identity *self = &gov->identity;
+    uint8_t row[IDENTITY_SIZE] = {IDENTITY_VERSION};
+    cal_random(row + 1, sizeof row - 1);
+    memcpy(self->root_seed.bytes, row + 1, 32);
+    memcpy(self->sign_seed.bytes, row + 33, 32);
+    memcpy(self->kem_secret.bytes, row + 65, 32);
+    memcpy(self->device_nonce, row + 97, sizeof self->device_nonce);
+    cal_batch *batch = cal_batch_new();
+    int result = batch ? 0 : cal_fail(err, CAL_ENOMEM, "no memory for the node's identity");
+    if (!result) {
+        cal_batch_put(batch, CAL_COLUMN_NODE, cal_slice_text(identity_key),
+                      cal_slice_of(row, sizeof row));
+        result = cal_store_commit(gov->store, batch, err);
+    }
+    cal_wipe(row, sizeof row);
+    return result;
+}
+
+static int identity_load(cal_gov *gov, cal_snapshot *snapshot, cal_error *err) {
+    gov_identity *self = &gov->identity;
+    cal_buffer row;
+    cal_buffer_init(&row, 4096);
+    int result = cal_snapshot_get(snapshot, CAL_COLUMN_NODE, cal_slice_text(identity_key), &row);
+    if (result == 0 && row.len > 0 && row.data[0] > IDENTITY_VERSION)
+        result = cal_fail(err, CAL_EVERSION, "the node's identity was written by a newer version");
+    else if (result == 0 && row.len != IDENTITY_SIZE)
+        result = cal_fail(err, CAL_ECORRUPT, "the node's identity is damaged; restore a backup");
+    else if (result == 0) {
+        memcpy(self->root_seed.bytes, row.data + 1, 32);
+        memcpy(self->sign_seed.bytes, row.data + 33, 32);
+        memcpy(self->kem_secret.bytes, row.data + 65, 32);
+        memcpy(self->device_nonce, row.data + 97, sizeof self->device_nonce);
+    } else if (result == CAL_ENOTFOUND)
+        result = identity_mint(gov, err);
+    else
+        cal_fail(err, result, "the node's identity could not be read: %s", cal_error_text(result));
+    if (!result) identity_derive(self);
+    if (row.data) cal_wipe(row.data, row.len);
+    cal_buffer_deinit(&row);
+    return result;
+}
+
+const gov_identity *gov_self(const cal_gov *gov) { return &gov->identity; }
+
+void gov_sign(const cal_gov *gov, cal_slice message, uint8_t ret_signature[CAL_SIGNATURE_SIZE]) {
+    cal_sign(&gov->identity.sign_seed, message, ret_signature);
+}
+
+/* --- rows --- */
+
+static int load_row(cal_gov *gov, cal_slice stored, cal_slice value, cal_error *err) {
+    cal_slice key = {stored.data + 32, stored.len - 32};
+    if (stored.len <= 32 || !gov_row_fits(key, value))
+        return cal_fail(err, CAL_ECORRUPT, "a governance row is damaged; restore a backup");
+    cal_group_id id;
+    memcpy(id.bytes, stored.data, 32);
+    gov_namespace *ns = gov_namespace_add(gov, &id);
+    gov_row *row = ns ? malloc(sizeof *row + value.len) : NULL;
+    if (!row) return cal_fail(err, CAL_ENOMEM, "no memory for governance rows");
+    row->len = value.len;
+    if (value.len) memcpy(row->bytes, value.data, value.len);
+    if (cal_sorted_put(&ns->rows, key, row, NULL)) {
+        free(row);
+        return cal_fail(err, CAL_ENOMEM, "no memory for governance rows");
+    }
+    cal_map *index = key.data[0] == ROW_META            ? &gov->groups
+                     : key.data[0] == ROW_CONTEXT_GROUP ? &gov->contexts
+                                                        : NULL;
+    if (index && cal_map_put(index, cal_slice_of(key.data + 1, 32), ns))
+        return cal_fail(err, CAL_ENOMEM, "no memory for governance rows");
+    return 0;
+}
+
+static int load_rows(cal_gov *gov, cal_snapshot *snapshot, cal_error *err) {
+    cal_cursor *cursor;
+    cal_slice key, value;
+    int result =
+        cal_cursor_open(snapshot, CAL_COLUMN_GROUP, (cal_slice){0}, (cal_slice){0}, false, &cursor);
+    if (result)
+        return cal_fail(err, result, "governance rows could not be read: %s",
+                        cal_error_text(result));
+    while ((result = cal_cursor_next(cursor, &key, &value)) == 0)
+        if ((result = load_row(gov, key, value, err))) break;
+    if (result == CAL_ENOTFOUND)
+        result = 0;
+    else if (err && err->code != result)
+        cal_fail(err, result, "governance rows could not be read: %s", cal_error_text(result));
+    cal_cursor_free(cursor);
+    return result;
+}
+
+int gov_open(cal_store *store, const cal_os *os, cal_gov **ret_gov, cal_error *err) {
+    cal_snapshot *snapshot = NULL;
+    uint64_t seeds[2];
+    cal_gov *self = calloc(1, sizeof *self);
+    if (!self) return cal_fail(err, CAL_ENOMEM, "no memory for governance");
+    self->store = store;
+    self->os = os;
+    os->random(os->user, seeds, sizeof seeds);
+    cal_sorted_init(&self->namespaces);
+    cal_map_init(&self->groups, seeds[0]);
+    cal_map_init(&self->contexts, seeds[1]);
+    if (err) err->code = 0;
+    int result = cal_store_snapshot(store, &snapshot);
+    if (result) cal_fail(err, result, "the store could not be read: %s", cal_error_text(result));
+    if (!result) result = load_rows(self, snapshot, err);
+    if (!result) result = identity_load(self, snapshot, err);
+    cal_snapshot_free(snapshot);
+    if (result)
+        gov_close(self);
+    else
+        *ret_gov = self;
+    return result;
+}
+
+void gov_close(cal_gov *gov) {
+    if (!gov) return;
+    for (cal_sorted_node *node; (node = cal_sorted_from(&gov->namespaces, (cal_slice){0}));)
+        gov_namespace_drop(gov, node->value);
+    cal_sorted_deinit(&gov->namespaces);
+    cal_map_deinit(&gov->groups);
+    cal_map_deinit(&gov->contexts);
+    cal_wipe(&gov->identity, sizeof gov->identity);
+    free(gov);
+}
+
+int gov_namespace_size(cal_snapshot *snapshot, const cal_group_id *namespace_id,
+                       uint64_t *ret_bytes) {
+    uint64_t operations = 0, rows = 0;
+    cal_slice prefix = cal_slice_of(namespace_id->bytes, 32);
+    int result = cal_snapshot_size(snapshot, CAL_COLUMN_GOVERNANCE, prefix, &operations);
+    if (!result) result = cal_snapshot_size(snapshot, CAL_COLUMN_GROUP, prefix, &rows);
+    if (!result) *ret_bytes = operations + rows;
+    return result;
+}

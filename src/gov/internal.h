@@ -1,0 +1,253 @@
+/* Inside gov/: rows, views over them, changes.
+ *
+ * A namespace is a set of rows, small keys and values that stand in the store's GROUP column under
+ * its id and, the same, in memory. A view reads rows with a change's own rows laid over them; every
+ * question about members and rights is a function of a view, so the same functions answer for the
+ * present, for a change being built, and for a fold of operations at some cut.
+ *
+ * Row keys are a kind byte and up to three ids. Rows are checked when they are loaded
+ * (gov_row_fits) and when they are written, so reading one asserts its size. Loop thread. */
+#ifndef CAL_GOV_INTERNAL_H
+#define CAL_GOV_INTERNAL_H
+
+#include "base/list.h"
+#include "base/map.h"
+#include "base/sorted.h"
+#include "gov/gov.h"
+#include "gov/op.h"
+
+typedef enum gov_row_kind {
+    ROW_META = 'M',          /* group -> gov_meta */
+    ROW_MEMBER = 'R',        /* group, account -> gov_member */
+    ROW_CAPABILITIES = 'C',  /* group, account -> u32 */
+    ROW_DEFAULTS = 'D',      /* group -> u32 */
+    ROW_VISIBILITY = 'V',    /* group -> 0 open, 1 restricted; absent: restricted */
+    ROW_PARENT = 'P',        /* group -> parent */
+    ROW_CHILD = 'S',         /* parent, group -> nothing */
+    ROW_CONTEXT = 'X',       /* group, context -> application, blob, service, source */
+    ROW_CONTEXT_GROUP = 'x', /* context -> group */
+    ROW_GROUP_DATA = 'G',    /* group -> metadata */
+    ROW_MEMBER_DATA = 'E',   /* group, account -> metadata */
+    ROW_CONTEXT_DATA = 'T',  /* group, context -> metadata */
+    ROW_BINDING = 'B',       /* device -> gov_binding */
+    ROW_ROOT_KEY = 'O',      /* account, epoch in the last bytes -> root key */
+    ROW_REVOKED = 'Z',       /* device -> nothing; terminal */
+    ROW_ENDORSER = 'Y',      /* account, member account -> nothing */
+    ROW_KEY =
+        'K', /* group, key id -> key, epoch, order: secret, only ever in the encrypted store */
+    ROW_HEADS = 'H',    /* -> sequence, heads */
+    ROW_NONCES = 'W',   /* group, signer -> window */
+    ROW_CONSUMED = 'I', /* group, account, invitation nonce -> nothing */
+    ROW_REENTRY = 'Q',  /* group, account -> why a former member may not come back by invitation */
+    ROW_ROTATION_DUE =
+        'u',          /* group, account or device -> nothing: a key rotation that some admin owes */
+    ROW_POLICY = 'U', /* group -> TEE policy as it stood in the operation */
+    ROW_MIGRATION = 'g',    /* group -> bytes */
+    ROW_CONTEXT_MASK = 'k', /* group, context, account -> u8 */
+} gov_row_kind;
+
+enum { GOV_KEY_MAX = 1 + 3 * 32, GOV_ROOT_WALK_MAX = GOV_DEPTH_MAX + 1, GOV_HEADS_MAX = 4096 };
+
+typedef struct gov_key {
+    uint8_t bytes[GOV_KEY_MAX];
+    size_t len;
+} gov_key;
+gov_key gov_key_of(gov_row_kind kind, const void *a, const void *b,
+                   const void *c); /* NULL: no such part */
+
+typedef struct gov_row {
+    size_t len;
+    uint8_t bytes[];
+} gov_row;
+extern gov_row gov_row_absent; /* in a map: no row, though the key has a place */
+bool gov_row_fits(cal_slice key,
+                  cal_slice value); /* the key's and value's shape is that of its kind */
+
+typedef struct gov_view {
+    const cal_sorted *base;
+    const cal_sorted *changed; /* NULL: none */
+    cal_group_id namespace_id;
+} gov_view;
+
+bool gov_view_get(const gov_view *view, const gov_key *key,
+                  cal_slice *ret_value); /* ret_value may be NULL */
+typedef struct gov_walk {
+    const cal_sorted_node *base, *changed;
+    gov_key prefix;
+} gov_walk;
+gov_walk gov_walk_start(const gov_view *view, gov_row_kind kind, const void *a, const void *b);
+/* Keys without the prefix. */
+bool gov_walk_next(gov_walk *walk, cal_slice *ret_rest, cal_slice *ret_value);
+uint64_t gov_walk_count(const gov_view *view, gov_row_kind kind, const void *a);
+
+/* --- typed rows --- */
+typedef struct gov_meta {
+    cal_account_id admin, owner; /* all zero: nobody yet */
+    cal_application_id application;
+    cal_blob_id app_key;
+    uint64_t created_at_s;
+} gov_meta;
+bool gov_meta_get(const gov_view *view, const cal_group_id *group, gov_meta *ret_meta);
+
+typedef struct gov_member {
+    uint8_t role;
+    bool follow_contexts, follow_subgroups;
+} gov_member;
+bool gov_member_get(const gov_view *view, const cal_group_id *group, const cal_account_id *account,
+                    gov_member *ret_member);
+
+typedef struct gov_binding {
+    cal_account_id account;
+    uint8_t sign_key[32], kem_key[32];
+    uint32_t key_epoch, device_epoch;
+} gov_binding;
+bool gov_binding_get(const gov_view *view, const cal_device_id *device, gov_binding *ret_binding);
+gov_binding gov_binding_read(cal_slice value);
+
+typedef struct gov_metadata {
+    const char *name; /* NULL: none; in the row */
+    uint64_t updated_at_ms;
+    uint8_t updated_by[32];
+} gov_metadata;
+bool gov_metadata_get(const gov_view *view, const gov_key *key, gov_metadata *ret_metadata);
+
+typedef struct gov_context_row {
+    cal_application_id application;
+    cal_blob_id blob;
+    const char *service_name, *source; /* service_name NULL: none */
+} gov_context_row;
+bool gov_context_row_get(const gov_view *view, const cal_group_id *group,
+                         const cal_context_id *context, gov_context_row *ret_row);
+gov_context_row gov_context_row_read(cal_slice value);
+
+uint64_t gov_sequence_get(const gov_view *view);
+cal_slice gov_heads_get(const gov_view *view); /* count * 32 bytes */
+bool gov_key_current(const gov_view *view, const cal_group_id *group, gov_group_key *ret_key);
+bool gov_key_find(const gov_view *view, const cal_group_id *group, const cal_hash *key_id,
+                  gov_group_key *ret_key);
+
+/* --- questions (governance.md 7.2) --- */
+bool gov_id_zero(const uint8_t id[32]);
+bool gov_id_equal(const uint8_t a[32], const uint8_t b[32]);
+bool gov_group_open(const gov_view *view,
+                    const cal_group_id *group); /* of itself; the namespace never is */
+bool gov_group_parent(const gov_view *view, const cal_group_id *group, cal_group_id *ret_parent);
+bool gov_admin_direct(const gov_view *view, const cal_group_id *group,
+                      const cal_account_id *account);
+bool gov_admin(const gov_view *view, const cal_group_id *group, const cal_account_id *account);
+gov_path gov_path_of(const gov_view *view, const cal_group_id *group, const cal_account_id *account,
+                     gov_role *ret_role);
+uint32_t gov_capabilities_of(const gov_view *view, const cal_group_id *group,
+                             const cal_account_id *account);
+bool gov_allowed(const gov_view *view, const cal_group_id *group, const cal_account_id *account,
+                 uint32_t capability);
+bool gov_last_admin(const gov_view *view, const cal_group_id *group, const cal_account_id *account);
+/* Whose key this is by the live binding; false: unattributed. */
+bool gov_account_of_key(const gov_view *view, const uint8_t sign_key[32],
+                        cal_account_id *ret_account);
+uint32_t gov_root_epoch(const gov_view *view, const cal_account_id *account,
+                        uint8_t *ret_root_key); /* ret may be NULL */
+/* The group whose key seals this group's operations and deltas: the namespace on a fully open
+ * chain, else itself. */
+cal_group_id gov_key_group(const gov_view *view, const cal_group_id *group);
+
+/* --- the node's state --- */
+typedef struct gov_namespace {
+    cal_group_id id;
+    cal_sorted rows;
+    gov_change *change; /* the open one */
+    cal_list waiting;   /* of struct gov_waiter */
+} gov_namespace;
+
+struct cal_gov {
+    cal_store *store;
+    const cal_os *os;
+    gov_identity identity;
+    cal_sorted namespaces; /* id -> gov_namespace */
+    cal_map groups; /* group id -> gov_namespace; the group exists if it has a meta row there */
+    cal_map
+        contexts; /* context id -> gov_namespace; registered if it has a ROW_CONTEXT_GROUP there */
+};
+
+gov_namespace *gov_namespace_find(const cal_gov *gov,
+                                  const cal_group_id *id); /* NULL; may have no rows yet */
+gov_namespace *gov_namespace_add(cal_gov *gov,
+                                 const cal_group_id *id); /* finds or makes; NULL out of memory */
+void gov_namespace_drop(cal_gov *gov, gov_namespace *ns);
+/* The namespace of an existing group, with its view; NULL. */
+gov_namespace *gov_find_group(const cal_gov *gov, const cal_group_id *group, gov_view *ret_view);
+gov_view gov_view_of(const gov_namespace *ns);
+uint64_t gov_now_s(const cal_gov *gov);
+uint64_t gov_now_ms(const cal_gov *gov);
+
+/* --- changes --- */
+typedef struct gov_logged {
+    cal_list link;
+    size_t len;
+    uint8_t bytes[];
+} gov_logged;
+
+struct gov_change {
+    cal_gov *gov;
+    gov_namespace *ns;
+    cal_batch *batch;
+    cal_sorted changed;
+    cal_list ops; /* of gov_logged, oldest first */
+    size_t op_count;
+    bool purge; /* the namespace goes */
+    int error;  /* first failure to note a row; sticks */
+    cal_arena arena;
+};
+
+/* CAL_EBUSY while another is open. */
+int gov_change_begin(cal_gov *gov, const cal_group_id *namespace_id, gov_change **ret_change,
+                     cal_error *err);
+/* Gives every new row its place in memory, so that the commit cannot fail. Frees the change when it
+ * fails. */
+int gov_change_finish(gov_change *change, int result, gov_change **ret_change, cal_error *err);
+gov_view gov_change_view(const gov_change *change);
+void gov_change_put(gov_change *change, gov_key key, cal_slice value);
+void gov_change_delete(gov_change *change, gov_key key);
+
+void gov_put_meta(gov_change *change, const cal_group_id *group, const gov_meta *meta);
+void gov_put_member(gov_change *change, const cal_group_id *group, const cal_account_id *account,
+                    const gov_member *member);
+void gov_put_u32(gov_change *change, gov_key key, uint32_t value);
+void gov_put_binding(gov_change *change, const cal_device_id *device, const gov_binding *binding);
+void gov_put_metadata(gov_change *change, gov_key key, gov_optional name, const gov_entries *data,
+                      const uint8_t by[32]);
+void gov_put_context(gov_change *change, const cal_group_id *group, const gov_group_op *op);
+void gov_put_heads(gov_change *change, uint64_t sequence, cal_slice heads);
+void gov_put_key(gov_change *change, const cal_group_id *group, const cal_secret *key,
+                 uint64_t epoch);
+
+/* --- operations --- */
+/* Who signed, judged by whom it speaks for. */
+typedef struct gov_apply {
+    gov_change *change;
+    const gov_signed_op *op;
+    gov_view view;       /* rows with the change's own */
+    const gov_view *cut; /* where authority is asked: the rows at the operation's parents */
+    cal_hash id;
+    bool attributed;
+    cal_account_id signer;
+    cal_error *err;
+} gov_apply;
+
+/* Validates a signed operation and notes its rows and its place in the DAG in the change: the one
+ * way an operation gets into a namespace, our own too. Its parents must be the namespace's present
+ * heads (see docs/design/gov.md). CAL_EVERIFY, CAL_EDENIED, CAL_ENOTFOUND, CAL_EEXISTS, CAL_EINVAL,
+ * CAL_ESTATE... */
+int gov_apply_op(gov_change *change, cal_slice bytes, cal_error *err);
+int gov_apply_root(gov_apply *apply, const gov_root_op *op);
+int gov_apply_group(gov_apply *apply, const cal_group_id *group, const gov_group_op *op);
+int gov_link_device(gov_apply *apply,
+                    const gov_credential *credential); /* CAL_EDENIED: refused, with err */
+void gov_delete_group_rows(gov_apply *apply, const cal_group_id *group);
+
+/* Builds, signs and applies one operation at the heads. */
+int gov_author_root(gov_change *change, const gov_root_op *op, cal_error *err);
+int gov_author_group(gov_change *change, const cal_group_id *group, const gov_group_op *op,
+                     cal_error *err);
+
+#endif

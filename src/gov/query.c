@@ -1,0 +1,302 @@
+/* Answers from memory: groups, contexts, members, and what a call may do (gov.h). Loop thread. */
+#include "base/error.h"
+#include "gov/internal.h"
+
+/* Contexts and groups in everything below a group, itself included for contexts. */
+static void count_below(const gov_view *view, const cal_group_id *group, gov_group_info *info) {
+    gov_walk walk = gov_walk_start(view, ROW_CHILD, group->bytes, NULL);
+    cal_slice id;
+    info->contexts += gov_walk_count(view, ROW_CONTEXT, group->bytes);
+    while (gov_walk_next(&walk, &id, NULL)) {
+        cal_group_id child;
+        memcpy(child.bytes, id.data, 32);
+        info->subgroups++;
+        count_below(view, &child, info);
+    }
+}
+
+static void fill_group(const gov_view *view, const cal_group_id *group, gov_group_info *info) {
+    gov_meta meta = {0};
+    gov_metadata data = {0};
+    gov_key name = gov_key_of(ROW_GROUP_DATA, group->bytes, NULL, NULL);
+    gov_key defaults = gov_key_of(ROW_DEFAULTS, group->bytes, NULL, NULL);
+    cal_slice value;
+    gov_meta_get(view, group, &meta);
+    gov_metadata_get(view, &name, &data);
+    *info = (gov_group_info){
+        .id = *group,
+        .namespace_id = view->namespace_id,
+        .parent = *group,
+        .application = meta.application,
+        .app_key = meta.app_key,
+        .admin = meta.admin,
+        .owner = meta.owner,
+        .created_at_s = meta.created_at_s,
+        .name = data.name,
+        .open = gov_group_open(view, group),
+        .members = gov_walk_count(view, ROW_MEMBER, group->bytes),
+    };
+    gov_group_parent(view, group, &info->parent);
+    if (gov_view_get(view, &defaults, &value))
+        info->default_capabilities = cal_read_u32le(value.data);
+    if (gov_id_equal(group->bytes, view->namespace_id.bytes))
+        count_below(view, group, info);
+    else {
+        info->contexts = gov_walk_count(view, ROW_CONTEXT, group->bytes);
+        info->subgroups = gov_walk_count(view, ROW_CHILD, group->bytes);
+    }
+}
+
+int gov_group_get(cal_gov *gov, const cal_group_id *group, gov_group_info *ret_info) {
+    gov_view view;
+    if (!gov_find_group(gov, group, &view)) return CAL_ENOTFOUND;
+    fill_group(&view, group, ret_info);
+    return 0;
+}
+
+void gov_namespace_each(cal_gov *gov, gov_group_visitor visit, void *user) {
+    cal_sorted_node *node = cal_sorted_from(&gov->namespaces, (cal_slice){0});
+    for (; node; node = node->next[0]) {
+        const gov_namespace *ns = node->value;
+        gov_view view = gov_view_of(ns);
+        gov_group_info info;
+        if (!gov_meta_get(&view, &ns->id, NULL)) continue; /* being created */
+        fill_group(&view, &ns->id, &info);
+        visit(user, &info);
+    }
+}
+
+static void visit_children(const gov_view *view, const cal_group_id *parent, bool deep,
+                           gov_group_visitor visit, void *user) {
+    gov_walk walk = gov_walk_start(view, ROW_CHILD, parent->bytes, NULL);
+    cal_slice id;
+    while (gov_walk_next(&walk, &id, NULL)) {
+        cal_group_id child;
+        gov_group_info info;
+        memcpy(child.bytes, id.data, 32);
+        fill_group(view, &child, &info);
+        visit(user, &info);
+        if (deep) visit_children(view, &child, deep, visit, user);
+    }
+}
+
+int gov_group_children(cal_gov *gov, const cal_group_id *parent, gov_group_visitor visit,
+                       void *user) {
+    gov_view view;
+    if (!gov_find_group(gov, parent, &view)) return CAL_ENOTFOUND;
+    visit_children(&view, parent, false, visit, user);
+    return 0;
+}
+
+int gov_group_below(cal_gov *gov, const cal_group_id *parent, gov_group_visitor visit, void *user) {
+    gov_view view;
+    if (!gov_find_group(gov, parent, &view)) return CAL_ENOTFOUND;
+    visit_children(&view, parent, true, visit, user);
+    return 0;
+}
+
+int gov_group_namespace(cal_gov *gov, const cal_group_id *group, cal_group_id *ret_namespace) {
+    gov_view view;
+    if (!gov_find_group(gov, group, &view)) return CAL_ENOTFOUND;
+    *ret_namespace = view.namespace_id;
+    return 0;
+}
+
+/* governance.md 4.3: over direct rows; the walk gives accounts in ascending order. */
+int gov_group_hash(cal_gov *gov, const cal_group_id *group, cal_hash *ret_hash) {
+    gov_view view;
+    gov_meta meta;
+    cal_sha256_stream stream;
+    if (!gov_find_group(gov, group, &view)) return CAL_ENOTFOUND;
+    gov_meta_get(&view, group, &meta);
+    int result = cal_sha256_begin(&stream);
+    if (result) return result;
+    cal_sha256_feed(&stream, cal_slice_of(group->bytes, 32));
+    cal_sha256_feed(&stream, cal_slice_of(meta.admin.bytes, 32));
+    cal_sha256_feed(&stream, cal_slice_of(meta.owner.bytes, 32));
+    cal_sha256_feed(&stream, cal_slice_of(meta.application.bytes, 32));
+    gov_walk walk = gov_walk_start(&view, ROW_MEMBER, group->bytes, NULL);
+    cal_slice account, value;
+    while (gov_walk_next(&walk, &account, &value)) {
+        cal_sha256_feed(&stream, account);
+        cal_sha256_feed(&stream, cal_slice_of(value.data, 1));
+    }
+    cal_sha256_end(&stream, ret_hash->bytes);
+    return 0;
+}
+
+/* --- contexts --- */
+
+/* The context's namespace and group; NULL when it is in none. */
+static gov_namespace *find_context(const cal_gov *gov, const cal_context_id *context,
+                                   gov_view *ret_view, cal_group_id *ret_group) {
+    gov_namespace *ns = cal_map_get(&gov->contexts, cal_slice_of(context->bytes, 32));
+    gov_key key = gov_key_of(ROW_CONTEXT_GROUP, context->bytes, NULL, NULL);
+    cal_slice group;
+    if (!ns) return NULL;
+    *ret_view = gov_view_of(ns);
+    if (!gov_view_get(ret_view, &key, &group)) return NULL;
+    memcpy(ret_group->bytes, group.data, 32);
+    return ns;
+}
+
+int gov_context_group(cal_gov *gov, const cal_context_id *context, cal_group_id *ret_group,
+                      cal_group_id *ret_namespace) {
+    gov_view view;
+    cal_group_id group;
+    if (!find_context(gov, context, &view, &group)) return CAL_ENOTFOUND;
+    if (ret_group) *ret_group = group;
+    if (ret_namespace) *ret_namespace = view.namespace_id;
+    return 0;
+}
+
+static void fill_context(const gov_view *view, const cal_group_id *group, const uint8_t context[32],
+                         cal_slice value, gov_context_info *info) {
+    gov_context_row row = gov_context_row_read(value);
+    gov_metadata data = {0};
+    gov_key name = gov_key_of(ROW_CONTEXT_DATA, group->bytes, context, NULL);
+    gov_metadata_get(view, &name, &data);
+    *info = (gov_context_info){.group = *group,
+                               .application = row.application,
+                               .name = data.name,
+                               .service_name = row.service_name};
+    memcpy(info->id.bytes, context, 32);
+}
+
+int gov_context_get(cal_gov *gov, const cal_context_id *context, gov_context_info *ret_info) {
+    gov_view view;
+    cal_group_id group;
+    cal_slice value;
+    if (!find_context(gov, context, &view, &group)) return CAL_ENOTFOUND;
+    gov_key key = gov_key_of(ROW_CONTEXT, group.bytes, context->bytes, NULL);
+    if (!gov_view_get(&view, &key, &value)) return CAL_ENOTFOUND;
+    fill_context(&view, &group, context->bytes, value, ret_info);
+    return 0;
+}
+
+static void visit_contexts(const gov_view *view, const cal_group_id *group, bool deep,
+                           gov_context_visitor visit, void *user) {
+    gov_walk contexts = gov_walk_start(view, ROW_CONTEXT, group->bytes, NULL);
+    gov_walk children = gov_walk_start(view, ROW_CHILD, group->bytes, NULL);
+    cal_slice id, value;
+    while (gov_walk_next(&contexts, &id, &value)) {
+        gov_context_info info;
+        fill_context(view, group, id.data, value, &info);
+        visit(user, &info);
+    }
+    while (deep && gov_walk_next(&children, &id, NULL)) {
+        cal_group_id child;
+        memcpy(child.bytes, id.data, 32);
+        visit_contexts(view, &child, deep, visit, user);
+    }
+}
+
+int gov_group_contexts(cal_gov *gov, const cal_group_id *group, gov_context_visitor visit,
+                       void *user) {
+    gov_view view;
+    if (!gov_find_group(gov, group, &view)) return CAL_ENOTFOUND;
+    visit_contexts(&view, group, false, visit, user);
+    return 0;
+}
+
+int gov_namespace_contexts(cal_gov *gov, const cal_group_id *namespace_id,
+                           gov_context_visitor visit, void *user) {
+    gov_view view;
+    if (!gov_find_group(gov, namespace_id, &view)) return CAL_ENOTFOUND;
+    visit_contexts(&view, namespace_id, true, visit, user);
+    return 0;
+}
+
+int gov_context_read(cal_gov *gov, const cal_context_id *context, cal_account_id *ret_account,
+                     cal_error *err) {
+    gov_view view;
+    cal_group_id group;
+    if (!find_context(gov, context, &view, &group))
+        return cal_fail(err, CAL_ENOTFOUND, "the context is in no group of this node");
+    if (gov_path_of(&view, &group, &gov->identity.account, NULL) == GOV_PATH_NONE)
+        return cal_fail(err, CAL_EDENIED, "this node is not a member of the context's group");
+    if (ret_account) *ret_account = gov->identity.account;
+    return 0;
+}
+
+int gov_context_write(cal_gov *gov, const cal_context_id *context, gov_write_grant *ret_grant,
+                      cal_error *err) {
+    gov_view view;
+    cal_group_id group;
+    gov_role role;
+    gov_meta meta;
+    gov_group_key key;
+    if (!find_context(gov, context, &view, &group))
+        return cal_fail(err, CAL_ENOTFOUND, "the context is in no group of this node");
+    if (gov_path_of(&view, &group, &gov->identity.account, &role) == GOV_PATH_NONE)
+        return cal_fail(err, CAL_EDENIED, "this node is not a member of the context's group");
+    if (role == GOV_ROLE_READ_ONLY || role == GOV_ROLE_READ_ONLY_TEE)
+        return cal_fail(err, CAL_EDENIED, "this node may only read in the context's group");
+    cal_slice heads = gov_heads_get(&view);
+    if (heads.len > GOV_POSITION_HEADS_MAX * 32)
+        return cal_fail(err, CAL_ESTATE, "the namespace has %zu heads, more than a write may cite",
+                        heads.len / 32);
+    cal_group_id sealing = gov_key_group(&view, &group);
+    if (!gov_key_current(&view, &sealing, &key))
+        return cal_fail(err, CAL_ESTATE,
+                        "this node has no key of the group yet; wait until a member delivers it");
+    gov_meta_get(&view, &group, &meta);
+    *ret_grant = (gov_write_grant){
+        .group = group,
+        .namespace_id = view.namespace_id,
+        .account = gov->identity.account,
+        .position = {.count = (uint32_t)(heads.len / 32)},
+        .app_key = meta.app_key,
+        .group_key = key.key,
+        .key_id = key.id,
+    };
+    if (heads.len) memcpy(ret_grant->position.heads, heads.data, heads.len);
+    cal_secret_wipe(&key.key);
+    return 0;
+}
+
+/* --- members --- */
+
+int gov_group_members(cal_gov *gov, const cal_group_id *group, gov_member_visitor visit,
+                      void *user) {
+    gov_view view;
+    if (!gov_find_group(gov, group, &view)) return CAL_ENOTFOUND;
+    gov_walk walk = gov_walk_start(&view, ROW_MEMBER, group->bytes, NULL);
+    cal_slice account, value, own;
+    while (gov_walk_next(&walk, &account, &value)) {
+        gov_metadata data = {0};
+        gov_key name = gov_key_of(ROW_MEMBER_DATA, group->bytes, account.data, NULL);
+        gov_key capabilities = gov_key_of(ROW_CAPABILITIES, group->bytes, account.data, NULL);
+        gov_metadata_get(&view, &name, &data);
+        gov_member_info info = {.role = (gov_role)value.data[0], .name = data.name};
+        memcpy(info.account.bytes, account.data, 32);
+        info.has_capabilities = gov_view_get(&view, &capabilities, &own);
+        if (info.has_capabilities) info.capabilities = cal_read_u32le(own.data);
+        visit(user, &info);
+    }
+    return 0;
+}
+
+gov_path gov_member_path(cal_gov *gov, const cal_group_id *group, const cal_account_id *account,
+                         gov_role *ret_role) {
+    gov_view view;
+    return gov_find_group(gov, group, &view) ? gov_path_of(&view, group, account, ret_role)
+                                             : GOV_PATH_NONE;
+}
+
+bool gov_member_admin(cal_gov *gov, const cal_group_id *group, const cal_account_id *account) {
+    gov_view view;
+    return gov_find_group(gov, group, &view) && gov_admin(&view, group, account);
+}
+
+bool gov_member_can(cal_gov *gov, const cal_group_id *group, const cal_account_id *account,
+                    uint32_t capability) {
+    gov_view view;
+    return gov_find_group(gov, group, &view) && gov_allowed(&view, group, account, capability);
+}
+
+uint32_t gov_member_capabilities(cal_gov *gov, const cal_group_id *group,
+                                 const cal_account_id *account) {
+    gov_view view;
+    return gov_find_group(gov, group, &view) ? gov_capabilities_of(&view, group, account) : 0;
+}
