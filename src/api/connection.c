@@ -185,6 +185,7 @@ static const http_refusal *judge(http_connection *connection, cal_slice target) 
 
 static void run_handler(http_exchange *exchange) {
     exchange->handled = true;
+    exchange->env->unanswered++;
     exchange->target.route->handle(exchange);
 }
 

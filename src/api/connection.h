@@ -44,6 +44,7 @@ typedef struct http_env {
     /* Told of each answered request; route NULL when none matched. May be NULL. */
     void (*answered)(void *user, const http_route *route, http_verb verb, int status,
                      uint64_t duration_us);
+    size_t unanswered; /* exchanges that a handler has and did not answer yet: the env must live */
 } http_env;
 
 typedef enum http_fate {

@@ -52,7 +52,7 @@ http_exchange *exchange_new(http_connection *connection) {
     http_exchange *exchange = calloc(1, sizeof *exchange);
     if (!exchange) return NULL;
     exchange->connection = connection;
-    exchange->user = connection->env->user;
+    exchange->env = connection->env;
     exchange->started_us = connection->env->clock_us(connection->env->clock_user);
     cal_arena_init(&exchange->arena, ARENA_MAX);
     cal_buffer_init(&exchange->head, CAL_HTTP_HEADERS_MAX + 2 * HTTP_HEADER_COUNT_MAX + 2);
@@ -74,6 +74,7 @@ void exchange_answered(http_exchange *exchange) {
     http_connection *connection = exchange->connection;
     assert(exchange->phase != PHASE_ANSWERED);
     exchange->phase = PHASE_ANSWERED;
+    if (exchange->handled) exchange->env->unanswered--;
     if (!connection) {
         exchange_free(exchange);
         return;
@@ -96,7 +97,7 @@ void exchange_answered(http_exchange *exchange) {
 
 /* --- the request --- */
 
-void *http_user(const http_exchange *exchange) { return exchange->user; }
+void *http_user(const http_exchange *exchange) { return exchange->env->user; }
 const http_route *http_route_of(const http_exchange *exchange) { return exchange->target.route; }
 bool http_is_head(const http_exchange *exchange) { return exchange->head_only; }
 bool http_client_gone(const http_exchange *exchange) { return !exchange->connection; }

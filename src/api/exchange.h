@@ -34,7 +34,7 @@ typedef enum exchange_phase {
 
 struct http_exchange {
     http_connection *connection; /* NULL: the client is gone */
-    void *user;                  /* the environment's */
+    http_env *env;
     cal_arena arena;
     cal_buffer head;   /* the target, then names and values, each with a NUL behind */
     cal_buffer body;   /* HTTP_BODY_WHOLE */

@@ -1,0 +1,47 @@
+/* Who listens to what: the subscriptions of WebSockets and event streams, and the delivery of
+ * events to them.
+ *
+ * One subscription to the node brings all events; each is written as JSON once and handed to every
+ * client that asked for its context. A client that does not keep up loses events (http-api.md 7),
+ * which a counter shows. Loop thread. */
+#ifndef CAL_API_LIVE_H
+#define CAL_API_LIVE_H
+
+#include "api/api.h"
+#include "base/list.h"
+#include "base/map.h"
+
+enum { LIVE_IDS_MAX = 4096 /* contexts, and groups, that one client may watch */ };
+
+/* One client. `deliver` gets the event's JSON: {"contextId":...,"type":...,"data":...}. */
+typedef struct live_watcher {
+    cal_list node;            /* in the hub, while it can receive */
+    cal_map contexts, groups; /* 32-byte ids */
+    bool (*deliver)(struct live_watcher *watcher, cal_slice event); /* false: dropped */
+} live_watcher;
+
+typedef struct sse_table sse_table;
+
+struct live_hub {
+    api_state *state;
+    cal_list watchers;
+    cal_subscription *subscription;
+    metrics_series *delivered, *dropped;
+    sse_table *sse;
+};
+
+void live_watcher_init(live_watcher *watcher,
+                       bool (*deliver)(live_watcher *watcher, cal_slice event));
+void live_watcher_deinit(live_watcher *watcher);
+/* 0, or CAL_ELIMIT, CAL_ENOMEM. */
+int live_watch(cal_map *ids, const uint8_t id[32]);
+bool live_unwatch(cal_map *ids, const uint8_t id[32]); /* was it there? */
+
+void live_publish_ephemeral(live_hub *hub, const cal_context_id *context,
+                            const cal_public_key *author, cal_slice state);
+
+sse_table *sse_new(live_hub *hub, cal_error *err);
+void sse_stop(sse_table *table);
+void sse_free(sse_table *table); /* NULL allowed */
+
+#endif

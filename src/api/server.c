@@ -1,0 +1,447 @@
+/* The table of routes, and starting and stopping a server: include/calimero/server.h.
+ *
+ * Lifetimes: `core` lives on the loop thread from start until its connections are closed and every
+ * handler has answered; the public handle outlives it until cal_server_stop. Whoever stops first,
+ * the node (through its part) or the program, begins the stop; it happens once. */
+#include "calimero/server.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "api/api.h"
+#include "base/error.h"
+#include "base/log.h"
+
+enum {
+    ORIGINS_MAX = 64,
+    PREFIX_MAX = 128,
+    STATUS_CLASSES = HTTP_STATUS_CLASSES,
+    LABELS_MAX = 256,
+    GRACE_MS = 10000,
+    PING_S = 30,
+    PONG_S = 10,
+    POLL_MS = 20
+};
+
+static const char *const DEFAULT_ADDRESSES[] = {"/ip4/127.0.0.1/tcp/2528", "/ip6/::1/tcp/2528"};
+
+typedef enum server_part { PART_BASE, PART_ADMIN, PART_JSONRPC, PART_WS, PART_SSE } server_part;
+
+typedef struct server_row {
+    server_part part;
+    http_route route;
+} server_row;
+
+#define ROW(part, verb, pattern, body, handler, prefixed)                                          \
+    {                                                                                              \
+        part, { HTTP_VERB_##verb, pattern, HTTP_BODY_##body, handler, prefixed }                   \
+    }
+#define ADMIN(verb, pattern, body, handler)                                                        \
+    ROW(PART_ADMIN, verb, "/admin-api" pattern, body, handler, true)
+
+/* In order of precedence (http.h): literal before parameter, one pattern's rows together. Bodies
+ * that are "ignored" are NONE. */
+static const server_row ROWS[] = {
+    ROW(PART_JSONRPC, POST, "/jsonrpc", WHOLE, rpc_post, true),
+    ROW(PART_WS, GET, "/ws", NONE, live_ws, true),
+    ROW(PART_SSE, GET, "/sse", NONE, sse_open, false),
+    ROW(PART_SSE, POST, "/sse/subscription", WHOLE, sse_subscription, false),
+    ROW(PART_SSE, GET, "/sse/session/:id", NONE, sse_session, false),
+    ROW(PART_BASE, GET, "/metrics", NONE, admin_metrics, false),
+    ADMIN(GET, "/health", NONE, admin_health),
+    ADMIN(GET, "/ready", NONE, admin_ready),
+    ADMIN(GET, "/is-authed", NONE, admin_is_authed),
+    ADMIN(GET, "/certificate", NONE, admin_certificate),
+    ADMIN(GET, "/peers", NONE, admin_peers),
+    ADMIN(GET, "/usage", NONE, admin_usage),
+    ADMIN(GET, "/identity", NONE, admin_identity),
+    ADMIN(POST, "/identity/context", NONE, admin_identity_create),
+    ADMIN(POST, "/install-dev-application", WHOLE, app_install_file),
+    ADMIN(POST, "/install-application", WHOLE, app_install_url),
+    ADMIN(GET, "/applications", NONE, app_list),
+    ADMIN(GET, "/applications/:id", NONE, app_get),
+    ADMIN(DELETE, "/applications/:id", NONE, app_remove),
+    ADMIN(GET, "/applications/:id/versions", NONE, app_versions),
+    ADMIN(GET, "/applications/:id/abi", NONE, app_abi),
+    ADMIN(GET, "/packages", NONE, package_list),
+    ADMIN(GET, "/packages/:package/versions", NONE, package_versions),
+    ADMIN(GET, "/packages/:package/latest", NONE, package_latest),
+    ADMIN(GET, "/contexts", NONE, context_list),
+    ADMIN(POST, "/contexts", WHOLE, context_create),
+    ADMIN(POST, "/contexts/sync", NONE, context_sync),
+    ADMIN(POST, "/contexts/sync/:id", NONE, context_sync),
+    ADMIN(GET, "/contexts/for-application/:application", NONE, context_for_application),
+    ADMIN(GET, "/contexts/with-executors/for-application/:application", NONE,
+          context_with_executors),
+    ADMIN(GET, "/contexts/:id", NONE, context_get),
+    ADMIN(DELETE, "/contexts/:id", NONE, context_remove),
+    ADMIN(POST, "/contexts/:id/join", NONE, context_join),
+    ADMIN(GET, "/contexts/:id/identities", NONE, context_identities),
+    ADMIN(GET, "/contexts/:id/identities-owned", NONE, context_identities_owned),
+    ADMIN(GET, "/contexts/:id/group", NONE, context_group),
+    ADMIN(GET, "/contexts/:id/storage", NONE, context_storage),
+    ADMIN(GET, "/namespaces", NONE, namespace_list),
+    ADMIN(POST, "/namespaces", WHOLE, namespace_create),
+    ADMIN(GET, "/namespaces/for-application/:application", NONE, namespace_for_application),
+    ADMIN(GET, "/namespaces/:id", NONE, namespace_get),
+    ADMIN(DELETE, "/namespaces/:id", NONE, namespace_remove),
+    ADMIN(POST, "/namespaces/:id/invite", WHOLE, namespace_invite),
+    ADMIN(POST, "/namespaces/:id/join", WHOLE, namespace_join),
+    ADMIN(GET, "/namespaces/:id/groups", NONE, group_list),
+    ADMIN(POST, "/namespaces/:id/groups", WHOLE, group_create),
+    ADMIN(GET, "/groups/:id/contexts", NONE, group_contexts),
+    ADMIN(PUT, "/blobs", STREAM, blob_put),
+    ADMIN(GET, "/blobs", NONE, blob_list),
+    ADMIN(GET, "/blobs/:id", NONE, blob_get),
+    ADMIN(DELETE, "/blobs/:id", NONE, blob_remove),
+    ADMIN(POST, "/alias/create/context", WHOLE, admin_alias_create_context),
+    ADMIN(POST, "/alias/create/application", WHOLE, admin_alias_create_application),
+    ADMIN(POST, "/alias/lookup/context/:name", NONE, admin_alias_lookup_context),
+    ADMIN(POST, "/alias/lookup/application/:name", NONE, admin_alias_lookup_application),
+    ADMIN(POST, "/alias/delete/context/:name", NONE, admin_alias_delete_context),
+    ADMIN(POST, "/alias/delete/application/:name", NONE, admin_alias_delete_application),
+    ADMIN(GET, "/alias/list/context", NONE, admin_alias_list_context),
+    ADMIN(GET, "/alias/list/application", NONE, admin_alias_list_application),
+};
+enum { ROW_COUNT = sizeof ROWS / sizeof *ROWS };
+
+typedef struct server_core {
+    api_state state;
+    http_env env;
+    http_route routes[ROW_COUNT];
+    char *origins[ORIGINS_MAX];
+    char prefix[PREFIX_MAX];
+    api_listener *listener;
+    uint32_t grace_ms;
+    bool stopping;
+    struct {
+        metrics_series *count, *seconds;
+    } figures[ROW_COUNT + 1][STATUS_CLASSES]; /* made when first met; the last row: no route */
+    uv_timer_t wait; /* while stopping: for handlers that have not answered */
+    void (*stopped)(void *user);
+    void *stopped_user;
+    cal_server *server;
+} server_core;
+
+struct cal_server {
+    cal_node *node;
+    server_core *core; /* NULL: stopped. Loop thread */
+    uv_sem_t stopped;
+    char addresses[LISTENER_ADDRESSES_MAX][LISTENER_ADDRESS_TEXT_MAX];
+    size_t address_count;
+};
+
+static uint64_t clock_us(void *user) {
+    (void)user;
+    return uv_hrtime() / 1000;
+}
+
+/* --- figures --- */
+
+static const char *verb_name(http_verb verb) {
+    switch (verb) {
+    case HTTP_VERB_GET:
+        return "GET";
+    case HTTP_VERB_POST:
+        return "POST";
+    case HTTP_VERB_PUT:
+        return "PUT";
+    case HTTP_VERB_DELETE:
+        return "DELETE";
+    }
+    return "OTHER";
+}
+
+static void on_answered(void *user, const http_route *route, http_verb verb, int status,
+                        uint64_t duration_us) {
+    server_core *core = CAL_CONTAINER_OF((api_state *)user, server_core, state);
+    size_t row = route ? (size_t)(route - core->routes) : ROW_COUNT;
+    size_t class = (size_t)status / 100 < STATUS_CLASSES ? (size_t)status / 100 : 5;
+    metrics_series **count = &core->figures[row][class].count,
+                   **seconds = &core->figures[row][class].seconds;
+    if (!*count) {
+        cal_buffer labels;
+        cal_buffer_init(&labels, LABELS_MAX);
+        metrics_label(&labels, "method", route ? verb_name(verb) : "OTHER");
+        metrics_label(&labels, "path", route ? route->pattern : "");
+        cal_buffer_printf(&labels, ",status=\"%zuxx\"", class);
+        const char *text = cal_buffer_cstr(&labels);
+        if (text) {
+            *count = metrics_get(core->state.metrics, METRICS_COUNTER, "http_requests",
+                                 "HTTP requests answered.", text);
+            *seconds = metrics_get(
+                core->state.metrics, METRICS_HISTOGRAM, "http_request_duration_seconds",
+                "Time from the first byte of a request to the end of its answer.", text);
+        }
+        cal_buffer_deinit(&labels);
+    }
+    metrics_add(*count, 1);
+    metrics_observe(*seconds, (double)duration_us / 1e6);
+}
+
+typedef struct server_figure {
+    metrics_kind kind;
+    const char *name, *help;
+    double value;
+} server_figure;
+
+static void collect_node(void *user, cal_buffer *out) {
+    server_core *core = user;
+    cal_node_stats s;
+    cal_node_stats_get(core->state.node, &s);
+    const server_figure figures[] = {
+        {METRICS_COUNTER, "calls", "Calls of applications.", (double)s.calls},
+        {METRICS_COUNTER, "calls_failed", "Calls that failed.", (double)s.calls_failed},
+        {METRICS_COUNTER, "calls_refused", "Calls refused because a queue was full.",
+         (double)s.calls_refused},
+        {METRICS_GAUGE, "calls_waiting", "Calls waiting.", (double)s.calls_waiting},
+        {METRICS_COUNTER, "call_seconds", "Time spent in calls.", (double)s.call_ns_total / 1e9},
+        {METRICS_COUNTER, "guest_gas", "Gas that applications used.", (double)s.guest_gas_total},
+        {METRICS_GAUGE, "modules_loaded", "Compiled modules in memory.", (double)s.modules_loaded},
+        {METRICS_COUNTER, "modules_compiled", "Modules compiled.", (double)s.modules_compiled},
+        {METRICS_COUNTER, "store_batches", "Batches written to the store.",
+         (double)s.store_batches},
+        {METRICS_COUNTER, "store_transactions", "Durable transactions of the store.",
+         (double)s.store_transactions},
+        {METRICS_COUNTER, "store_flush_seconds", "Time spent making writes durable.",
+         (double)s.store_flush_ns_total / 1e9},
+        {METRICS_GAUGE, "store_bytes", "Size of the store on disk.", (double)s.store_bytes},
+        {METRICS_COUNTER, "store_damaged", "Operations that met damage.", (double)s.store_damaged},
+        {METRICS_COUNTER, "store_failed", "Batches that failed.", (double)s.store_failed},
+        {METRICS_COUNTER, "events", "Events of applications.", (double)s.events},
+        {METRICS_COUNTER, "events_dropped", "Events nobody could take.", (double)s.events_dropped},
+        {METRICS_GAUGE, "http_connections", "Open HTTP connections.",
+         core->listener ? (double)api_listener_connections(core->listener) : 0},
+    };
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
+        metrics_write_head(out, figures[i].kind, figures[i].name, figures[i].help);
+        metrics_write_value(out, figures[i].kind, figures[i].name, "", figures[i].value);
+    }
+    metrics_write_head(out, METRICS_GAUGE, "merod_build_info", "What is running.");
+    cal_buffer labels;
+    cal_buffer_init(&labels, LABELS_MAX);
+    metrics_label(&labels, "version", cal_version());
+    metrics_label(&labels, "peer_id", "");
+    const char *text = cal_buffer_cstr(&labels);
+    if (text) metrics_write_value(out, METRICS_GAUGE, "merod_build_info", text, 1);
+    cal_buffer_deinit(&labels);
+}
+
+/* --- starting --- */
+
+static void core_free(server_core *core) {
+    if (!core) return;
+    live_free(core->state.live);
+    metrics_free(core->state.metrics);
+    for (size_t i = 0; i < core->env.policy.allowed_origin_count; i++) free(core->origins[i]);
+    free(core);
+}
+
+static int take_options(server_core *core, const cal_server_options *options, cal_error *err) {
+    const char *prefix = options->path_prefix ? options->path_prefix : getenv("NODE_PATH_PREFIX");
+    size_t len = prefix ? strlen(prefix) : 0;
+    while (len > 0 && prefix[len - 1] == '/') len--;
+    if (len >= PREFIX_MAX || (len > 0 && prefix[0] != '/'))
+        return cal_fail(
+            err, CAL_EINVAL,
+            "path prefix '%.100s' must start with '/' and be shorter than %d characters", prefix,
+            PREFIX_MAX);
+    if (len) memcpy(core->prefix, prefix, len);
+    if (options->allowed_origin_count > ORIGINS_MAX)
+        return cal_fail(err, CAL_ELIMIT, "at most %d allowed origins", ORIGINS_MAX);
+    for (size_t i = 0; i < options->allowed_origin_count; i++) {
+        if (strcmp(options->allowed_origins[i], "*") == 0)
+            return cal_fail(err, CAL_EINVAL,
+                            "allowed origin '*' would let every web page drive this node: name the "
+                            "origins, as in https://app.example.com");
+        core->origins[i] = strdup(options->allowed_origins[i]);
+        if (!core->origins[i]) return cal_fail(err, CAL_ENOMEM, "out of memory");
+        core->env.policy.allowed_origin_count = i + 1;
+    }
+    const bool off[] = {false, options->no_admin, options->no_jsonrpc, options->no_websocket,
+                        options->no_sse};
+    for (size_t i = 0; i < ROW_COUNT; i++)
+        if (!off[ROWS[i].part]) core->routes[core->env.route_count++] = ROWS[i].route;
+    bool no_pings = options->ping_interval_s == UINT32_MAX;
+    core->env.ws_ping_interval_ms =
+        no_pings ? 0 : 1000 * (options->ping_interval_s ? options->ping_interval_s : PING_S);
+    core->env.ws_pong_timeout_ms =
+        1000 * (options->pong_timeout_s ? options->pong_timeout_s : PONG_S);
+    core->grace_ms = options->stop_grace_ms ? options->stop_grace_ms : GRACE_MS;
+    return 0;
+}
+
+static int listen_on(server_core *core, const cal_server_options *options, cal_error *err) {
+    bool given = options->address_count > 0;
+    api_listener_options listener = {
+        .addresses = given ? options->addresses : DEFAULT_ADDRESSES,
+        .address_count =
+            given ? options->address_count : sizeof DEFAULT_ADDRESSES / sizeof *DEFAULT_ADDRESSES,
+        .any_address = options->allow_unauthenticated,
+        .connections_max = options->connections_max,
+    };
+    return api_listener_start(cal_node_loop(core->state.node), &core->env, &listener,
+                              &core->listener, err);
+}
+
+static void part_stop(void *user, void (*done)(void *done_user), void *done_user);
+
+static int core_start(cal_server *server, const cal_server_options *options, cal_error *err) {
+    server_core *core = calloc(1, sizeof *core);
+    if (!core) return cal_fail(err, CAL_ENOMEM, "out of memory");
+    core->server = server;
+    core->state.node = server->node;
+    core->state.metrics = metrics_new();
+    core->env = (http_env){.routes = core->routes,
+                           .prefix = core->prefix,
+                           .policy = {.allowed_origins = (const char *const *)core->origins,
+                                      .any_host = options->allow_unauthenticated},
+                           .timeouts = http_timeouts_default,
+                           .clock_us = clock_us,
+                           .user = &core->state,
+                           .answered = on_answered};
+    int error = core->state.metrics ? take_options(core, options, err)
+                                    : cal_fail(err, CAL_ENOMEM, "out of memory");
+    if (!error) error = metrics_collect(core->state.metrics, metrics_collect_process, NULL);
+    if (!error) error = metrics_collect(core->state.metrics, collect_node, core);
+    if (!error) {
+        core->state.live = live_new(&core->state, err);
+        if (!core->state.live) error = err ? err->code : CAL_ENOMEM;
+    }
+    if (!error) error = listen_on(core, options, err);
+    if (error) {
+        core_free(core);
+        return error;
+    }
+    uv_timer_init(cal_node_loop(server->node), &core->wait);
+    core->wait.data = core;
+    server->core = core;
+    for (const char *text; (text = api_listener_address(core->listener, server->address_count));)
+        snprintf(server->addresses[server->address_count++], LISTENER_ADDRESS_TEXT_MAX, "%s", text);
+    const cal_node_part part = {server, part_stop};
+    error = cal_node_attach(server->node, &part);
+    if (error)
+        cal_log(CAL_LOG_WARN, "api", "the node will not stop the server by itself: %s",
+                cal_error_text(error));
+    return 0;
+}
+
+/* --- stopping --- */
+
+static void on_wait_closed(uv_handle_t *handle) {
+    server_core *core = handle->data;
+    void (*stopped)(void *) = core->stopped;
+    void *user = core->stopped_user;
+    cal_node_detach(core->server->node, core->server);
+    core->server->core = NULL;
+    core_free(core);
+    stopped(user);
+}
+
+/* Handlers whose clients are gone still wait for the node: it calls back soon, and only then may
+ * their memory go. */
+static void on_wait(uv_timer_t *timer) {
+    server_core *core = timer->data;
+    if (core->env.unanswered > 0 || core->state.calls > 0) return;
+    uv_close((uv_handle_t *)&core->wait, on_wait_closed);
+}
+
+static void on_listener_stopped(void *user) {
+    server_core *core = user;
+    core->listener = NULL;
+    uv_timer_start(&core->wait, on_wait, 0, POLL_MS);
+}
+
+static void core_stop(server_core *core, void (*stopped)(void *user), void *user) {
+    assert(!core->stopping);
+    core->stopping = true;
+    core->stopped = stopped;
+    core->stopped_user = user;
+    live_stop(core->state.live);
+    api_listener_stop(core->listener, core->grace_ms, on_listener_stopped, core);
+}
+
+typedef struct part_stopping {
+    cal_server *server;
+    void (*done)(void *user);
+    void *user;
+} part_stopping;
+
+static void on_part_stopped(void *user) {
+    part_stopping stopping = *(part_stopping *)user;
+    free(user);
+    uv_sem_post(&stopping.server->stopped);
+    stopping.done(stopping.user);
+}
+
+static void part_stop(void *user, void (*done)(void *done_user), void *done_user) {
+    cal_server *server = user;
+    part_stopping *stopping =
+        server->core && !server->core->stopping ? malloc(sizeof *stopping) : NULL;
+    if (!stopping) {
+        done(done_user);
+        return;
+    }
+    *stopping = (part_stopping){server, done, done_user};
+    core_stop(server->core, on_part_stopped, stopping);
+}
+
+static void on_stopped(void *user) { uv_sem_post(&((cal_server *)user)->stopped); }
+
+static void begin_stop(void *arg) {
+    cal_server *server = arg;
+    if (server->core && !server->core->stopping) core_stop(server->core, on_stopped, server);
+}
+
+/* --- public --- */
+
+typedef struct start_args {
+    cal_server *server;
+    const cal_server_options *options;
+    cal_error *err;
+    int result;
+} start_args;
+
+static void start_on_loop(void *arg) {
+    start_args *args = arg;
+    args->result = core_start(args->server, args->options, args->err);
+}
+
+int cal_server_start(cal_node *node, const cal_server_options *options, cal_server **ret_server,
+                     cal_error *err) {
+    static const cal_server_options defaults;
+    cal_error local;
+    cal_server *server = calloc(1, sizeof *server);
+    if (!server) return cal_fail(err, CAL_ENOMEM, "out of memory");
+    server->node = node;
+    if (uv_sem_init(&server->stopped, 0) != 0) {
+        free(server);
+        return cal_fail(err, CAL_ENOMEM, "out of memory");
+    }
+    start_args args = {server, options ? options : &defaults, err ? err : &local, 0};
+    cal_node_run(node, start_on_loop, &args);
+    if (args.result) {
+        uv_sem_destroy(&server->stopped);
+        free(server);
+        return args.result;
+    }
+    *ret_server = server;
+    return 0;
+}
+
+void cal_server_stop(cal_server *server) {
+    if (!server) return;
+    /* A node that stopped has stopped the server, and posted: the node must not be touched any
+     * more. */
+    if (uv_sem_trywait(&server->stopped) != 0) {
+        cal_node_run(server->node, begin_stop, server);
+        uv_sem_wait(&server->stopped);
+    }
+    uv_sem_destroy(&server->stopped);
+    free(server);
+}
+
+const char *cal_server_address(cal_server *server, size_t index) {
+    return index < server->address_count ? server->addresses[index] : NULL;
+}
