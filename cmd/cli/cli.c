@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { BUILTIN_HELP, BUILTIN_VERSION };
 static const cli_option builtin[] = {
     {"help", 'h', NULL, "Explain this command"}, {"version", 'V', NULL, "Print the version"}, {0}};
 
@@ -223,7 +224,14 @@ static int parse(cli *line, int argc, char **argv) {
         code = dashed ? parse_option(line, argc, argv, &i) : parse_word(line, argv[i]);
         if (code) return code;
     }
-    return asked_help ? add_value(line, &builtin[0], "") : 0;
+    return asked_help ? add_value(line, &builtin[BUILTIN_HELP], "") : 0;
+}
+
+/* A command may have a --version of its own: only the table's built-in options count. */
+static bool asked(const cli *line, const cli_option *option) {
+    for (size_t i = 0; i < line->value_count; i++)
+        if (line->values[i].option == option) return true;
+    return false;
 }
 
 int cli_main(const cli_command *program, const char *version, int argc, char **argv) {
@@ -236,9 +244,9 @@ int cli_main(const cli_command *program, const char *version, int argc, char **a
     code = parse(c, argc, argv);
     if (code) goto out;
     const cli_command *command = c->path[c->depth - 1];
-    if (cli_flag(c, "version")) {
+    if (asked(c, &builtin[BUILTIN_VERSION])) {
         printf("%s %s\n", program->name, version);
-    } else if (cli_flag(c, "help")) {
+    } else if (asked(c, &builtin[BUILTIN_HELP])) {
         cli_help(c, stdout);
     } else if (command->commands) {
         cli_help(c, stderr);

@@ -173,6 +173,10 @@ int call_run(cli *line) {
     mero m;
     if (!interactive && !cli_operand(line, 0)) return cli_usage(line, "METHOD is missing");
     if (!cli_number(line, "timeout", 0, HOUR_S, SHELL_TIMEOUT_S, &timeout_s)) return CLI_USAGE;
+    const char *args = cli_get(line, "args");
+    yyjson_doc *check = args ? yyjson_read(args, strlen(args), 0) : NULL;
+    if (args && !check) return cli_usage(line, "--args is not JSON: %s", args);
+    yyjson_doc_free(check);
     int code = mero_open(&m, line);
     if (code) return code;
     code = mero_context(&m, context ? context : "default", id);

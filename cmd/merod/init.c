@@ -165,6 +165,12 @@ static int prepare(const cli *line, const char *home, bool *ret_nothing_to_do) {
     return 0;
 }
 
+static void print_next(const cli *line, const char *home) {
+    const char *base = cli_get(line, "home");
+    printf("Made a node in %s\nStart it with: merod %s%s%s--node %s run\n", home,
+           base ? "--home " : "", base ? base : "", base ? " " : "", cli_get(line, "node"));
+}
+
 static int run_with(const cli *line, const char *home, cal_config_defaults *d, list lists[4]) {
     static const char *const names[] = {"server-host", "swarm-host", "boot-nodes",
                                         "external-address"};
@@ -199,8 +205,7 @@ static int run_with(const cli *line, const char *home, cal_config_defaults *d, l
     code = merod_new_key(line, "", &d->key, &given, secret);
     if (code == 0) code = create(line, home, d);
     explicit_bzero(secret, sizeof secret);
-    if (code == 0)
-        printf("Made a node in %s\nStart it with: merod --home ... --node ... run\n", home);
+    if (code == 0) print_next(line, home);
     return code;
 }
 
