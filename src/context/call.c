@@ -53,10 +53,12 @@ int call_prepare_guest(struct call *call, cal_vm_call *ret_call) {
     if (rc != 0) return rc;
     cal_overlay_init(&call->overlay, call->id.bytes, call->snapshot,
                      call->context ? call->context->cache : NULL, version);
+    call->storage = cal_overlay_storage(&call->overlay);
     const cal_contexts_options *options = &call->contexts->options;
     *ret_call = (cal_vm_call){.method = call->method,
                               .input = cal_buffer_slice(&call->args),
                               .xcall_origin = call->is_xcall ? call->origin.bytes : NULL,
+                              .storage = &call->storage,
                               .has_private = true,
                               .blobs = options->blobs,
                               .os = options->os,

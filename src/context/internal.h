@@ -80,6 +80,7 @@ struct call {
     cal_loaded_module module;
     cal_snapshot *snapshot;
     cal_overlay overlay;
+    cal_vm_storage storage; /* the overlay, as the guest sees it */
     cal_vm_outcome outcome;
     bool ran;
     cal_arena arena;

@@ -13,6 +13,8 @@
 
 #include <calimero/calimero.h>
 
+#include "support/engine_signals.h"
+
 static const char *app_path;
 static char root[] = "/tmp/node_test_XXXXXX";
 
@@ -40,6 +42,10 @@ static void world_open(struct world *world, const char *name) {
     world->options = (cal_node_options){.home = world->home};
     OK(cal_node_init(&world->options, &err));
     OK(cal_node_start(&world->options, &world->node, &err));
+    static bool learned;
+    if (!learned) engine_signals_learn();
+    learned = true;
+    engine_signals_use();
     OK(cal_install_file_wait(world->node, app_path, NULL, &world->application, &err));
     OK(cal_namespace_create_wait(world->node, &world->application, "test", &world->ns, &err));
     cal_context_create_options create = {.application = world->application, .group = world->ns, .name = "first"};
