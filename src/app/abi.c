@@ -1,8 +1,10 @@
-/* The ABI that the application's build tool embeds: custom section `calimero_abi_v1`, JSON (runtime-abi.md 24).
+/* The ABI that the application's build tool embeds: custom section `calimero_abi_v1`, JSON
+ * (runtime-abi.md 24).
  *
- * It decides what may run beside a writer (read-only methods) and what an xcall may reach, so a section is used only when
- * all of it is sound; otherwise it counts as absent. A newer major is told apart from an absent one, because a downgrade check must
- * not take "I cannot read it" for "there is none". Pure functions, any thread. */
+ * It decides what may run beside a writer (read-only methods) and what an xcall may reach, so a
+ * section is used only when all of it is sound; otherwise it counts as absent. A newer major is
+ * told apart from an absent one, because a downgrade check must not take "I cannot read it" for
+ * "there is none". Pure functions, any thread. */
 #include <stdlib.h>
 
 #include "app/internal.h"
@@ -10,11 +12,13 @@
 
 enum { ABI_MAJOR = 1, ABI_ARENA_MAX = 32 * 1024 * 1024, REASON_PATH_MAX = 96 };
 
-struct cal_abi_memory { cal_arena arena; };
+struct cal_abi_memory {
+    cal_arena arena;
+};
 
 /* What the check of one section carries. */
 typedef struct reader {
-    cal_map types;   /* names of `types`, for $ref */
+    cal_map types;              /* names of `types`, for $ref */
     char path[REASON_PATH_MAX]; /* where we are, for messages */
     cal_error *err;
 } reader;
@@ -24,7 +28,8 @@ static int bad(reader *in, const char *what) {
 }
 
 static void at(reader *in, const char *kind, yyjson_val *name) {
-    snprintf(in->path, sizeof in->path, "%s %.64s", kind, yyjson_is_str(name) ? yyjson_get_str(name) : "?");
+    snprintf(in->path, sizeof in->path, "%s %.64s", kind,
+             yyjson_is_str(name) ? yyjson_get_str(name) : "?");
 }
 
 static bool absent(yyjson_val *value) { return !value || yyjson_is_null(value); }
@@ -35,13 +40,16 @@ static bool one_of(yyjson_val *value, const char *const *names) {
     return false;
 }
 
-/* --- types --- `strict` is off for event payloads, whose sizes and map keys the reference does not look at. */
+/* --- types --- `strict` is off for event payloads, whose sizes and map keys the reference does not
+ * look at. */
 static int check_type(reader *in, yyjson_val *type, bool strict);
 
 static int check_bytes(reader *in, yyjson_val *type, bool strict) {
     yyjson_val *size = yyjson_obj_get(type, "size"), *encoding = yyjson_obj_get(type, "encoding");
-    if (!absent(size) && !yyjson_is_uint(size)) return bad(in, "a byte size that is no whole number");
-    if (!absent(encoding) && !yyjson_is_str(encoding)) return bad(in, "an encoding that is no string");
+    if (!absent(size) && !yyjson_is_uint(size))
+        return bad(in, "a byte size that is no whole number");
+    if (!absent(encoding) && !yyjson_is_str(encoding))
+        return bad(in, "an encoding that is no string");
     if (strict && !absent(size) && yyjson_get_uint(size) == 0) return bad(in, "a byte size of 0");
     return 0;
 }
@@ -58,7 +66,8 @@ static int check_fields(reader *in, yyjson_val *list, bool strict) {
     yyjson_arr_iter_init(list, &iter);
     int rc = 0;
     for (yyjson_val *item; rc == 0 && (item = yyjson_arr_iter_next(&iter));) {
-        if (!yyjson_is_str(yyjson_obj_get(item, "name"))) return bad(in, "a field or parameter without a name");
+        if (!yyjson_is_str(yyjson_obj_get(item, "name")))
+            return bad(in, "a field or parameter without a name");
         rc = check_type(in, yyjson_obj_get(item, "type"), strict);
         if (rc == 0) rc = check_optional_bool(in, item, "nullable");
     }
@@ -70,7 +79,8 @@ static int check_elements(reader *in, yyjson_val *list, bool strict) {
     yyjson_arr_iter iter;
     yyjson_arr_iter_init(list, &iter);
     int rc = 0;
-    for (yyjson_val *item; rc == 0 && (item = yyjson_arr_iter_next(&iter));) rc = check_type(in, item, strict);
+    for (yyjson_val *item; rc == 0 && (item = yyjson_arr_iter_next(&iter));)
+        rc = check_type(in, item, strict);
     return rc;
 }
 
@@ -89,24 +99,30 @@ static int check_map(reader *in, yyjson_val *type, bool strict) {
 }
 
 static int check_collection(reader *in, yyjson_val *type, bool strict) {
-    static const char *const crdts[] = {"lww_register", "counter", "vector", "unordered_map", "sorted_map",
-                                        "authored_map", "unordered_set", "sorted_set",
-                                        "replicated_growable_array", "authored_vector", "shared_storage", NULL};
+    static const char *const crdts[] = {
+        "lww_register",    "counter",        "vector",
+        "unordered_map",   "sorted_map",     "authored_map",
+        "unordered_set",   "sorted_set",     "replicated_growable_array",
+        "authored_vector", "shared_storage", NULL};
     yyjson_val *kind = yyjson_obj_get(type, "kind"), *crdt = yyjson_obj_get(type, "crdt_type"),
                *inner = yyjson_obj_get(type, "inner_type");
     if (!absent(crdt) && !one_of(crdt, crdts)) return bad(in, "an unknown crdt_type");
     int rc = absent(inner) ? 0 : check_type(in, inner, strict);
     if (rc != 0) return rc;
-    if (yyjson_equals_str(kind, "list")) return check_type(in, yyjson_obj_get(type, "items"), strict);
+    if (yyjson_equals_str(kind, "list"))
+        return check_type(in, yyjson_obj_get(type, "items"), strict);
     if (yyjson_equals_str(kind, "map")) return check_map(in, type, strict);
-    if (yyjson_equals_str(kind, "record")) return check_fields(in, yyjson_obj_get(type, "fields"), strict);
-    if (yyjson_equals_str(kind, "tuple")) return check_elements(in, yyjson_obj_get(type, "elements"), strict);
+    if (yyjson_equals_str(kind, "record"))
+        return check_fields(in, yyjson_obj_get(type, "fields"), strict);
+    if (yyjson_equals_str(kind, "tuple"))
+        return check_elements(in, yyjson_obj_get(type, "elements"), strict);
     return bad(in, "an unknown kind of type");
 }
 
 /* Nesting is bounded by APP_JSON_DEPTH_MAX, checked when the JSON was read. */
 static int check_type(reader *in, yyjson_val *type, bool strict) {
-    static const char *const scalars[] = {"bool", "i32", "i64", "u32", "u64", "f32", "f64", "string", "unit", NULL};
+    static const char *const scalars[] = {"bool", "i32", "i64",    "u32",  "u64",
+                                          "f32",  "f64", "string", "unit", NULL};
     if (!yyjson_is_obj(type)) return bad(in, "a missing type");
     yyjson_val *reference = yyjson_obj_get(type, "$ref"), *kind = yyjson_obj_get(type, "kind");
     if (yyjson_is_str(reference)) {
@@ -125,7 +141,8 @@ static int check_variants(reader *in, yyjson_val *list) {
     int rc = 0;
     for (yyjson_val *item; rc == 0 && (item = yyjson_arr_iter_next(&iter));) {
         yyjson_val *code = yyjson_obj_get(item, "code"), *payload = yyjson_obj_get(item, "payload");
-        if (!yyjson_is_str(yyjson_obj_get(item, "name"))) return bad(in, "a variant without a name");
+        if (!yyjson_is_str(yyjson_obj_get(item, "name")))
+            return bad(in, "a variant without a name");
         if (!absent(code) && !yyjson_is_str(code)) return bad(in, "a code that is no string");
         if (!absent(payload)) rc = check_type(in, payload, true);
     }
@@ -134,10 +151,13 @@ static int check_variants(reader *in, yyjson_val *list) {
 
 static int check_type_def(reader *in, yyjson_val *def) {
     yyjson_val *kind = yyjson_obj_get(def, "kind");
-    if (yyjson_equals_str(kind, "record")) return check_fields(in, yyjson_obj_get(def, "fields"), true);
-    if (yyjson_equals_str(kind, "variant")) return check_variants(in, yyjson_obj_get(def, "variants"));
+    if (yyjson_equals_str(kind, "record"))
+        return check_fields(in, yyjson_obj_get(def, "fields"), true);
+    if (yyjson_equals_str(kind, "variant"))
+        return check_variants(in, yyjson_obj_get(def, "variants"));
     if (yyjson_equals_str(kind, "bytes")) return check_bytes(in, def, true);
-    if (yyjson_equals_str(kind, "alias")) return check_type(in, yyjson_obj_get(def, "target"), true);
+    if (yyjson_equals_str(kind, "alias"))
+        return check_type(in, yyjson_obj_get(def, "target"), true);
     return bad(in, "an unknown kind of definition");
 }
 
@@ -147,7 +167,8 @@ static int check_types(reader *in, yyjson_val *types) {
     yyjson_obj_iter iter;
     yyjson_obj_iter_init(types, &iter);
     for (yyjson_val *key; (key = yyjson_obj_iter_next(&iter));)
-        if (cal_map_put(&in->types, cal_slice_of(yyjson_get_str(key), yyjson_get_len(key)), key) != 0)
+        if (cal_map_put(&in->types, cal_slice_of(yyjson_get_str(key), yyjson_get_len(key)), key) !=
+            0)
             return cal_fail(in->err, CAL_ENOMEM, "out of memory");
     yyjson_obj_iter_init(types, &iter);
     int rc = 0;
@@ -165,7 +186,8 @@ static bool name_is_text(yyjson_val *name) {
 
 static int check_order(reader *in, yyjson_val *name, cal_slice *previous) {
     cal_slice text = cal_slice_of(yyjson_get_str(name), yyjson_get_len(name));
-    if (previous->data && cal_slice_compare(*previous, text) > 0) return bad(in, "a name out of order");
+    if (previous->data && cal_slice_compare(*previous, text) > 0)
+        return bad(in, "a name out of order");
     *previous = text;
     return 0;
 }
@@ -183,11 +205,13 @@ static int check_method_errors(reader *in, yyjson_val *list) {
 static int read_policy(reader *in, yyjson_val *method, cal_abi_method *ret_method) {
     static const char *const intents[] = {"unspecified", "read_only", "mutating", NULL};
     static const char *const callers[] = {"any_in_namespace", "same_app", NULL};
-    yyjson_val *intent = yyjson_obj_get(method, "intent"), *caller = yyjson_obj_get(method, "xcall_callers"),
+    yyjson_val *intent = yyjson_obj_get(method, "intent"),
+               *caller = yyjson_obj_get(method, "xcall_callers"),
                *callable = yyjson_obj_get(method, "xcall_callable");
     if (intent && !one_of(intent, intents)) return bad(in, "an unknown intent");
     if (caller && !one_of(caller, callers)) return bad(in, "an unknown xcall_callers");
-    if (callable && !yyjson_is_bool(callable)) return bad(in, "an xcall_callable that is no boolean");
+    if (callable && !yyjson_is_bool(callable))
+        return bad(in, "an xcall_callable that is no boolean");
     for (int i = 0; intents[i]; i++)
         if (yyjson_equals_str(intent, intents[i])) ret_method->intent = (cal_abi_intent)i;
     ret_method->xcall_callable = yyjson_get_bool(callable);
@@ -195,7 +219,8 @@ static int read_policy(reader *in, yyjson_val *method, cal_abi_method *ret_metho
     return 0;
 }
 
-static int read_method(reader *in, yyjson_val *method, cal_slice *previous, cal_abi_method *ret_method) {
+static int read_method(reader *in, yyjson_val *method, cal_slice *previous,
+                       cal_abi_method *ret_method) {
     yyjson_val *name = yyjson_obj_get(method, "name"), *returns = yyjson_obj_get(method, "returns");
     at(in, "method", name);
     if (!name_is_text(name)) return bad(in, "no name");
@@ -287,12 +312,14 @@ static bool read_major(yyjson_val *value, uint32_t *ret_major) {
 }
 
 static int read_document(reader *in, yyjson_val *root, cal_arena *arena, cal_abi *abi) {
-    yyjson_val *state_version = yyjson_obj_get(root, "state_version"), *state_root = yyjson_obj_get(root, "state_root");
+    yyjson_val *state_version = yyjson_obj_get(root, "state_version"),
+               *state_root = yyjson_obj_get(root, "state_root");
     abi->state_version = 1;
     snprintf(in->path, sizeof in->path, "the ABI");
     if (!absent(state_version) && !read_u32(state_version, &abi->state_version))
         return bad(in, "a state_version that is no 32-bit number");
-    if (!absent(state_root) && !yyjson_is_str(state_root)) return bad(in, "a state_root that is no string");
+    if (!absent(state_root) && !yyjson_is_str(state_root))
+        return bad(in, "a state_root that is no string");
     int rc = check_types(in, yyjson_obj_get(root, "types"));
     if (rc == 0) rc = read_methods(in, yyjson_obj_get(root, "methods"), arena, abi);
     if (rc == 0) rc = check_events(in, yyjson_obj_get(root, "events"));
@@ -301,7 +328,8 @@ static int read_document(reader *in, yyjson_val *root, cal_arena *arena, cal_abi
 }
 
 /* Fills abi for a parsed section. */
-static int read_abi(yyjson_val *root, cal_slice json, cal_arena *arena, cal_abi *abi, cal_error *err) {
+static int read_abi(yyjson_val *root, cal_slice json, cal_arena *arena, cal_abi *abi,
+                    cal_error *err) {
     yyjson_val *version = yyjson_obj_get(root, "schema_version");
     uint32_t major = 0;
     if (!read_major(version, &major))
@@ -336,9 +364,10 @@ int cal_abi_parse(cal_slice json, cal_abi *ret_abi, char *ret_reason) {
     if (!owner) return CAL_ENOMEM;
     cal_arena_init(&owner->arena, ABI_ARENA_MAX);
     cal_abi abi = {.owner = owner};
-    int rc = json.len > CAL_ABI_SECTION_MAX
-                 ? cal_fail(&why, CAL_ELIMIT, "the ABI is larger than %d bytes", CAL_ABI_SECTION_MAX)
-                 : app_json_read(json, "the ABI", &doc, &why);
+    int rc =
+        json.len > CAL_ABI_SECTION_MAX
+            ? cal_fail(&why, CAL_ELIMIT, "the ABI is larger than %d bytes", CAL_ABI_SECTION_MAX)
+            : app_json_read(json, "the ABI", &doc, &why);
     if (rc == 0) rc = read_abi(yyjson_doc_get_root(doc), json, &owner->arena, &abi, &why);
     yyjson_doc_free(doc);
     if (ret_reason) memcpy(ret_reason, why.message, CAL_ERROR_MESSAGE_MAX);
@@ -357,7 +386,8 @@ void cal_abi_deinit(cal_abi *abi) {
     *abi = (cal_abi){0};
 }
 
-/* --- sections --- The vm's own lookup answers with the last section of a name; here the last *usable* one is wanted. */
+/* --- sections --- The vm's own lookup answers with the last section of a name; here the last
+ * *usable* one is wanted. */
 static bool take_leb(cal_slice *rest, uint32_t *ret_value) {
     uint64_t value = 0;
     for (unsigned shift = 0; shift < 35 && rest->len > 0; shift += 7) {
@@ -398,7 +428,8 @@ int cal_abi_read(cal_slice wasm, cal_abi *ret_abi) {
     unsigned seen = 0;
     while (next_custom(&rest, &name, &content)) {
         if (!cal_slice_equal(name, cal_slice_text(wanted))) continue;
-        if (++seen > SECTIONS_MAX) { /* build tools write one; this many are an attack on our time */
+        if (++seen >
+            SECTIONS_MAX) { /* build tools write one; this many are an attack on our time */
             cal_abi_deinit(ret_abi);
             return 0;
         }

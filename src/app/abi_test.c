@@ -15,16 +15,23 @@ static cal_abi_status status_of(const char *json) {
 }
 
 static const char sample[] =
-    "{\"schema_version\":\"wasm-abi/1.2\",\"types\":{\"A\":{\"kind\":\"record\",\"fields\":[{\"name\":\"x\",\"type\":"
-    "{\"kind\":\"map\",\"key\":\"string\",\"value\":{\"$ref\":\"B\"},\"crdt_type\":\"unordered_map\"}}]},"
-    "\"B\":{\"kind\":\"variant\",\"variants\":[{\"name\":\"V\",\"payload\":{\"kind\":\"bytes\",\"size\":32}}]},"
-    "\"C\":{\"kind\":\"alias\",\"target\":{\"kind\":\"list\",\"items\":{\"kind\":\"tuple\",\"elements\":[{\"kind\":\"u64\"},{\"$ref\":\"A\"}]}}}},"
-    "\"methods\":[{\"name\":\"get\",\"params\":[{\"name\":\"k\",\"type\":{\"kind\":\"string\"},\"nullable\":true}],"
+    "{\"schema_version\":\"wasm-abi/"
+    "1.2\",\"types\":{\"A\":{\"kind\":\"record\",\"fields\":[{\"name\":\"x\",\"type\":"
+    "{\"kind\":\"map\",\"key\":\"string\",\"value\":{\"$ref\":\"B\"},\"crdt_type\":\"unordered_"
+    "map\"}}]},"
+    "\"B\":{\"kind\":\"variant\",\"variants\":[{\"name\":\"V\",\"payload\":{\"kind\":\"bytes\","
+    "\"size\":32}}]},"
+    "\"C\":{\"kind\":\"alias\",\"target\":{\"kind\":\"list\",\"items\":{\"kind\":\"tuple\","
+    "\"elements\":[{\"kind\":\"u64\"},{\"$ref\":\"A\"}]}}}},"
+    "\"methods\":[{\"name\":\"get\",\"params\":[{\"name\":\"k\",\"type\":{\"kind\":\"string\"},"
+    "\"nullable\":true}],"
     "\"returns\":{\"$ref\":\"A\"},\"intent\":\"read_only\"},"
-    "{\"name\":\"set\",\"params\":[],\"intent\":\"mutating\",\"xcall_callable\":true,\"xcall_callers\":\"same_app\"},"
+    "{\"name\":\"set\",\"params\":[],\"intent\":\"mutating\",\"xcall_callable\":true,\"xcall_"
+    "callers\":\"same_app\"},"
     "{\"name\":\"zap\",\"params\":[],\"errors\":[{\"code\":\"E\"}]}],"
     "\"events\":[{\"name\":\"E\",\"payload\":{\"$ref\":\"B\"}},{\"name\":\"F\"}],"
-    "\"state_root\":\"A\",\"state_version\":3,\"migrations\":[{\"method\":\"up\",\"fromVersion\":2}],\"later\":[1]}";
+    "\"state_root\":\"A\",\"state_version\":3,\"migrations\":[{\"method\":\"up\",\"fromVersion\":2}"
+    "],\"later\":[1]}";
 
 static void reads_all_of_it(void **state) {
     (void)state;
@@ -59,7 +66,10 @@ static void reads_all_of_it(void **state) {
 
 static void unsound_is_absent(void **state) {
     (void)state;
-    static const struct { const char *json; cal_abi_status status; } cases[] = {
+    static const struct {
+        const char *json;
+        cal_abi_status status;
+    } cases[] = {
         {HEAD EMPTY, CAL_ABI_SUPPORTED},
         {"", CAL_ABI_ABSENT},
         {"null", CAL_ABI_ABSENT},
@@ -76,8 +86,10 @@ static void unsound_is_absent(void **state) {
         {HEAD "\"types\":{},\"events\":[]}", CAL_ABI_ABSENT},
         {HEAD "\"types\":{},\"methods\":[]}", CAL_ABI_ABSENT},
         {HEAD "\"types\":{},\"types\":{},\"methods\":[],\"events\":[]}", CAL_ABI_ABSENT},
-        {METHODS("{\"name\":\"a\",\"params\":[]},{\"name\":\"b\",\"params\":[]}"), CAL_ABI_SUPPORTED},
-        {METHODS("{\"name\":\"a\",\"params\":[]},{\"name\":\"a\",\"params\":[]}"), CAL_ABI_SUPPORTED},
+        {METHODS("{\"name\":\"a\",\"params\":[]},{\"name\":\"b\",\"params\":[]}"),
+         CAL_ABI_SUPPORTED},
+        {METHODS("{\"name\":\"a\",\"params\":[]},{\"name\":\"a\",\"params\":[]}"),
+         CAL_ABI_SUPPORTED},
         {METHODS("{\"name\":\"b\",\"params\":[]},{\"name\":\"a\",\"params\":[]}"), CAL_ABI_ABSENT},
         {METHODS("{\"name\":\"a\"}"), CAL_ABI_ABSENT},
         {METHODS("{\"params\":[]}"), CAL_ABI_ABSENT},
@@ -93,17 +105,24 @@ static void unsound_is_absent(void **state) {
         {FIELD("{\"kind\":\"bytes\",\"size\":0}"), CAL_ABI_ABSENT},
         {FIELD("{\"kind\":\"bytes\",\"size\":1}"), CAL_ABI_SUPPORTED},
         {FIELD("{\"kind\":\"bytes\",\"size\":-1}"), CAL_ABI_ABSENT},
-        {FIELD("{\"kind\":\"map\",\"key\":{\"kind\":\"u32\"},\"value\":{\"kind\":\"u32\"}}"), CAL_ABI_ABSENT},
-        {FIELD("{\"kind\":\"map\",\"key\":{\"kind\":\"string\"},\"value\":{\"kind\":\"u32\"}}"), CAL_ABI_SUPPORTED},
+        {FIELD("{\"kind\":\"map\",\"key\":{\"kind\":\"u32\"},\"value\":{\"kind\":\"u32\"}}"),
+         CAL_ABI_ABSENT},
+        {FIELD("{\"kind\":\"map\",\"key\":{\"kind\":\"string\"},\"value\":{\"kind\":\"u32\"}}"),
+         CAL_ABI_SUPPORTED},
         {FIELD("{\"kind\":\"map\",\"key\":\"u32\",\"value\":{\"kind\":\"u32\"}}"), CAL_ABI_ABSENT},
         {FIELD("{\"kind\":\"list\"}"), CAL_ABI_ABSENT},
         {FIELD("{\"kind\":\"i128\"}"), CAL_ABI_ABSENT},
         {FIELD("\"u32\""), CAL_ABI_ABSENT},
-        {FIELD("{\"kind\":\"record\",\"fields\":[],\"crdt_type\":\"lww_register\",\"inner_type\":{\"$ref\":\"A\"}}"), CAL_ABI_SUPPORTED},
-        {FIELD("{\"kind\":\"record\",\"fields\":[],\"crdt_type\":\"lww_register\",\"inner_type\":{\"$ref\":\"Z\"}}"), CAL_ABI_ABSENT},
+        {FIELD("{\"kind\":\"record\",\"fields\":[],\"crdt_type\":\"lww_register\",\"inner_type\":{"
+               "\"$ref\":\"A\"}}"),
+         CAL_ABI_SUPPORTED},
+        {FIELD("{\"kind\":\"record\",\"fields\":[],\"crdt_type\":\"lww_register\",\"inner_type\":{"
+               "\"$ref\":\"Z\"}}"),
+         CAL_ABI_ABSENT},
         {FIELD("{\"kind\":\"record\",\"fields\":[],\"crdt_type\":\"other\"}"), CAL_ABI_ABSENT},
         {TYPES("\"A\":{\"kind\":\"alias\"}"), CAL_ABI_ABSENT},
-        {TYPES("\"A\":{\"kind\":\"variant\",\"variants\":[{\"name\":\"x\",\"code\":1}]}"), CAL_ABI_ABSENT},
+        {TYPES("\"A\":{\"kind\":\"variant\",\"variants\":[{\"name\":\"x\",\"code\":1}]}"),
+         CAL_ABI_ABSENT},
         {HEAD "\"state_version\":4294967295," EMPTY, CAL_ABI_SUPPORTED},
         {HEAD "\"state_version\":4294967296," EMPTY, CAL_ABI_ABSENT},
         {HEAD "\"state_version\":null," EMPTY, CAL_ABI_SUPPORTED},
@@ -124,7 +143,8 @@ static void add_section(cal_buffer *wasm, const char *name, const char *json) {
     cal_buffer_append_text(wasm, json);
 }
 
-static cal_abi_status module_status(const char *const *sections, size_t cut, uint32_t *ret_state_version) {
+static cal_abi_status module_status(const char *const *sections, size_t cut,
+                                    uint32_t *ret_state_version) {
     cal_buffer wasm;
     cal_buffer_init(&wasm, 1 << 20);
     cal_buffer_append(&wasm, "\0asm\1\0\0\0", 8);
@@ -141,9 +161,15 @@ static cal_abi_status module_status(const char *const *sections, size_t cut, uin
 
 static void last_supported_section_wins(void **state) {
     (void)state;
-    static const char one[] = HEAD "\"state_version\":1," EMPTY, two[] = HEAD "\"state_version\":2," EMPTY,
+    static const char one[] = HEAD "\"state_version\":1," EMPTY,
+                      two[] = HEAD "\"state_version\":2," EMPTY,
                       newer[] = "{\"schema_version\":\"wasm-abi/2\"}", broken[] = "{";
-    static const struct { const char *sections[5]; size_t cut; cal_abi_status status; uint32_t version; } cases[] = {
+    static const struct {
+        const char *sections[5];
+        size_t cut;
+        cal_abi_status status;
+        uint32_t version;
+    } cases[] = {
         {{NULL}, 0, CAL_ABI_ABSENT, 0},
         {{one, NULL}, 0, CAL_ABI_SUPPORTED, 1},
         {{one, two, NULL}, 0, CAL_ABI_SUPPORTED, 2},
@@ -158,7 +184,8 @@ static void last_supported_section_wins(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint32_t version = 9;
         cal_abi_status status = module_status(cases[i].sections, cases[i].cut, &version);
-        if (status != cases[i].status || version != (status == CAL_ABI_SUPPORTED ? cases[i].version : 0))
+        if (status != cases[i].status ||
+            version != (status == CAL_ABI_SUPPORTED ? cases[i].version : 0))
             fail_msg("case %zu: %d, version %u", i, status, version);
     }
     cal_abi abi;
@@ -172,17 +199,20 @@ static void nesting_is_bounded(void **state) {
     (void)state;
     cal_buffer json;
     cal_buffer_init(&json, 1 << 20);
-    for (size_t extra = 0; extra < 2; extra++) { /* each list is one level; four stand around them */
+    for (size_t extra = 0; extra < 2;
+         extra++) { /* each list is one level; four stand around them */
         size_t levels = APP_JSON_DEPTH_MAX - 3 + extra;
         cal_buffer_reset(&json);
         cal_buffer_append_text(&json, HEAD "\"types\":{\"A\":{\"kind\":\"alias\",\"target\":");
-        for (size_t i = 0; i + 1 < levels; i++) cal_buffer_append_text(&json, "{\"kind\":\"list\",\"items\":");
+        for (size_t i = 0; i + 1 < levels; i++)
+            cal_buffer_append_text(&json, "{\"kind\":\"list\",\"items\":");
         cal_buffer_append_text(&json, "{\"kind\":\"u8\"}");
         json.len -= 3;
         cal_buffer_append_text(&json, "32\"}");
         for (size_t i = 0; i + 1 < levels; i++) cal_buffer_append_u8(&json, '}');
         cal_buffer_append_text(&json, "}},\"methods\":[],\"events\":[]}");
-        assert_int_equal(status_of(cal_buffer_cstr(&json)), extra ? CAL_ABI_ABSENT : CAL_ABI_SUPPORTED);
+        assert_int_equal(status_of(cal_buffer_cstr(&json)),
+                         extra ? CAL_ABI_ABSENT : CAL_ABI_SUPPORTED);
     }
     cal_buffer_deinit(&json);
 }

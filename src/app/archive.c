@@ -1,9 +1,11 @@
-/* Walking the gzip'ed tar inside a .mpk with libarchive, and nothing else of it: one gzip layer, tar only.
+/* Walking the gzip'ed tar inside a .mpk with libarchive, and nothing else of it: one gzip layer,
+ * tar only.
  *
- * The bytes are hostile. All of it is streamed; decompressed bytes are counted below the tar reader after every step, so a
- * bomb costs at most its limit (plus one header block) of time and no memory; what is not asked for is read in pieces and
- * dropped. Links, devices, sparse files and paths that leave the archive end the walk: no honest tool writes them.
- * One thread at a time for each walk. runtime-abi.md 25. */
+ * The bytes are hostile. All of it is streamed; decompressed bytes are counted below the tar reader
+ * after every step, so a bomb costs at most its limit (plus one header block) of time and no
+ * memory; what is not asked for is read in pieces and dropped. Links, devices, sparse files and
+ * paths that leave the archive end the walk: no honest tool writes them. One thread at a time for
+ * each walk. runtime-abi.md 25. */
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
@@ -57,14 +59,18 @@ static int open_archive(app_archive *archive, cal_error *err) {
     archive_read_support_format_tar(archive->tar);
     if (archive_read_open(archive->tar, archive, NULL, read_input, NULL) != ARCHIVE_OK)
         return broken(archive, err);
-    /* libarchive would peel any number of gzip layers, or none: the outermost filter is ours, the other is the input. */
-    if (archive_filter_count(archive->tar) != 2 || archive_filter_code(archive->tar, 0) != ARCHIVE_FILTER_GZIP)
-        return cal_fail(err, CAL_EDECODE, "the bundle is not a sound .mpk: it must be a tar inside one gzip layer");
+    /* libarchive would peel any number of gzip layers, or none: the outermost filter is ours, the
+     * other is the input. */
+    if (archive_filter_count(archive->tar) != 2 ||
+        archive_filter_code(archive->tar, 0) != ARCHIVE_FILTER_GZIP)
+        return cal_fail(err, CAL_EDECODE,
+                        "the bundle is not a sound .mpk: it must be a tar inside one gzip layer");
     return 0;
 }
 
 /* One piece of the entry at hand; ret_len 0 at its end. */
-static int next_block(app_archive *archive, uint64_t at, const void **ret_block, size_t *ret_len, cal_error *err) {
+static int next_block(app_archive *archive, uint64_t at, const void **ret_block, size_t *ret_len,
+                      cal_error *err) {
     la_int64_t offset = 0;
     *ret_len = 0;
     int rc = archive_read_data_block(archive->tar, ret_block, ret_len, &offset);
@@ -98,9 +104,11 @@ int app_archive_read(app_archive *archive, const char *path, size_t max, cal_buf
         int rc = next_block(archive, at, &block, &len, err);
         if (rc != 0) return rc;
         if (len == 0) break;
-        if (len > max - at) return cal_fail(err, CAL_ELIMIT, "the bundle's %s is larger than %zu bytes", path, max);
+        if (len > max - at)
+            return cal_fail(err, CAL_ELIMIT, "the bundle's %s is larger than %zu bytes", path, max);
         rc = cal_buffer_append(ret_content, block, len);
-        if (rc != 0) return cal_fail(err, rc, "cannot hold the bundle's %s: %s", path, cal_error_text(rc));
+        if (rc != 0)
+            return cal_fail(err, rc, "cannot hold the bundle's %s: %s", path, cal_error_text(rc));
         at += len;
     }
     if (archive_entry_size(archive->entry) != (la_int64_t)at)
@@ -109,9 +117,11 @@ int app_archive_read(app_archive *archive, const char *path, size_t max, cal_buf
 }
 
 /* Regular files and folders with a path inside. Sets ret_file for the former. */
-static int check_entry(app_archive *archive, char ret_path[APP_ENTRY_PATH_MAX], bool *ret_file, cal_error *err) {
+static int check_entry(app_archive *archive, char ret_path[APP_ENTRY_PATH_MAX], bool *ret_file,
+                       cal_error *err) {
     struct archive_entry *entry = archive->entry;
-    /* The raw bytes of the header; of a pax header, which is UTF-8, the other form when the locale has none. */
+    /* The raw bytes of the header; of a pax header, which is UTF-8, the other form when the locale
+     * has none. */
     const char *path = archive_entry_pathname(entry);
     if (!path) path = archive_entry_pathname_utf8(entry);
     if (!path) return cal_fail(err, CAL_EDECODE, "the bundle has an entry without a readable path");
@@ -119,13 +129,17 @@ static int check_entry(app_archive *archive, char ret_path[APP_ENTRY_PATH_MAX], 
     bool file = archive_entry_filetype(entry) == AE_IFREG && !archive_entry_hardlink(entry) &&
                 !archive_entry_symlink(entry);
     if (!folder && !file)
-        return cal_fail(err, CAL_EDECODE, "the bundle's entry \"%.100s\" is a link or a device: only files may be packed",
-                        path);
+        return cal_fail(
+            err, CAL_EDECODE,
+            "the bundle's entry \"%.100s\" is a link or a device: only files may be packed", path);
     if (file && archive_entry_sparse_count(entry) > 0)
-        return cal_fail(err, CAL_EDECODE, "the bundle's entry \"%.100s\" is a sparse file: pack it without holes", path);
+        return cal_fail(err, CAL_EDECODE,
+                        "the bundle's entry \"%.100s\" is a sparse file: pack it without holes",
+                        path);
     bool root = folder && (strcmp(path, "./") == 0 || strcmp(path, ".") == 0);
     if (!root && !app_clean_path(path, ret_path))
-        return cal_fail(err, CAL_EDECODE, "the bundle's entry \"%.100s\" is not a relative path inside it", path);
+        return cal_fail(err, CAL_EDECODE,
+                        "the bundle's entry \"%.100s\" is not a relative path inside it", path);
     *ret_file = file;
     return 0;
 }
@@ -136,7 +150,8 @@ static int walk_entries(app_archive *archive, app_archive_file file, void *user,
         if (rc == ARCHIVE_EOF) return check_limit(archive, err);
         if (rc < ARCHIVE_WARN) return broken(archive, err);
         if (count >= CAL_BUNDLE_ENTRIES_MAX)
-            return cal_fail(err, CAL_ELIMIT, "the bundle has more than %d entries", CAL_BUNDLE_ENTRIES_MAX);
+            return cal_fail(err, CAL_ELIMIT, "the bundle has more than %d entries",
+                            CAL_BUNDLE_ENTRIES_MAX);
         char path[APP_ENTRY_PATH_MAX] = "";
         bool is_file = false;
         rc = check_limit(archive, err);

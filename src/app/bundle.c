@@ -1,7 +1,9 @@
-/* Reading bundles: manifest first, its signature, then the artifacts it vouches for (runtime-abi.md 25).
+/* Reading bundles: manifest first, its signature, then the artifacts it vouches for (runtime-abi.md
+ * 25).
  *
- * Two walks. The first reads no further than the scan limit, because nothing is authenticated yet; the second goes through
- * the whole archive, since only its end proves that no second manifest and no second copy of an artifact follows. */
+ * Two walks. The first reads no further than the scan limit, because nothing is authenticated yet;
+ * the second goes through the whole archive, since only its end proves that no second manifest and
+ * no second copy of an artifact follows. */
 #include <stdlib.h>
 
 #include "app/internal.h"
@@ -34,7 +36,9 @@ static int read_manifest(cal_bundle *bundle, cal_error *err) {
     cal_error why = {0};
     int rc = app_archive_walk(bundle->input, CAL_BUNDLE_SCAN_MAX, find_manifest, &content, &why);
     if (rc == CAL_ELIMIT)
-        rc = cal_fail(err, rc, "the bundle has no manifest.json of at most %d bytes within its first %d bytes: pack it first",
+        rc = cal_fail(err, rc,
+                      "the bundle has no manifest.json of at most %d bytes within its first %d "
+                      "bytes: pack it first",
                       CAL_BUNDLE_MANIFEST_MAX, CAL_BUNDLE_SCAN_MAX);
     else if (rc != 0)
         rc = cal_fail(err, rc, "%s", why.message);
@@ -93,7 +97,8 @@ static int check_digest(const cal_manifest_artifact *artifact, cal_slice bytes, 
         return 0;
     char text[2 * CAL_HASH_SIZE + 1];
     cal_hex_encode(cal_slice_of(actual, sizeof actual), text);
-    return cal_fail(err, CAL_EVERIFY, "the bundle's %.100s was changed: the manifest's hash is %.64s, the file's %s",
+    return cal_fail(err, CAL_EVERIFY,
+                    "the bundle's %.100s was changed: the manifest's hash is %.64s, the file's %s",
                     artifact->path, artifact->hash, text);
 }
 
@@ -115,7 +120,8 @@ static int visit(void *user, app_archive *archive, const char *path, cal_error *
         const cal_manifest_service *service = &state->services[i];
         if (!same_path(service->wasm.path, path)) continue;
         rc = check_digest(&service->wasm, cal_buffer_slice(&state->content), err);
-        if (rc == 0 && state->wasm) rc = state->wasm(state->user, service, cal_buffer_slice(&state->content), err);
+        if (rc == 0 && state->wasm)
+            rc = state->wasm(state->user, service, cal_buffer_slice(&state->content), err);
     }
     return rc;
 }
@@ -140,17 +146,22 @@ int cal_bundle_check(cal_bundle *bundle, cal_bundle_wasm wasm, void *user, cal_e
     const cal_manifest_service *services = NULL;
     size_t count = cal_manifest_services(bundle->manifest, &services);
     if (count == 0)
-        return cal_fail(err, CAL_EINVAL, "the bundle's manifest declares no wasm: it needs `wasm` or `services`");
+        return cal_fail(err, CAL_EINVAL,
+                        "the bundle's manifest declares no wasm: it needs `wasm` or `services`");
     return walk_services(bundle, services, count, wasm, user, err);
 }
 
-static int keep_wasm(void *user, const cal_manifest_service *service, cal_slice wasm, cal_error *err) {
+static int keep_wasm(void *user, const cal_manifest_service *service, cal_slice wasm,
+                     cal_error *err) {
     cal_buffer *target = user;
     int rc = cal_buffer_append_slice(target, wasm);
-    return rc == 0 ? 0 : cal_fail(err, rc, "cannot hold %.100s: %s", service->wasm.path, cal_error_text(rc));
+    return rc == 0 ? 0
+                   : cal_fail(err, rc, "cannot hold %.100s: %s", service->wasm.path,
+                              cal_error_text(rc));
 }
 
-int cal_bundle_read_wasm(cal_bundle *bundle, const char *service, cal_buffer *ret_wasm, cal_error *err) {
+int cal_bundle_read_wasm(cal_bundle *bundle, const char *service, cal_buffer *ret_wasm,
+                         cal_error *err) {
     const cal_manifest_service *wanted = cal_manifest_service_named(bundle->manifest, service);
     if (!wanted && service)
         return cal_fail(err, CAL_ENOTFOUND, "the bundle %s has no service \"%.100s\"",

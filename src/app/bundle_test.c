@@ -19,7 +19,8 @@ static void expect(cal_slice bytes, int code, const char *words) {
     cal_error err = {0};
     int rc = try_bytes(bytes, &err);
     if (rc != code || (words && !strstr(err.message, words)))
-        fail_msg("answered %d \"%s\", expected %d \"%s\"", rc, err.message, code, words ? words : "");
+        fail_msg("answered %d \"%s\", expected %d \"%s\"", rc, err.message, code,
+                 words ? words : "");
 }
 
 static void packs_and_reads(void **state) {
@@ -63,10 +64,12 @@ static void signs_again(void **state) {
     cal_buffer_deinit(&first);
 }
 
-static int count_service(void *user, const cal_manifest_service *service, cal_slice wasm, cal_error *err) {
+static int count_service(void *user, const cal_manifest_service *service, cal_slice wasm,
+                         cal_error *err) {
     (void)err;
     assert_non_null(service->name);
-    assert_int_equal(wasm.data[sizeof testing_wasm - 1], strcmp(service->name, "b") == 0 ? 'B' : 't');
+    assert_int_equal(wasm.data[sizeof testing_wasm - 1],
+                     strcmp(service->name, "b") == 0 ? 'B' : 't');
     ++*(int *)user;
     return 0;
 }
@@ -76,10 +79,16 @@ static void reads_services(void **state) {
     uint8_t other[sizeof testing_wasm];
     memcpy(other, testing_wasm, sizeof other);
     other[sizeof other - 1] = 'B';
-    const char *names[] = {"a", "b", "c"}, *paths[] = {"x\xc3\xa9/a.wasm", "x/b.wasm", "./x\xc3\xa9//a.wasm"};
-    cal_bundle_file files[] = {{"x/b.wasm", cal_slice_of(other, sizeof other)}, {"x\xc3\xa9/a.wasm", TESTING_WASM}};
-    cal_manifest_options options = {.package = "p", .app_version = "1.0.0", .description = "d", .service_names = names,
-                                    .service_paths = paths, .service_count = 3};
+    const char *names[] = {"a", "b", "c"},
+               *paths[] = {"x\xc3\xa9/a.wasm", "x/b.wasm", "./x\xc3\xa9//a.wasm"};
+    cal_bundle_file files[] = {{"x/b.wasm", cal_slice_of(other, sizeof other)},
+                               {"x\xc3\xa9/a.wasm", TESTING_WASM}};
+    cal_manifest_options options = {.package = "p",
+                                    .app_version = "1.0.0",
+                                    .description = "d",
+                                    .service_names = names,
+                                    .service_paths = paths,
+                                    .service_count = 3};
     cal_buffer json, archive, wasm;
     cal_error err = {0};
     cal_secret seed = testing_seed(3);
@@ -87,7 +96,8 @@ static void reads_services(void **state) {
     cal_buffer_init(&archive, CAL_BUNDLE_UNPACKED_MAX);
     cal_buffer_init(&wasm, CAL_APP_MODULE_MAX);
     assert_int_equal(cal_manifest_make(&options, &json, &err), 0);
-    if (cal_bundle_pack(cal_buffer_slice(&json), files, 2, &seed, &archive, &err) != 0) fail_msg("%s", err.message);
+    if (cal_bundle_pack(cal_buffer_slice(&json), files, 2, &seed, &archive, &err) != 0)
+        fail_msg("%s", err.message);
     cal_app_memory memory;
     cal_app_input input = cal_app_input_memory(&memory, cal_buffer_slice(&archive));
     cal_bundle *bundle = NULL;
@@ -97,7 +107,8 @@ static void reads_services(void **state) {
     assert_int_equal(seen, 3);
     assert_int_equal(cal_bundle_read_wasm(bundle, "b", &wasm, &err), 0);
     assert_true(cal_slice_equal(cal_buffer_slice(&wasm), files[0].content));
-    assert_int_equal(cal_bundle_read_wasm(bundle, NULL, &wasm, &err), CAL_ENOTFOUND); /* no top-level wasm */
+    assert_int_equal(cal_bundle_read_wasm(bundle, NULL, &wasm, &err),
+                     CAL_ENOTFOUND); /* no top-level wasm */
     cal_bundle_free(bundle);
     cal_buffer_deinit(&wasm);
     cal_buffer_deinit(&archive);
@@ -109,14 +120,16 @@ static void packing_refuses(void **state) {
     cal_buffer out;
     cal_error err = {0};
     cal_buffer_init(&out, CAL_BUNDLE_UNPACKED_MAX);
-    cal_bundle_file files[] = {{"app.wasm", TESTING_WASM}, {"extra", TESTING_WASM}, {"../x", TESTING_WASM}};
+    cal_bundle_file files[] = {
+        {"app.wasm", TESTING_WASM}, {"extra", TESTING_WASM}, {"../x", TESTING_WASM}};
     cal_slice manifest = cal_slice_text(TESTING_MANIFEST);
     assert_int_equal(cal_bundle_pack(manifest, files, 0, NULL, &out, &err), CAL_ENOTFOUND);
     assert_int_equal(cal_bundle_pack(manifest, files, 2, NULL, &out, &err), CAL_EINVAL);
     assert_int_equal(cal_bundle_pack(manifest, files, 3, NULL, &out, &err), CAL_EINVAL);
     files[1].path = "./app.wasm";
     assert_int_equal(cal_bundle_pack(manifest, files, 2, NULL, &out, &err), CAL_EINVAL);
-    assert_int_equal(cal_bundle_pack(cal_slice_text("[]"), files, 1, NULL, &out, &err), CAL_EDECODE);
+    assert_int_equal(cal_bundle_pack(cal_slice_text("[]"), files, 1, NULL, &out, &err),
+                     CAL_EDECODE);
     assert_int_equal(out.len, 0);
     assert_int_equal(cal_bundle_pack(manifest, files, 1, NULL, &out, &err), 0);
     expect(cal_buffer_slice(&out), CAL_EVERIFY, "not signed");
@@ -158,11 +171,13 @@ static void hostile_entries_are_refused(void **state) {
         testing_tar_begin(&tar, 1);
         testing_tar_file(&tar, "./manifest.json", cal_buffer_slice(&json));
         testing_tar_file(&tar, "app.wasm", TESTING_WASM);
-        testing_tar_entry(&tar, cases[i].path, cases[i].type, cases[i].link, cases[i].hard, (cal_slice){0});
+        testing_tar_entry(&tar, cases[i].path, cases[i].type, cases[i].link, cases[i].hard,
+                          (cal_slice){0});
         testing_tar_end(&tar);
         cal_error err = {0};
         int rc = try_bytes(cal_buffer_slice(&tar.out), &err);
-        if ((cases[i].words == NULL) != (rc == 0) || (rc != 0 && !strstr(err.message, cases[i].words)))
+        if ((cases[i].words == NULL) != (rc == 0) ||
+            (rc != 0 && !strstr(err.message, cases[i].words)))
             fail_msg("%s: %d %s", cases[i].path, rc, err.message);
         cal_buffer_deinit(&tar.out);
     }
@@ -221,9 +236,11 @@ static void odd_containers_are_refused(void **state) {
     /* Every truncation is refused, without a crash: the end of the stream is part of it. */
     for (size_t len = 0; len + 8 < packed.len; len++) {
         cal_error err = {0};
-        if (try_bytes(cal_slice_of(packed.data, len), &err) == 0) fail_msg("%zu of %zu bytes passed", len, packed.len);
+        if (try_bytes(cal_slice_of(packed.data, len), &err) == 0)
+            fail_msg("%zu of %zu bytes passed", len, packed.len);
     }
-    /* What follows the gzip stream is not looked at: the archive's own end is what counts, as in the reference. */
+    /* What follows the gzip stream is not looked at: the archive's own end is what counts, as in
+     * the reference. */
     cal_buffer_append_text(&packed, "trailing garbage");
     expect(cal_buffer_slice(&packed), 0, NULL);
     cal_buffer_deinit(&packed);
@@ -244,15 +261,19 @@ static void bombs_stop_early(void **state) {
     memset(cal_buffer_reserve(&zeros, CAL_BUNDLE_SCAN_MAX), 0, CAL_BUNDLE_SCAN_MAX);
     zeros.len = CAL_BUNDLE_SCAN_MAX;
     testing_tar tar;
-    /* The manifest ends exactly at the scan limit, then one block beyond it: headers take 512 bytes, content whole blocks. */
+    /* The manifest ends exactly at the scan limit, then one block beyond it: headers take 512
+     * bytes, content whole blocks. */
     size_t manifest_blocks = (json.len + 511) / 512 * 512;
     for (size_t extra = 0; extra < 2; extra++) {
         testing_tar_begin(&tar, 1);
-        testing_tar_file(&tar, "big", cal_slice_of(zeros.data, CAL_BUNDLE_SCAN_MAX - 1024 - manifest_blocks + 512 * extra));
+        testing_tar_file(
+            &tar, "big",
+            cal_slice_of(zeros.data, CAL_BUNDLE_SCAN_MAX - 1024 - manifest_blocks + 512 * extra));
         testing_tar_file(&tar, "manifest.json", cal_buffer_slice(&json));
         testing_tar_file(&tar, "app.wasm", TESTING_WASM);
         testing_tar_end(&tar);
-        expect(cal_buffer_slice(&tar.out), extra ? CAL_ELIMIT : 0, extra ? "within its first" : NULL);
+        expect(cal_buffer_slice(&tar.out), extra ? CAL_ELIMIT : 0,
+               extra ? "within its first" : NULL);
         cal_buffer_deinit(&tar.out);
     }
     /* The total, on a smaller scale. */
@@ -310,7 +331,8 @@ static void keys_and_folders(void **state) {
     cal_os_stat stat;
     assert_int_equal(os->stat(os->user, path, &stat), 0);
     assert_int_equal(stat.mode & 0777, 0600);
-    static const char theirs[] = "{\"private_key\":\"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\"}";
+    static const char theirs[] =
+        "{\"private_key\":\"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\"}";
     assert_int_equal(cal_os_write_file(os, path, cal_slice_text(theirs), &err), 0);
     assert_int_equal(cal_bundle_key_read(os, path, &seed, &err), 0);
     assert_int_equal(seed.bytes[31], 1);

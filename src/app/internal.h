@@ -14,7 +14,8 @@ enum {
 };
 
 /* --- json.c --- */
-/* Parses and refuses repeated keys and nesting beyond APP_JSON_DEPTH_MAX. `what` names the text in messages. */
+/* Parses and refuses repeated keys and nesting beyond APP_JSON_DEPTH_MAX. `what` names the text in
+ * messages. */
 int app_json_read(cal_slice json, const char *what, yyjson_doc **ret_doc, cal_error *err);
 
 /* The shape of an object, checked against a table: what serde would refuse is refused. */
@@ -29,24 +30,26 @@ typedef enum app_json_kind {
 typedef struct app_json_field {
     const char *name;
     app_json_kind kind;
-    bool required;  /* must be there */
-    bool nullable;  /* null counts as absent */
+    bool required; /* must be there */
+    bool nullable; /* null counts as absent */
     const struct app_json_field *inner;
 } app_json_field; /* a table ends with name NULL */
 
-int app_json_shape(yyjson_val *object, const app_json_field *fields, const char *what, cal_error *err);
+int app_json_shape(yyjson_val *object, const app_json_field *fields, const char *what,
+                   cal_error *err);
 /* The text of a field, NULL when absent or null. The shape has been checked. */
 const char *app_json_text(yyjson_val *object, const char *key);
 
 /* --- manifest.c --- */
-/* A path inside an archive without `.` and empty components. False when it is absolute, leaves the archive, holds a
- * backslash, does not fit, or is empty (the archive's own root). */
+/* A path inside an archive without `.` and empty components. False when it is absolute, leaves the
+ * archive, holds a backslash, does not fit, or is empty (the archive's own root). */
 bool app_clean_path(const char *path, char ret_path[APP_ENTRY_PATH_MAX]);
 yyjson_val *app_manifest_root(const cal_manifest *manifest);
 
 /* --- archive.c --- */
 typedef struct app_archive app_archive;
-/* One regular file of the archive. Returns 0 to go on, APP_ARCHIVE_STOP to end the walk well, or a CAL_E*. */
+/* One regular file of the archive. Returns 0 to go on, APP_ARCHIVE_STOP to end the walk well, or a
+ * CAL_E*. */
 typedef int (*app_archive_file)(void *user, app_archive *archive, const char *path, cal_error *err);
 enum { APP_ARCHIVE_STOP = 1 };
 /* Walks a gzip'ed tar; refuses what app.h lists, and more than `limit` decompressed bytes. */
@@ -72,8 +75,10 @@ typedef struct app_stored {
 } app_stored;
 
 int app_put_begin(app_put *put, const cal_app_blobs *blobs, cal_error *err);
-int app_put_write(app_put *put, cal_slice bytes, cal_error *err); /* after a failure only abort is left */
-/* expected: the SHA-256 of the content, NULL: any. CAL_EVERIFY. Ends the put, also when it fails. */
+int app_put_write(app_put *put, cal_slice bytes,
+                  cal_error *err); /* after a failure only abort is left */
+/* expected: the SHA-256 of the content, NULL: any. CAL_EVERIFY. Ends the put, also when it fails.
+ */
 int app_put_finish(app_put *put, const uint8_t *expected, app_stored *ret_blob, cal_error *err);
 void app_put_abort(app_put *put);
 /* Takes a blob back when it was not there before. */
@@ -90,10 +95,12 @@ typedef struct app_fetch {
     int (*progress)(void *user, uint64_t done, uint64_t total);
     void *user;
 } app_fetch;
-/* GET, following at most CAL_APP_REDIRECTS_MAX redirects; every host on the way must be public. Blocking. */
+/* GET, following at most CAL_APP_REDIRECTS_MAX redirects; every host on the way must be public.
+ * Blocking. */
 int app_fetch_run(const app_fetch *fetch, cal_error *err);
-/* The URL in the form that is stored: scheme and host in lower case, no default port. Appends text and a NUL that is not
- * counted. Says whether its path ends in .mpk. CAL_EINVAL for what is no http(s) URL or may not be asked for. */
+/* The URL in the form that is stored: scheme and host in lower case, no default port. Appends text
+ * and a NUL that is not counted. Says whether its path ends in .mpk. CAL_EINVAL for what is no
+ * http(s) URL or may not be asked for. */
 int app_url_normalize(const char *url, cal_buffer *ret_url, bool *ret_bundle, cal_error *err);
 
 #endif

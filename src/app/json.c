@@ -1,5 +1,6 @@
-/* Reading JSON that somebody signed or built: one meaning only. yyjson keeps repeated keys, the reference keeps the last of
- * them, other tools the first; a text that says two things is refused. Pure functions, any thread. */
+/* Reading JSON that somebody signed or built: one meaning only. yyjson keeps repeated keys, the
+ * reference keeps the last of them, other tools the first; a text that says two things is refused.
+ * Pure functions, any thread. */
 #include <stdlib.h>
 
 #include "app/internal.h"
@@ -34,7 +35,8 @@ static int check_keys(yyjson_val *object, const char *what, cal_error *err) {
 static int check_value(yyjson_val *value, int depth, const char *what, cal_error *err) {
     if (!yyjson_is_ctn(value)) return 0;
     if (depth >= APP_JSON_DEPTH_MAX)
-        return cal_fail(err, CAL_EDECODE, "%s is nested more than %d deep", what, APP_JSON_DEPTH_MAX);
+        return cal_fail(err, CAL_EDECODE, "%s is nested more than %d deep", what,
+                        APP_JSON_DEPTH_MAX);
     int rc = 0;
     if (yyjson_is_arr(value)) {
         yyjson_arr_iter iter;
@@ -60,7 +62,8 @@ int app_json_read(cal_slice json, const char *what, yyjson_doc **ret_doc, cal_er
     if (!doc)
         return why.code == YYJSON_READ_ERROR_MEMORY_ALLOCATION
                    ? cal_fail(err, CAL_ENOMEM, "out of memory reading %s", what)
-                   : cal_fail(err, CAL_EDECODE, "%s is not JSON: %s at byte %zu", what, why.msg, why.pos);
+                   : cal_fail(err, CAL_EDECODE, "%s is not JSON: %s at byte %zu", what, why.msg,
+                              why.pos);
     int rc = check_value(yyjson_doc_get_root(doc), 0, what, err);
     if (rc != 0) {
         yyjson_doc_free(doc);
@@ -70,9 +73,11 @@ int app_json_read(cal_slice json, const char *what, yyjson_doc **ret_doc, cal_er
     return 0;
 }
 
-static int check_field(yyjson_val *value, const app_json_field *field, const char *what, cal_error *err);
+static int check_field(yyjson_val *value, const app_json_field *field, const char *what,
+                       cal_error *err);
 
-static int check_items(yyjson_val *value, const app_json_field *field, const char *what, cal_error *err) {
+static int check_items(yyjson_val *value, const app_json_field *field, const char *what,
+                       cal_error *err) {
     yyjson_arr_iter iter;
     yyjson_arr_iter_init(value, &iter);
     int rc = 0;
@@ -85,15 +90,18 @@ static int check_items(yyjson_val *value, const app_json_field *field, const cha
     return rc;
 }
 
-static int check_field(yyjson_val *value, const app_json_field *field, const char *what, cal_error *err) {
+static int check_field(yyjson_val *value, const app_json_field *field, const char *what,
+                       cal_error *err) {
     char path[160];
     snprintf(path, sizeof path, "%s.%s", what, field->name);
     switch (field->kind) {
     case APP_JSON_TEXT:
         return yyjson_is_str(value) ? 0 : cal_fail(err, CAL_EDECODE, "%s is not a string", path);
     case APP_JSON_U64:
-        return yyjson_is_uint(value) ? 0 : cal_fail(err, CAL_EDECODE, "%s is not a whole number", path);
-    case APP_JSON_OBJECT: return app_json_shape(value, field->inner, path, err);
+        return yyjson_is_uint(value) ? 0
+                                     : cal_fail(err, CAL_EDECODE, "%s is not a whole number", path);
+    case APP_JSON_OBJECT:
+        return app_json_shape(value, field->inner, path, err);
     case APP_JSON_TEXTS:
     case APP_JSON_OBJECTS:
         if (!yyjson_is_arr(value)) return cal_fail(err, CAL_EDECODE, "%s is not a list", path);
@@ -102,12 +110,14 @@ static int check_field(yyjson_val *value, const app_json_field *field, const cha
     return CAL_EINTERNAL;
 }
 
-int app_json_shape(yyjson_val *object, const app_json_field *fields, const char *what, cal_error *err) {
+int app_json_shape(yyjson_val *object, const app_json_field *fields, const char *what,
+                   cal_error *err) {
     if (!yyjson_is_obj(object)) return cal_fail(err, CAL_EDECODE, "%s is not an object", what);
     for (const app_json_field *field = fields; field->name; field++) {
         yyjson_val *value = yyjson_obj_get(object, field->name);
         if (!value || (field->nullable && yyjson_is_null(value))) {
-            if (field->required) return cal_fail(err, CAL_EDECODE, "%s has no %s", what, field->name);
+            if (field->required)
+                return cal_fail(err, CAL_EDECODE, "%s has no %s", what, field->name);
             continue;
         }
         int rc = check_field(value, field, what, err);

@@ -1,7 +1,8 @@
-/* The manifest of a bundle: what it must hold, what its signature covers, how it is signed (runtime-abi.md 25).
+/* The manifest of a bundle: what it must hold, what its signature covers, how it is signed
+ * (runtime-abi.md 25).
  *
- * A manifest keeps its parsed JSON: the typed view is for us, the signature covers the whole text including fields nobody
- * here knows. Immutable once parsed. Pure functions, any thread. */
+ * A manifest keeps its parsed JSON: the typed view is for us, the signature covers the whole text
+ * including fields nobody here knows. Immutable once parsed. Pure functions, any thread. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -87,7 +88,8 @@ static int check_component(yyjson_val *root, const char *field, size_t max, cal_
     const char *text = yyjson_get_str(value);
     size_t len = yyjson_get_len(value);
     if (len == 0) return cal_fail(err, CAL_EINVAL, "the manifest's %s is empty", field);
-    if (len > max) return cal_fail(err, CAL_ELIMIT, "the manifest's %s is longer than %zu bytes", field, max);
+    if (len > max)
+        return cal_fail(err, CAL_ELIMIT, "the manifest's %s is longer than %zu bytes", field, max);
     if (has_nul(value)) return cal_fail(err, CAL_EINVAL, "the manifest's %s holds a NUL", field);
     if (strstr(text, "..") || strpbrk(text, "/\\") || text[1] == ':')
         return cal_fail(err, CAL_EINVAL,
@@ -121,17 +123,20 @@ static int read_artifact(yyjson_val *object, const char *field, cal_manifest_art
     yyjson_val *path = yyjson_obj_get(object, "path"), *hash = yyjson_obj_get(object, "hash");
     char clean[APP_ENTRY_PATH_MAX];
     if (has_nul(path) || !app_clean_path(yyjson_get_str(path), clean))
-        return cal_fail(err, CAL_EINVAL,
-                        "the manifest's %s.path \"%.100s\" is not a relative path inside the bundle", field,
-                        yyjson_get_str(path));
-    *ret_artifact = (cal_manifest_artifact){.path = yyjson_get_str(path),
-                                            .hash = yyjson_get_str(hash),
-                                            .size = yyjson_get_uint(yyjson_obj_get(object, "size"))};
+        return cal_fail(
+            err, CAL_EINVAL,
+            "the manifest's %s.path \"%.100s\" is not a relative path inside the bundle", field,
+            yyjson_get_str(path));
+    *ret_artifact =
+        (cal_manifest_artifact){.path = yyjson_get_str(path),
+                                .hash = yyjson_get_str(hash),
+                                .size = yyjson_get_uint(yyjson_obj_get(object, "size"))};
     return 0;
 }
 
 /* wasm and abi of the manifest itself or of one service. */
-static int read_pair(yyjson_val *object, const char *field, cal_manifest_service *service, cal_error *err) {
+static int read_pair(yyjson_val *object, const char *field, cal_manifest_service *service,
+                     cal_error *err) {
     char name[64];
     yyjson_val *wasm = yyjson_obj_get(object, "wasm"), *abi = yyjson_obj_get(object, "abi");
     int rc = 0;
@@ -152,8 +157,8 @@ static int read_services(cal_manifest *manifest, yyjson_val *root, cal_error *er
     size_t count = yyjson_arr_size(list);
     if (count == 0) return 0;
     if (count > CAL_BUNDLE_SERVICES_MAX)
-        return cal_fail(err, CAL_ELIMIT, "the manifest names %zu services, at most %d are allowed", count,
-                        CAL_BUNDLE_SERVICES_MAX);
+        return cal_fail(err, CAL_ELIMIT, "the manifest names %zu services, at most %d are allowed",
+                        count, CAL_BUNDLE_SERVICES_MAX);
     manifest->services = calloc(count, sizeof *manifest->services);
     if (!manifest->services) return cal_fail(err, CAL_ENOMEM, "out of memory reading the manifest");
     yyjson_arr_iter iter;
@@ -162,7 +167,8 @@ static int read_services(cal_manifest *manifest, yyjson_val *root, cal_error *er
         char field[32];
         snprintf(field, sizeof field, "services[%zu].", manifest->service_count);
         yyjson_val *name = yyjson_obj_get(item, "name");
-        if (yyjson_get_len(name) == 0 || yyjson_get_len(name) > CAL_APP_SERVICE_NAME_MAX || has_nul(name))
+        if (yyjson_get_len(name) == 0 || yyjson_get_len(name) > CAL_APP_SERVICE_NAME_MAX ||
+            has_nul(name))
             return cal_fail(err, CAL_EINVAL, "the manifest's %sname must have 1 to %d bytes", field,
                             CAL_APP_SERVICE_NAME_MAX);
         for (size_t i = 0; i < manifest->service_count; i++)
@@ -183,15 +189,17 @@ static int check_version(yyjson_val *root, cal_error *err) {
     if (!has_nul(yyjson_obj_get(root, "minRuntimeVersion")) &&
         cal_version_compare(wanted, CAL_APP_RUNTIME_VERSION, &order) == 0)
         return 0;
-    return cal_fail(err, CAL_EINVAL, "the manifest's minRuntimeVersion \"%.64s\" is not a semantic version", wanted);
+    return cal_fail(err, CAL_EINVAL,
+                    "the manifest's minRuntimeVersion \"%.64s\" is not a semantic version", wanted);
 }
 
 int cal_manifest_check_runtime(const cal_manifest *manifest, cal_error *err) {
     const char *wanted = cal_manifest_min_runtime_version(manifest);
     int order = 0;
     if (cal_version_compare(wanted, CAL_APP_RUNTIME_VERSION, &order) == 0 && order <= 0) return 0;
-    return cal_fail(err, CAL_EVERSION, "the bundle needs runtime version %.64s, this node has %s: upgrade the node", wanted,
-                    CAL_APP_RUNTIME_VERSION);
+    return cal_fail(err, CAL_EVERSION,
+                    "the bundle needs runtime version %.64s, this node has %s: upgrade the node",
+                    wanted, CAL_APP_RUNTIME_VERSION);
 }
 
 static int read_manifest(cal_manifest *manifest, cal_error *err) {
@@ -206,7 +214,8 @@ static int read_manifest(cal_manifest *manifest, cal_error *err) {
 
 int cal_manifest_parse(cal_slice json, cal_manifest **ret_manifest, cal_error *err) {
     if (json.len > CAL_BUNDLE_MANIFEST_MAX)
-        return cal_fail(err, CAL_ELIMIT, "manifest.json is larger than %d bytes", CAL_BUNDLE_MANIFEST_MAX);
+        return cal_fail(err, CAL_ELIMIT, "manifest.json is larger than %d bytes",
+                        CAL_BUNDLE_MANIFEST_MAX);
     cal_manifest *manifest = calloc(1, sizeof *manifest);
     if (!manifest) return cal_fail(err, CAL_ENOMEM, "out of memory reading manifest.json");
     int rc = app_json_read(json, "manifest.json", &manifest->doc, err);
@@ -226,7 +235,9 @@ void cal_manifest_free(cal_manifest *manifest) {
     free(manifest);
 }
 
-yyjson_val *app_manifest_root(const cal_manifest *manifest) { return yyjson_doc_get_root(manifest->doc); }
+yyjson_val *app_manifest_root(const cal_manifest *manifest) {
+    return yyjson_doc_get_root(manifest->doc);
+}
 
 const char *cal_manifest_package(const cal_manifest *manifest) {
     return app_json_text(app_manifest_root(manifest), "package");
@@ -241,7 +252,8 @@ const char *cal_manifest_signer_id(const cal_manifest *manifest) {
     return app_json_text(app_manifest_root(manifest), "signerId");
 }
 
-size_t cal_manifest_services(const cal_manifest *manifest, const cal_manifest_service **ret_services) {
+size_t cal_manifest_services(const cal_manifest *manifest,
+                             const cal_manifest_service **ret_services) {
     if (manifest->service_count > 0) {
         *ret_services = manifest->services;
         return manifest->service_count;
@@ -250,7 +262,8 @@ size_t cal_manifest_services(const cal_manifest *manifest, const cal_manifest_se
     return manifest->top.wasm.path ? 1 : 0;
 }
 
-const cal_manifest_service *cal_manifest_service_named(const cal_manifest *manifest, const char *name) {
+const cal_manifest_service *cal_manifest_service_named(const cal_manifest *manifest,
+                                                       const char *name) {
     if (!name) return manifest->top.wasm.path ? &manifest->top : NULL;
     for (size_t i = 0; i < manifest->service_count; i++)
         if (strcmp(manifest->services[i].name, name) == 0) return &manifest->services[i];
@@ -263,25 +276,29 @@ static bool copy_fields(yyjson_mut_doc *doc, yyjson_mut_val *target, yyjson_val 
     bool ok = true;
     for (; *names; names++) {
         yyjson_val *value = yyjson_obj_get(source, *names);
-        if (!value || yyjson_is_null(value) || (yyjson_is_arr(value) && yyjson_arr_size(value) == 0)) continue;
+        if (!value || yyjson_is_null(value) ||
+            (yyjson_is_arr(value) && yyjson_arr_size(value) == 0))
+            continue;
         ok = ok && yyjson_mut_obj_add_val(doc, target, *names, yyjson_val_mut_copy(doc, value));
     }
     return ok;
 }
 
 int cal_manifest_metadata(const cal_manifest *manifest, cal_buffer *ret_json) {
-    static const char *const shown[] = {"name", "description", "author", "icon", "tags", "license", NULL};
+    static const char *const shown[] = {"name", "description", "author", "icon",
+                                        "tags", "license",     NULL};
     static const char *const linked[] = {"frontend", "github", "docs", NULL};
     yyjson_val *root = app_manifest_root(manifest);
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     if (!doc) return CAL_ENOMEM;
     yyjson_mut_val *flat = yyjson_mut_obj(doc), *links = yyjson_mut_obj(doc);
     yyjson_mut_doc_set_root(doc, flat);
-    bool ok = yyjson_mut_obj_add_str(doc, flat, "package", cal_manifest_package(manifest)) &&
-              yyjson_mut_obj_add_str(doc, flat, "version", cal_manifest_app_version(manifest)) &&
-              copy_fields(doc, flat, yyjson_obj_get(root, "metadata"), shown) &&
-              copy_fields(doc, links, yyjson_obj_get(root, "links"), linked) &&
-              (yyjson_mut_obj_size(links) == 0 || yyjson_mut_obj_add_val(doc, flat, "links", links));
+    bool ok =
+        yyjson_mut_obj_add_str(doc, flat, "package", cal_manifest_package(manifest)) &&
+        yyjson_mut_obj_add_str(doc, flat, "version", cal_manifest_app_version(manifest)) &&
+        copy_fields(doc, flat, yyjson_obj_get(root, "metadata"), shown) &&
+        copy_fields(doc, links, yyjson_obj_get(root, "links"), linked) &&
+        (yyjson_mut_obj_size(links) == 0 || yyjson_mut_obj_add_val(doc, flat, "links", links));
     size_t len = 0;
     char *text = ok ? yyjson_mut_write(doc, 0, &len) : NULL;
     int rc = text ? cal_buffer_append(ret_json, text, len) : CAL_ENOMEM;
@@ -292,7 +309,8 @@ int cal_manifest_metadata(const cal_manifest *manifest, cal_buffer *ret_json) {
 
 /* --- signature --- */
 static bool is_signed_field(cal_slice name) {
-    return !(name.len > 0 && name.data[0] == '_') && !cal_slice_equal(name, cal_slice_text("signature"));
+    return !(name.len > 0 && name.data[0] == '_') &&
+           !cal_slice_equal(name, cal_slice_text("signature"));
 }
 
 /* The SHA-256 of the canonical form without the signature and the fields that start with `_`. */
@@ -313,34 +331,44 @@ static int decode_fixed(yyjson_val *signature, const char *field, uint8_t *ret_b
     yyjson_val *text = yyjson_obj_get(signature, field);
     cal_buffer bytes;
     cal_buffer_init(&bytes, len + 4); /* the decoder reserves whole groups */
-    int rc = cal_base64_decode(CAL_BASE64URL, cal_slice_of(yyjson_get_str(text), yyjson_get_len(text)), &bytes);
+    int rc = cal_base64_decode(CAL_BASE64URL,
+                               cal_slice_of(yyjson_get_str(text), yyjson_get_len(text)), &bytes);
     bool fits = rc == 0 && bytes.len == len;
     if (fits) memcpy(ret_bytes, bytes.data, len);
     cal_buffer_deinit(&bytes);
-    if (rc == CAL_ENOMEM) return cal_fail(err, rc, "out of memory reading the manifest's signature");
+    if (rc == CAL_ENOMEM)
+        return cal_fail(err, rc, "out of memory reading the manifest's signature");
     return fits ? 0
-                : cal_fail(err, CAL_EVERIFY, "the manifest's signature.%s is not %zu bytes in base64url without padding",
-                           field, len);
+                : cal_fail(
+                      err, CAL_EVERIFY,
+                      "the manifest's signature.%s is not %zu bytes in base64url without padding",
+                      field, len);
 }
 
-int cal_manifest_verify(const cal_manifest *manifest, uint8_t ret_hash[CAL_HASH_SIZE], cal_error *err) {
+int cal_manifest_verify(const cal_manifest *manifest, uint8_t ret_hash[CAL_HASH_SIZE],
+                        cal_error *err) {
     yyjson_val *root = app_manifest_root(manifest), *signature = yyjson_obj_get(root, "signature");
     if (!yyjson_is_obj(signature))
-        return cal_fail(err, CAL_EVERIFY, "the manifest is not signed: sign the bundle before installing it");
+        return cal_fail(err, CAL_EVERIFY,
+                        "the manifest is not signed: sign the bundle before installing it");
     if (strcmp(app_json_text(signature, "algorithm"), "ed25519") != 0)
-        return cal_fail(err, CAL_EVERIFY, "the manifest is signed with \"%.32s\", only \"ed25519\" is known",
+        return cal_fail(err, CAL_EVERIFY,
+                        "the manifest is signed with \"%.32s\", only \"ed25519\" is known",
                         app_json_text(signature, "algorithm"));
     uint8_t key[32], bytes[CAL_SIGNATURE_SIZE], hash[CAL_HASH_SIZE];
     int rc = decode_fixed(signature, "publicKey", key, sizeof key, err);
     if (rc == 0) rc = decode_fixed(signature, "signature", bytes, sizeof bytes, err);
     if (rc == 0) rc = signed_hash(root, hash, err);
     if (rc != 0) return rc;
-    /* The reference takes small-order keys here, under which anybody can sign anything (traps.md 2). */
+    /* The reference takes small-order keys here, under which anybody can sign anything (traps.md
+     * 2). */
     if (!cal_public_key_decodes(key) || cal_public_key_small_order(key))
-        return cal_fail(err, CAL_EVERIFY, "the manifest's signature.publicKey is not a usable Ed25519 key");
-    if (!cal_verify_lax(key, cal_slice_of(hash, sizeof hash), bytes))
         return cal_fail(err, CAL_EVERIFY,
-                        "the manifest's signature does not match its content: it was changed after signing");
+                        "the manifest's signature.publicKey is not a usable Ed25519 key");
+    if (!cal_verify_lax(key, cal_slice_of(hash, sizeof hash), bytes))
+        return cal_fail(
+            err, CAL_EVERIFY,
+            "the manifest's signature does not match its content: it was changed after signing");
     char derived[CAL_DID_KEY_MAX];
     cal_did_key_encode(key, derived);
     const char *declared = cal_manifest_signer_id(manifest);
@@ -351,11 +379,13 @@ int cal_manifest_verify(const cal_manifest *manifest, uint8_t ret_hash[CAL_HASH_
     return 0;
 }
 
-static bool add_text(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key, const char *text) {
+static bool add_text(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key,
+                     const char *text) {
     return yyjson_mut_obj_add_strcpy(doc, object, key, text);
 }
 
-static bool add_base64(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key, cal_slice bytes) {
+static bool add_base64(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key,
+                       cal_slice bytes) {
     cal_buffer text;
     cal_buffer_init(&text, 128);
     cal_base64_encode(CAL_BASE64URL, bytes, &text);
@@ -394,7 +424,8 @@ static int sign_doc(yyjson_mut_doc *doc, const cal_secret *seed, cal_error *err)
     return ok ? 0 : cal_fail(err, CAL_ENOMEM, "out of memory signing the manifest");
 }
 
-int cal_manifest_sign(cal_slice json, const cal_secret *seed, cal_buffer *ret_json, cal_error *err) {
+int cal_manifest_sign(cal_slice json, const cal_secret *seed, cal_buffer *ret_json,
+                      cal_error *err) {
     yyjson_doc *source = NULL;
     int rc = app_json_read(json, "manifest.json", &source, err);
     if (rc != 0) return rc;

@@ -1,4 +1,5 @@
-/* Manifests, their signatures, versions and application ids, against recorded data and at every limit. */
+/* Manifests, their signatures, versions and application ids, against recorded data and at every
+ * limit. */
 #include "app/testing.h"
 
 static int parse(const char *json, cal_error *err) {
@@ -17,7 +18,9 @@ static bool check_signed(yyjson_val *item, const char *text) {
     assert_string_equal(app_json_text(root, "signerId"), app_json_text(item, "signer_id"));
     cal_buffer bytes;
     cal_buffer_init(&bytes, 2 * CAL_SIGNATURE_SIZE);
-    cal_base64_decode(CAL_BASE64URL, cal_slice_text(app_json_text(yyjson_obj_get(root, "signature"), "signature")), &bytes);
+    cal_base64_decode(CAL_BASE64URL,
+                      cal_slice_text(app_json_text(yyjson_obj_get(root, "signature"), "signature")),
+                      &bytes);
     golden_equal(cal_buffer_slice(&bytes), item, "signature");
     cal_buffer_deinit(&bytes);
     yyjson_doc_free(doc);
@@ -25,10 +28,12 @@ static bool check_signed(yyjson_val *item, const char *text) {
     cal_error err = {0};
     if (cal_manifest_parse(cal_slice_text(text), &manifest, &err) != 0) return false;
     uint8_t hash[CAL_HASH_SIZE];
-    if (cal_manifest_verify(manifest, hash, &err) != 0) fail_msg("%s: %s", golden_name(item), err.message);
+    if (cal_manifest_verify(manifest, hash, &err) != 0)
+        fail_msg("%s: %s", golden_name(item), err.message);
     golden_equal(cal_slice_of(hash, sizeof hash), item, "hash");
     cal_application_id id;
-    cal_application_id_bundle(cal_manifest_package(manifest), cal_manifest_signer_id(manifest), &id);
+    cal_application_id_bundle(cal_manifest_package(manifest), cal_manifest_signer_id(manifest),
+                              &id);
     golden_equal(cal_slice_of(id.bytes, sizeof id.bytes), item, "application_id");
     cal_manifest_free(manifest);
     return true;
@@ -38,13 +43,16 @@ static void signs_as_recorded(void **state) {
     (void)state;
     yyjson_doc *doc = golden_load("bundle.json");
     size_t index = 0, cases = 0, whole = 0;
-    for (yyjson_val *item; (item = golden_next(yyjson_doc_get_root(doc), "manifest/", &index)); cases++) {
+    for (yyjson_val *item; (item = golden_next(yyjson_doc_get_root(doc), "manifest/", &index));
+         cases++) {
         yyjson_val *inputs = yyjson_obj_get(item, "inputs");
         cal_secret seed;
         golden_bytes(inputs, "signer_seed", seed.bytes, sizeof seed.bytes);
         cal_buffer json;
         cal_buffer_init(&json, CAL_BUNDLE_MANIFEST_MAX);
-        assert_int_equal(cal_manifest_sign(cal_slice_text(app_json_text(inputs, "manifest_text")), &seed, &json, NULL), 0);
+        assert_int_equal(cal_manifest_sign(cal_slice_text(app_json_text(inputs, "manifest_text")),
+                                           &seed, &json, NULL),
+                         0);
         check_signed(item, cal_buffer_cstr(&json));
         whole += check_signed(item, app_json_text(item, "signed_manifest_text"));
         cal_buffer_deinit(&json);
@@ -58,7 +66,8 @@ static void verifies_as_recorded(void **state) {
     (void)state;
     yyjson_doc *doc = golden_load("bundle.json");
     size_t index = 0, cases = 0;
-    for (yyjson_val *item; (item = golden_next(yyjson_doc_get_root(doc), "verify/", &index)); cases++) {
+    for (yyjson_val *item; (item = golden_next(yyjson_doc_get_root(doc), "verify/", &index));
+         cases++) {
         yyjson_val *inputs = yyjson_obj_get(item, "inputs");
         const char *text = yyjson_get_str(yyjson_obj_get(inputs, "manifest_text"));
         bool expected = yyjson_get_bool(yyjson_obj_get(item, "accepted"));
@@ -91,15 +100,17 @@ static void derives_ids_as_recorded(void **state) {
         assert_string_equal(text, yyjson_get_str(yyjson_obj_get(item, "signer_id")));
     }
     cal_application_id id;
-    yyjson_val *item = golden_find(root, "application_id_bundle/plain"), *inputs = yyjson_obj_get(item, "inputs");
-    cal_application_id_bundle(app_json_text(inputs, "package"), app_json_text(inputs, "signer_id"), &id);
+    yyjson_val *item = golden_find(root, "application_id_bundle/plain"),
+               *inputs = yyjson_obj_get(item, "inputs");
+    cal_application_id_bundle(app_json_text(inputs, "package"), app_json_text(inputs, "signer_id"),
+                              &id);
     golden_equal(cal_slice_of(id.bytes, sizeof id.bytes), item, "id");
     item = golden_find(root, "application_id_raw/plain");
     inputs = yyjson_obj_get(item, "inputs");
     cal_blob_id blob;
     golden_bytes(inputs, "bytecode_blob_id", blob.bytes, sizeof blob.bytes);
-    cal_application_id_raw(&blob, yyjson_get_uint(yyjson_obj_get(inputs, "size")), app_json_text(inputs, "source"),
-                           (cal_slice){0}, &id);
+    cal_application_id_raw(&blob, yyjson_get_uint(yyjson_obj_get(inputs, "size")),
+                           app_json_text(inputs, "source"), (cal_slice){0}, &id);
     golden_equal(cal_slice_of(id.bytes, sizeof id.bytes), item, "id");
     yyjson_doc_free(doc);
 }
@@ -121,7 +132,10 @@ static void dev_key_is_the_known_one(void **state) {
 
 static void refuses_unfit_fields(void **state) {
     (void)state;
-    static const struct { const char *json; int code; } cases[] = {
+    static const struct {
+        const char *json;
+        int code;
+    } cases[] = {
         {HEAD TAIL, 0},
         {WASM("a/b.wasm"), 0},
         {WASM("./a..b/c"), 0},
@@ -129,7 +143,8 @@ static void refuses_unfit_fields(void **state) {
         {"[]", CAL_EDECODE},
         {"{", CAL_EDECODE},
         {"{\"version\":\"1.0\",\"package\":\"p\"," TAIL, CAL_EDECODE},
-        {"{\"version\":\"1.0\",\"package\":\"p\",\"package\":\"q\",\"appVersion\":\"1\"," TAIL, CAL_EDECODE},
+        {"{\"version\":\"1.0\",\"package\":\"p\",\"package\":\"q\",\"appVersion\":\"1\"," TAIL,
+         CAL_EDECODE},
         {HEAD "\"x\":{\"a\":1,\"a\":2}," TAIL, CAL_EDECODE},
         {HEAD "\"metadata\":{}," TAIL, CAL_EDECODE},
         {HEAD "\"metadata\":{\"name\":\"n\",\"tags\":[1]}," TAIL, CAL_EDECODE},
@@ -164,9 +179,11 @@ static void names_are_no_paths(void **state) {
     static const char *const bad[] = {"", "..", "a..b", "a/b", "a\\\\b", "c:", "a\\u0000b"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char json[512];
-        snprintf(json, sizeof json, "{\"version\":\"1\",\"package\":\"%s\",\"appVersion\":\"1\"," TAIL, bad[i]);
+        snprintf(json, sizeof json,
+                 "{\"version\":\"1\",\"package\":\"%s\",\"appVersion\":\"1\"," TAIL, bad[i]);
         assert_int_equal(parse(json, NULL), CAL_EINVAL);
-        snprintf(json, sizeof json, "{\"version\":\"1\",\"package\":\"p\",\"appVersion\":\"%s\"," TAIL, bad[i]);
+        snprintf(json, sizeof json,
+                 "{\"version\":\"1\",\"package\":\"p\",\"appVersion\":\"%s\"," TAIL, bad[i]);
         assert_int_equal(parse(json, NULL), CAL_EINVAL);
     }
 }
@@ -177,7 +194,8 @@ static void limits_hold_at_their_edge(void **state) {
     for (size_t extra = 0; extra < 2; extra++) {
         memset(name, 'p', sizeof name);
         name[CAL_APP_PACKAGE_MAX + extra] = '\0';
-        snprintf(json, sizeof json, "{\"version\":\"1\",\"package\":\"%s\",\"appVersion\":\"1\"," TAIL, name);
+        snprintf(json, sizeof json,
+                 "{\"version\":\"1\",\"package\":\"%s\",\"appVersion\":\"1\"," TAIL, name);
         assert_int_equal(parse(json, NULL), extra ? CAL_ELIMIT : 0);
     }
     cal_buffer text;
@@ -186,7 +204,9 @@ static void limits_hold_at_their_edge(void **state) {
         cal_buffer_reset(&text);
         cal_buffer_append_text(&text, HEAD "\"services\":[");
         for (size_t i = 0; i < CAL_BUNDLE_SERVICES_MAX + extra; i++)
-            cal_buffer_printf(&text, "%s{\"name\":\"s%zu\",\"wasm\":{\"path\":\"a\",\"hash\":\"\",\"size\":0}}", i ? "," : "", i);
+            cal_buffer_printf(
+                &text, "%s{\"name\":\"s%zu\",\"wasm\":{\"path\":\"a\",\"hash\":\"\",\"size\":0}}",
+                i ? "," : "", i);
         cal_buffer_append_text(&text, "]," TAIL);
         assert_int_equal(parse(cal_buffer_cstr(&text), NULL), extra ? CAL_ELIMIT : 0);
     }
@@ -199,8 +219,10 @@ static void limits_hold_at_their_edge(void **state) {
     for (size_t extra = 0; extra < 2; extra++) { /* nesting, in a field nobody knows */
         cal_buffer_reset(&text);
         cal_buffer_append_text(&text, HEAD "\"x\":");
-        for (size_t i = 0; i < APP_JSON_DEPTH_MAX - 1 + extra; i++) cal_buffer_append_u8(&text, '[');
-        for (size_t i = 0; i < APP_JSON_DEPTH_MAX - 1 + extra; i++) cal_buffer_append_u8(&text, ']');
+        for (size_t i = 0; i < APP_JSON_DEPTH_MAX - 1 + extra; i++)
+            cal_buffer_append_u8(&text, '[');
+        for (size_t i = 0; i < APP_JSON_DEPTH_MAX - 1 + extra; i++)
+            cal_buffer_append_u8(&text, ']');
         cal_buffer_append_text(&text, "," TAIL);
         assert_int_equal(parse(cal_buffer_cstr(&text), NULL), extra ? CAL_EDECODE : 0);
     }
@@ -217,16 +239,20 @@ static void metadata_is_flat(void **state) {
     cal_buffer out;
     cal_buffer_init(&out, 4096);
     assert_int_equal(cal_manifest_metadata(manifest, &out), 0);
-    assert_string_equal(cal_buffer_cstr(&out), "{\"package\":\"p\",\"version\":\"1\",\"name\":\"N\",\"tags\":[\"b\",\"a\"],"
-                                               "\"links\":{\"frontend\":\"f\",\"docs\":\"d\"}}");
+    assert_string_equal(
+        cal_buffer_cstr(&out),
+        "{\"package\":\"p\",\"version\":\"1\",\"name\":\"N\",\"tags\":[\"b\",\"a\"],"
+        "\"links\":{\"frontend\":\"f\",\"docs\":\"d\"}}");
     cal_buffer_deinit(&out);
     cal_manifest_free(manifest);
 }
 
 static void versions_order(void **state) {
     (void)state;
-    static const char *const ascending[] = {"0.0.0", "0.1.0-0", "0.1.0-2", "0.1.0-11", "0.1.0-alpha", "0.1.0-alpha.1",
-                                            "0.1.0-rc.9", "0.1.0-rc.25", "0.1.0", "0.1.1", "0.2.0", "1.0.0", "10.0.0"};
+    static const char *const ascending[] = {
+        "0.0.0",         "0.1.0-0",    "0.1.0-2",     "0.1.0-11", "0.1.0-alpha",
+        "0.1.0-alpha.1", "0.1.0-rc.9", "0.1.0-rc.25", "0.1.0",    "0.1.1",
+        "0.2.0",         "1.0.0",      "10.0.0"};
     enum { COUNT = sizeof ascending / sizeof *ascending };
     for (int i = 0; i < COUNT; i++)
         for (int j = 0; j < COUNT; j++) {
@@ -237,8 +263,20 @@ static void versions_order(void **state) {
     int order = 9;
     assert_int_equal(cal_version_compare("1.2.3+a", "1.2.3+b", &order), 0);
     assert_int_equal(order, 0);
-    static const char *const bad[] = {"", "1", "1.2", "1.2.3.4", "01.2.3", "1.2.3-", "1.2.3-01", "1.2.3-a..b", "1.2.3+",
-                                      "v1.2.3", " 1.2.3", "1.2.3 ", "1.2.99999999999999999999", "1.2.3-\xc3\xa9"};
+    static const char *const bad[] = {"",
+                                      "1",
+                                      "1.2",
+                                      "1.2.3.4",
+                                      "01.2.3",
+                                      "1.2.3-",
+                                      "1.2.3-01",
+                                      "1.2.3-a..b",
+                                      "1.2.3+",
+                                      "v1.2.3",
+                                      " 1.2.3",
+                                      "1.2.3 ",
+                                      "1.2.99999999999999999999",
+                                      "1.2.3-\xc3\xa9"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(cal_version_compare(bad[i], "1.0.0", &order), CAL_EDECODE);
 }
@@ -246,10 +284,14 @@ static void versions_order(void **state) {
 int main(void) {
     if (cal_crypto_init() != 0) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(signs_as_recorded),     cmocka_unit_test(verifies_as_recorded),
-        cmocka_unit_test(derives_ids_as_recorded), cmocka_unit_test(dev_key_is_the_known_one),
-        cmocka_unit_test(refuses_unfit_fields),  cmocka_unit_test(names_are_no_paths),
-        cmocka_unit_test(limits_hold_at_their_edge), cmocka_unit_test(metadata_is_flat),
+        cmocka_unit_test(signs_as_recorded),
+        cmocka_unit_test(verifies_as_recorded),
+        cmocka_unit_test(derives_ids_as_recorded),
+        cmocka_unit_test(dev_key_is_the_known_one),
+        cmocka_unit_test(refuses_unfit_fields),
+        cmocka_unit_test(names_are_no_paths),
+        cmocka_unit_test(limits_hold_at_their_edge),
+        cmocka_unit_test(metadata_is_flat),
         cmocka_unit_test(versions_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,9 @@
 /* Storing a blob so that it can be taken back.
  *
- * A refused file must leave nothing behind, and must not take away a blob that somebody else had stored before. So the id is
- * worked out while the bytes pass (network-sync.md 10: SHA-256 over the chunks' SHA-256) and looked up before the end. The
- * same pass gives the content's SHA-256, which an installation may ask for. One thread. */
+ * A refused file must leave nothing behind, and must not take away a blob that somebody else had
+ * stored before. So the id is worked out while the bytes pass (network-sync.md 10: SHA-256 over the
+ * chunks' SHA-256) and looked up before the end. The same pass gives the content's SHA-256, which
+ * an installation may ask for. One thread. */
 #include "app/internal.h"
 #include "base/limits.h"
 
@@ -14,7 +15,8 @@ static void release(app_put *put) {
 
 int app_put_begin(app_put *put, const cal_app_blobs *blobs, cal_error *err) {
     *put = (app_put){.blobs = blobs};
-    int rc = cal_sha256_begin(&put->content) || cal_sha256_begin(&put->chunk) || cal_sha256_begin(&put->ids)
+    int rc = cal_sha256_begin(&put->content) || cal_sha256_begin(&put->chunk) ||
+                     cal_sha256_begin(&put->ids)
                  ? cal_fail(err, CAL_ENOMEM, "out of memory storing a blob")
                  : blobs->create(blobs->user, &put->writer, err);
     if (rc != 0) release(put);
@@ -43,7 +45,8 @@ int app_put_write(app_put *put, cal_slice bytes, cal_error *err) {
     return put->blobs->write(put->blobs->user, put->writer, bytes, err);
 }
 
-/* Whether the blob is there already. When that cannot be told it counts as there, and is never taken back. */
+/* Whether the blob is there already. When that cannot be told it counts as there, and is never
+ * taken back. */
 static bool exists(const cal_app_blobs *blobs, const cal_blob_id *id) {
     void *reader = NULL;
     uint64_t size = 0;
@@ -52,20 +55,24 @@ static bool exists(const cal_app_blobs *blobs, const cal_blob_id *id) {
     return rc != CAL_ENOTFOUND;
 }
 
-static int check_content(const uint8_t actual[CAL_HASH_SIZE], const uint8_t *expected, cal_error *err) {
+static int check_content(const uint8_t actual[CAL_HASH_SIZE], const uint8_t *expected,
+                         cal_error *err) {
     if (!expected || memcmp(actual, expected, CAL_HASH_SIZE) == 0) return 0;
     char got[CAL_ID_TEXT_MAX], wanted[CAL_ID_TEXT_MAX];
     cal_id_to_base58(actual, got);
     cal_id_to_base58(expected, wanted);
-    return cal_fail(err, CAL_EVERIFY, "the file's SHA-256 is %s, expected was %s: it is not the file that was meant", got,
-                    wanted);
+    return cal_fail(err, CAL_EVERIFY,
+                    "the file's SHA-256 is %s, expected was %s: it is not the file that was meant",
+                    got, wanted);
 }
 
 int app_put_finish(app_put *put, const uint8_t *expected, app_stored *ret_blob, cal_error *err) {
     const cal_app_blobs *blobs = put->blobs;
     uint8_t content[CAL_HASH_SIZE];
     app_stored blob;
-    int rc = put->filled > 0 && end_chunk(put) != 0 ? cal_fail(err, CAL_ENOMEM, "out of memory storing a blob") : 0;
+    int rc = put->filled > 0 && end_chunk(put) != 0
+                 ? cal_fail(err, CAL_ENOMEM, "out of memory storing a blob")
+                 : 0;
     cal_sha256_end(&put->ids, blob.id.bytes);
     cal_sha256_end(&put->content, content);
     release(put);

@@ -1,7 +1,8 @@
-/* The registry of installed applications: rows of the column APPLICATION (see app.h for their keys).
+/* The registry of installed applications: rows of the column APPLICATION (see app.h for their
+ * keys).
  *
- * A record and a version row are versioned by their first byte and written in borsh. Reading copies into the caller's arena, so
- * that nothing points into a snapshot that is gone. http-api.md 5.1. */
+ * A record and a version row are versioned by their first byte and written in borsh. Reading copies
+ * into the caller's arena, so that nothing points into a snapshot that is gone. http-api.md 5.1. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -67,7 +68,8 @@ int cal_application_decode(cal_arena *arena, const cal_application_id *id, cal_s
     application.size = cal_borsh_u64(&in);
     application.source = take_text(&in, arena, TEXT_MAX);
     cal_slice metadata = cal_borsh_bytes(&in, METADATA_MAX);
-    application.metadata = cal_slice_of(cal_arena_copy(arena, metadata.data, metadata.len), metadata.len);
+    application.metadata =
+        cal_slice_of(cal_arena_copy(arena, metadata.data, metadata.len), metadata.len);
     if (!application.metadata.data) cal_borsh_fail(&in, CAL_ENOMEM);
     application.signer_id = take_text(&in, arena, CAL_DID_KEY_MAX);
     application.package = take_text(&in, arena, CAL_APP_PACKAGE_MAX);
@@ -82,7 +84,8 @@ int cal_application_decode(cal_arena *arena, const cal_application_id *id, cal_s
 }
 
 /* --- version rows --- the services belong to the version: their blobs live as long as it does. */
-static void version_key(const cal_application_id *id, const cal_blob_id *blob, uint8_t ret_key[VERSION_KEY_SIZE]) {
+static void version_key(const cal_application_id *id, const cal_blob_id *blob,
+                        uint8_t ret_key[VERSION_KEY_SIZE]) {
     memcpy(ret_key, id->bytes, CAL_ID_SIZE);
     memcpy(ret_key + CAL_ID_SIZE, blob->bytes, CAL_ID_SIZE);
 }
@@ -97,7 +100,8 @@ int cal_application_put(cal_batch *batch, const cal_application *application) {
     uint8_t key[VERSION_KEY_SIZE];
     int rc = encode_row(application, &record);
     if (rc == 0)
-        rc = cal_batch_put(batch, CAL_COLUMN_APPLICATION, cal_slice_of(application->id.bytes, CAL_ID_SIZE),
+        rc = cal_batch_put(batch, CAL_COLUMN_APPLICATION,
+                           cal_slice_of(application->id.bytes, CAL_ID_SIZE),
                            cal_buffer_slice(&record));
     cal_buffer_deinit(&record);
     if (rc != 0) return rc;
@@ -108,7 +112,8 @@ int cal_application_put(cal_batch *batch, const cal_application *application) {
     version_key(&application->id, &application->bytecode, key);
     rc = encode_row(&version, &record);
     if (rc == 0)
-        rc = cal_batch_put(batch, CAL_COLUMN_APPLICATION, cal_slice_of(key, sizeof key), cal_buffer_slice(&record));
+        rc = cal_batch_put(batch, CAL_COLUMN_APPLICATION, cal_slice_of(key, sizeof key),
+                           cal_buffer_slice(&record));
     cal_buffer_deinit(&record);
     return rc;
 }
@@ -116,13 +121,16 @@ int cal_application_put(cal_batch *batch, const cal_application *application) {
 /* --- walking --- */
 typedef int (*visit_row)(void *user, const cal_application *row, bool version);
 
-/* Decodes every row whose key starts with prefix (empty: all), each into a short-lived arena unless one is given. */
-static int walk(cal_snapshot *snapshot, cal_slice prefix, cal_arena *arena, visit_row visit, void *user) {
+/* Decodes every row whose key starts with prefix (empty: all), each into a short-lived arena unless
+ * one is given. */
+static int walk(cal_snapshot *snapshot, cal_slice prefix, cal_arena *arena, visit_row visit,
+                void *user) {
     cal_cursor *cursor = NULL;
     cal_buffer end;
     cal_buffer_init(&end, VERSION_KEY_SIZE);
     if (prefix.len) cal_prefix_end(prefix, &end);
-    int rc = cal_cursor_open(snapshot, CAL_COLUMN_APPLICATION, prefix, cal_buffer_slice(&end), false, &cursor);
+    int rc = cal_cursor_open(snapshot, CAL_COLUMN_APPLICATION, prefix, cal_buffer_slice(&end),
+                             false, &cursor);
     cal_slice key, value;
     while (rc == 0 && (rc = cal_cursor_next(cursor, &key, &value)) == 0) {
         if (key.len != CAL_ID_SIZE && key.len != VERSION_KEY_SIZE) {
@@ -147,7 +155,8 @@ int cal_application_get(cal_snapshot *snapshot, const cal_application_id *id, ca
                         cal_application *ret_application) {
     cal_buffer record;
     cal_buffer_init(&record, RECORD_MAX + METADATA_MAX);
-    int rc = cal_snapshot_get(snapshot, CAL_COLUMN_APPLICATION, cal_slice_of(id->bytes, CAL_ID_SIZE), &record);
+    int rc = cal_snapshot_get(snapshot, CAL_COLUMN_APPLICATION,
+                              cal_slice_of(id->bytes, CAL_ID_SIZE), &record);
     if (rc == 0) rc = cal_application_decode(arena, id, cal_buffer_slice(&record), ret_application);
     cal_buffer_deinit(&record);
     return rc;
@@ -164,7 +173,8 @@ typedef struct row_list {
 
 static int keep_row(void *user, const cal_application *row, bool version) {
     row_list *list = user;
-    if (version != list->versions || (list->package && strcmp(list->package, row->package) != 0)) return 0;
+    if (version != list->versions || (list->package && strcmp(list->package, row->package) != 0))
+        return 0;
     if (list->count == list->capacity) {
         if (list->count >= APPLICATIONS_MAX) return CAL_ELIMIT;
         size_t capacity = list->capacity ? 2 * list->capacity : 16;
@@ -178,8 +188,8 @@ static int keep_row(void *user, const cal_application *row, bool version) {
     return 0;
 }
 
-int cal_application_list(cal_snapshot *snapshot, cal_arena *arena, cal_application **ret_applications,
-                         size_t *ret_count) {
+int cal_application_list(cal_snapshot *snapshot, cal_arena *arena,
+                         cal_application **ret_applications, size_t *ret_count) {
     row_list list = {.arena = arena};
     int rc = walk(snapshot, (cal_slice){0}, arena, keep_row, &list);
     if (rc != 0) return rc;
@@ -192,7 +202,8 @@ int cal_application_list(cal_snapshot *snapshot, cal_arena *arena, cal_applicati
 /* Semantic versions by their order, above all other texts, which go by bytes. */
 static int compare_versions(const char *a, const char *b) {
     int order = 0, same = 0;
-    bool good_a = cal_version_compare(a, a, &same) == 0, good_b = cal_version_compare(b, b, &same) == 0;
+    bool good_a = cal_version_compare(a, a, &same) == 0,
+         good_b = cal_version_compare(b, b, &same) == 0;
     if (good_a != good_b) return good_a ? 1 : -1;
     if (good_a && cal_version_compare(a, b, &order) == 0 && order != 0) return order;
     return strcmp(a, b);
@@ -228,9 +239,12 @@ int cal_application_versions(cal_snapshot *snapshot, const cal_application_id *i
     return 0;
 }
 
-static int compare_texts(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int compare_texts(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
-int cal_package_list(cal_snapshot *snapshot, cal_arena *arena, const char ***ret_packages, size_t *ret_count) {
+int cal_package_list(cal_snapshot *snapshot, cal_arena *arena, const char ***ret_packages,
+                     size_t *ret_count) {
     cal_application *rows = NULL;
     size_t count = 0, kept = 0;
     int rc = cal_application_list(snapshot, arena, &rows, &count);
@@ -240,14 +254,15 @@ int cal_package_list(cal_snapshot *snapshot, cal_arena *arena, const char ***ret
     for (size_t i = 0; i < count; i++) packages[i] = rows[i].package;
     if (count) qsort(packages, count, sizeof *packages, compare_texts);
     for (size_t i = 0; i < count; i++)
-        if (kept == 0 || strcmp(packages[kept - 1], packages[i]) != 0) packages[kept++] = packages[i];
+        if (kept == 0 || strcmp(packages[kept - 1], packages[i]) != 0)
+            packages[kept++] = packages[i];
     *ret_packages = packages;
     *ret_count = kept;
     return 0;
 }
 
-int cal_package_versions(cal_snapshot *snapshot, const char *package, cal_arena *arena, const char ***ret_versions,
-                         size_t *ret_count) {
+int cal_package_versions(cal_snapshot *snapshot, const char *package, cal_arena *arena,
+                         const char ***ret_versions, size_t *ret_count) {
     row_list list = {.arena = arena, .versions = true, .package = package};
     size_t kept = 0;
     int rc = walk(snapshot, (cal_slice){0}, arena, keep_row, &list);
@@ -256,7 +271,8 @@ int cal_package_versions(cal_snapshot *snapshot, const char *package, cal_arena 
     const char **versions = cal_arena_alloc_array(arena, list.count, sizeof *versions);
     if (!versions) return CAL_ENOMEM;
     for (size_t i = 0; i < list.count; i++)
-        if (kept == 0 || strcmp(versions[kept - 1], list.rows[i].version) != 0) versions[kept++] = list.rows[i].version;
+        if (kept == 0 || strcmp(versions[kept - 1], list.rows[i].version) != 0)
+            versions[kept++] = list.rows[i].version;
     *ret_versions = versions;
     *ret_count = kept;
     return 0;
@@ -283,11 +299,13 @@ static int visit_blobs(void *user, const cal_application *row, bool version) {
     each_blob *each = user;
     (void)version;
     int rc = each->blob(each->user, &row->bytecode);
-    for (size_t i = 0; rc == 0 && i < row->service_count; i++) rc = each->blob(each->user, &row->services[i].bytecode);
+    for (size_t i = 0; rc == 0 && i < row->service_count; i++)
+        rc = each->blob(each->user, &row->services[i].bytecode);
     return rc;
 }
 
-int cal_application_each_blob(cal_snapshot *snapshot, int (*blob)(void *user, const cal_blob_id *id), void *user) {
+int cal_application_each_blob(cal_snapshot *snapshot,
+                              int (*blob)(void *user, const cal_blob_id *id), void *user) {
     each_blob each = {.blob = blob, .user = user};
     return walk(snapshot, (cal_slice){0}, NULL, visit_blobs, &each);
 }
@@ -306,22 +324,27 @@ int cal_application_uses_blob(cal_snapshot *snapshot, const cal_blob_id *blob, b
     return 0;
 }
 
-int cal_application_uninstall(cal_snapshot *snapshot, const cal_application_id *id, cal_application_in_use in_use,
-                              void *user, cal_batch *batch, cal_error *err) {
+int cal_application_uninstall(cal_snapshot *snapshot, const cal_application_id *id,
+                              cal_application_in_use in_use, void *user, cal_batch *batch,
+                              cal_error *err) {
     char text[CAL_ID_TEXT_MAX], who[160] = "";
     cal_id_to_base58(id->bytes, text);
     cal_slice key = cal_slice_of(id->bytes, CAL_ID_SIZE);
     int rc = cal_snapshot_get(snapshot, CAL_COLUMN_APPLICATION, key, NULL);
     if (rc == CAL_ENOTFOUND) return cal_fail(err, rc, "the application %s is not installed", text);
-    if (rc != 0) return cal_fail(err, rc, "cannot read the application %s: %s", text, cal_error_text(rc));
+    if (rc != 0)
+        return cal_fail(err, rc, "cannot read the application %s: %s", text, cal_error_text(rc));
     if (in_use && in_use(user, id, who, sizeof who))
-        return cal_fail(err, CAL_ESTATE, "the application %s is used by %s: remove that first", text, who);
+        return cal_fail(err, CAL_ESTATE, "the application %s is used by %s: remove that first",
+                        text, who);
     rc = cal_batch_delete_prefix(batch, CAL_COLUMN_APPLICATION, key);
-    return rc == 0 ? 0 : cal_fail(err, rc, "cannot remove the application %s: %s", text, cal_error_text(rc));
+    return rc == 0 ? 0
+                   : cal_fail(err, rc, "cannot remove the application %s: %s", text,
+                              cal_error_text(rc));
 }
 
-int cal_app_pick_service(const cal_application *application, const char *requested, const char **ret_service,
-                         cal_error *err) {
+int cal_app_pick_service(const cal_application *application, const char *requested,
+                         const char **ret_service, cal_error *err) {
     size_t count = application->service_count, at = 0;
     if (requested && count == 0)
         return cal_fail(err, CAL_EINVAL, "application has no named services; omit service_name");
@@ -336,9 +359,13 @@ int cal_app_pick_service(const cal_application *application, const char *request
             return 0;
         }
         if (at < sizeof names)
-            at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", application->services[i].name);
+            at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "",
+                                   application->services[i].name);
     }
     if (!requested)
-        return cal_fail(err, CAL_EINVAL, "application has multiple services; pass service_name (available: %s)", names);
-    return cal_fail(err, CAL_EINVAL, "service \"%.64s\" not found (available: %s)", requested, names);
+        return cal_fail(err, CAL_EINVAL,
+                        "application has multiple services; pass service_name (available: %s)",
+                        names);
+    return cal_fail(err, CAL_EINVAL, "service \"%.64s\" not found (available: %s)", requested,
+                    names);
 }

@@ -1,4 +1,5 @@
-/* The registry: records both ways, and what the store answers after installs, upgrades and removals. */
+/* The registry: records both ways, and what the store answers after installs, upgrades and
+ * removals. */
 #include "app/testing.h"
 #include "store/key.h"
 
@@ -30,9 +31,16 @@ static int close_store(void **state) {
 
 static cal_application sample(uint8_t id, uint8_t blob, const char *package, const char *version) {
     static const cal_application_service services[] = {{"api", {{0xaa}}}, {"worker", {{0xbb}}}};
-    cal_application application = {.size = 42, .source = "file:///a.mpk", .metadata = cal_slice_text("{}"),
-                                   .signer_id = "did:key:z", .package = package, .version = version,
-                                   .state_version = 3, .bundle = true, .services = services, .service_count = 2};
+    cal_application application = {.size = 42,
+                                   .source = "file:///a.mpk",
+                                   .metadata = cal_slice_text("{}"),
+                                   .signer_id = "did:key:z",
+                                   .package = package,
+                                   .version = version,
+                                   .state_version = 3,
+                                   .bundle = true,
+                                   .services = services,
+                                   .service_count = 2};
     memset(application.id.bytes, id, CAL_ID_SIZE);
     memset(application.bytecode.bytes, blob, CAL_ID_SIZE);
     return application;
@@ -65,17 +73,21 @@ static void records_survive(void **state) {
     assert_string_equal(out.services[1].name, "worker");
     assert_int_equal(out.services[1].bytecode.bytes[0], 0xbb);
     for (size_t len = 0; len < bytes.len; len++)
-        assert_int_equal(cal_application_decode(&arena, &in.id, cal_slice_of(bytes.data, len), &out), CAL_ECORRUPT);
+        assert_int_equal(
+            cal_application_decode(&arena, &in.id, cal_slice_of(bytes.data, len), &out),
+            CAL_ECORRUPT);
     cal_buffer_append_u8(&bytes, 0);
-    assert_int_equal(cal_application_decode(&arena, &in.id, cal_buffer_slice(&bytes), &out), CAL_ECORRUPT);
+    assert_int_equal(cal_application_decode(&arena, &in.id, cal_buffer_slice(&bytes), &out),
+                     CAL_ECORRUPT);
     cal_arena_deinit(&arena);
     cal_buffer_deinit(&bytes);
 }
 
 static void lists_what_is_installed(void **state) {
     (void)state;
-    cal_application rows[] = {sample(1, 1, "kv", "1.0.0"), sample(1, 2, "kv", "1.10.0-rc.1"), sample(1, 3, "kv", "1.9.0"),
-                              sample(2, 4, "kv", "1.9.1"), sample(3, 5, "chat", "odd"), sample(3, 6, "chat", "0.1.0")};
+    cal_application rows[] = {sample(1, 1, "kv", "1.0.0"), sample(1, 2, "kv", "1.10.0-rc.1"),
+                              sample(1, 3, "kv", "1.9.0"), sample(2, 4, "kv", "1.9.1"),
+                              sample(3, 5, "chat", "odd"), sample(3, 6, "chat", "0.1.0")};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) install(&rows[i]);
     cal_snapshot *snapshot = NULL;
     cal_arena arena;
@@ -112,7 +124,8 @@ static void lists_what_is_installed(void **state) {
     assert_int_equal(cal_package_latest(snapshot, "none", &arena, &one), CAL_ENOTFOUND);
     cal_application_id missing = {{9}};
     assert_int_equal(cal_application_get(snapshot, &missing, &arena, &one), CAL_ENOTFOUND);
-    assert_int_equal(cal_application_versions(snapshot, &missing, &arena, &versions, &count), CAL_ENOTFOUND);
+    assert_int_equal(cal_application_versions(snapshot, &missing, &arena, &versions, &count),
+                     CAL_ENOTFOUND);
     cal_snapshot_free(snapshot);
     cal_arena_deinit(&arena);
 }
@@ -140,7 +153,8 @@ static void removes_what_nobody_uses(void **state) {
     assert_int_equal(cal_application_uses_blob(snapshot, &other, &uses), 0);
     assert_false(uses);
     cal_batch *batch = cal_batch_new();
-    assert_int_equal(cal_application_uninstall(snapshot, &missing, NULL, NULL, batch, &err), CAL_ENOTFOUND);
+    assert_int_equal(cal_application_uninstall(snapshot, &missing, NULL, NULL, batch, &err),
+                     CAL_ENOTFOUND);
     assert_int_equal(cal_application_uninstall(snapshot, &id, used, "C1", batch, &err), CAL_ESTATE);
     assert_non_null(strstr(err.message, "context C1"));
     assert_int_equal(cal_batch_count(batch), 0);
@@ -166,7 +180,9 @@ static void picks_a_service(void **state) {
     cal_error err = {0};
     const char *service = "?";
     assert_int_equal(cal_app_pick_service(&application, NULL, &service, &err), CAL_EINVAL);
-    assert_string_equal(err.message, "application has multiple services; pass service_name (available: api, worker)");
+    assert_string_equal(
+        err.message,
+        "application has multiple services; pass service_name (available: api, worker)");
     assert_int_equal(cal_app_pick_service(&application, "web", &service, &err), CAL_EINVAL);
     assert_string_equal(err.message, "service \"web\" not found (available: api, worker)");
     assert_int_equal(cal_app_pick_service(&application, "worker", &service, &err), 0);

@@ -1,4 +1,5 @@
-/* What this module's tests share: small modules, bundles, and archives that no honest tool writes. */
+/* What this module's tests share: small modules, bundles, and archives that no honest tool writes.
+ */
 #ifndef CAL_APP_TESTING_H
 #define CAL_APP_TESTING_H
 
@@ -11,9 +12,11 @@
 
 static const uint8_t testing_wasm[] = {0, 'a', 's', 'm', 1, 0, 0, 0, 0, 5, 4, 't', 'e', 's', 't'};
 #define TESTING_WASM cal_slice_of(testing_wasm, sizeof testing_wasm)
-#define TESTING_MANIFEST                                                                                              \
-    "{\"version\":\"1.0\",\"package\":\"com.example.kv\",\"appVersion\":\"1.2.3\",\"minRuntimeVersion\":\"0.1.0\","   \
-    "\"metadata\":{\"name\":\"KV\",\"tags\":[]},\"wasm\":{\"path\":\"app.wasm\",\"hash\":\"\",\"size\":0}}"
+#define TESTING_MANIFEST                                                                           \
+    "{\"version\":\"1.0\",\"package\":\"com.example.kv\",\"appVersion\":\"1.2.3\","                \
+    "\"minRuntimeVersion\":\"0.1.0\","                                                             \
+    "\"metadata\":{\"name\":\"KV\",\"tags\":[]},\"wasm\":{\"path\":\"app.wasm\",\"hash\":\"\","    \
+    "\"size\":0}}"
 
 static inline cal_secret testing_seed(uint8_t fill) {
     cal_secret seed;
@@ -37,7 +40,8 @@ typedef struct testing_tar {
     cal_buffer out;
 } testing_tar;
 
-static inline la_ssize_t testing_tar_write(struct archive *tar, void *user, const void *bytes, size_t len) {
+static inline la_ssize_t testing_tar_write(struct archive *tar, void *user, const void *bytes,
+                                           size_t len) {
     (void)tar;
     return cal_buffer_append(user, bytes, len) == 0 ? (la_ssize_t)len : -1;
 }
@@ -48,11 +52,12 @@ static inline void testing_tar_begin(testing_tar *tar, unsigned gzip_layers) {
     archive_write_set_format_pax_restricted(tar->tar);
     while (gzip_layers-- > 0) archive_write_add_filter_gzip(tar->tar);
     archive_write_set_bytes_in_last_block(tar->tar, 1);
-    assert_int_equal(archive_write_open(tar->tar, &tar->out, NULL, testing_tar_write, NULL), ARCHIVE_OK);
+    assert_int_equal(archive_write_open(tar->tar, &tar->out, NULL, testing_tar_write, NULL),
+                     ARCHIVE_OK);
 }
 
-static inline void testing_tar_entry(testing_tar *tar, const char *path, unsigned type, const char *link,
-                                     bool hard, cal_slice content) {
+static inline void testing_tar_entry(testing_tar *tar, const char *path, unsigned type,
+                                     const char *link, bool hard, cal_slice content) {
     struct archive_entry *entry = archive_entry_new();
     archive_entry_set_pathname(entry, path);
     archive_entry_set_filetype(entry, type);
@@ -76,7 +81,8 @@ static inline void testing_tar_end(testing_tar *tar) {
 }
 
 /* The signed manifest of testing_bundle. */
-static inline void testing_signed_manifest(const char *manifest, cal_slice wasm, cal_buffer *ret_json) {
+static inline void testing_signed_manifest(const char *manifest, cal_slice wasm,
+                                           cal_buffer *ret_json) {
     cal_buffer packed;
     testing_bundle(manifest, wasm, &packed);
     cal_app_memory memory;

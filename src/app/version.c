@@ -1,4 +1,5 @@
-/* Semantic versions (semver.org 2.0): strict to read, build metadata ignored in the order. Pure, any thread. */
+/* Semantic versions (semver.org 2.0): strict to read, build metadata ignored in the order. Pure,
+ * any thread. */
 #include <string.h>
 
 #include "app/internal.h"
@@ -59,7 +60,8 @@ static bool read_version(const char *text, version *ret_version) {
     return true;
 }
 
-/* One identifier: numbers below words, numbers by value (no leading zeros: longer is greater), words by bytes. */
+/* One identifier: numbers below words, numbers by value (no leading zeros: longer is greater),
+ * words by bytes. */
 static int compare_identifier(cal_slice a, cal_slice b) {
     bool number_a = true, number_b = true;
     for (size_t i = 0; i < a.len; i++) number_a = number_a && is_digit((char)a.data[i]);

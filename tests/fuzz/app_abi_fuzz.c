@@ -1,4 +1,5 @@
-/* The embedded ABI: arbitrary JSON, and arbitrary bytes as a module. Every method found is found again by name. */
+/* The embedded ABI: arbitrary JSON, and arbitrary bytes as a module. Every method found is found
+ * again by name. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* Archives: opening, walking and signing arbitrary bytes; what signing accepts must open and check. */
+/* Archives: opening, walking and signing arbitrary bytes; what signing accepts must open and check.
+ */
 #include <stdlib.h>
 
 #include "app/internal.h"

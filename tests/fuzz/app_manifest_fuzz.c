@@ -1,4 +1,5 @@
-/* Manifests: parsing, verifying and signing arbitrary text; what is signed verifies and stays the same when signed again. */
+/* Manifests: parsing, verifying and signing arbitrary text; what is signed verifies and stays the
+ * same when signed again. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void use(const cal_manifest *manifest) {
     const cal_manifest_service *services = NULL;
     size_t count = cal_manifest_services(manifest, &services), total = 0;
-    for (size_t i = 0; i < count; i++) total += strlen(services[i].wasm.path) + strlen(services[i].wasm.hash);
+    for (size_t i = 0; i < count; i++)
+        total += strlen(services[i].wasm.path) + strlen(services[i].wasm.hash);
     cal_buffer metadata;
     cal_buffer_init(&metadata, 16 << 20);
     if (total > 1 << 30 || cal_manifest_metadata(manifest, &metadata) != 0) abort();
