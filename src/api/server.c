@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "api/admin_backup.h"
 #include "api/api.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -55,6 +56,7 @@ static const server_row ROWS[] = {
     ADMIN(GET, "/certificate", NONE, admin_certificate),
     ADMIN(GET, "/peers", NONE, admin_peers),
     ADMIN(GET, "/usage", NONE, admin_usage),
+    ADMIN(POST, "/backup", WHOLE, admin_backup), /* ours: `merod backup` of a running node */
     ADMIN(GET, "/identity", NONE, admin_identity),
     ADMIN(POST, "/identity/context", NONE, admin_identity_create),
     ADMIN(POST, "/install-dev-application", WHOLE, app_install_file),
