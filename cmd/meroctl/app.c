@@ -10,7 +10,7 @@ enum { SERVICES_MAX = 64 };
 
 /* --- install --- */
 
-int app_install_file(mero *m, const char *path, char ret_id[CAL_ID_TEXT_MAX]) {
+int mero_app_install_file(mero *m, const char *path, char ret_id[CAL_ID_TEXT_MAX]) {
     char *absolute = realpath(path, NULL);
     if (!absolute) return mero_fail(m, "%s: %s", path, strerror(errno));
     const char *package = cli_get(m->line, "package"), *version = cli_get(m->line, "version");
@@ -52,11 +52,11 @@ static int install_run(cli *line) {
     const char *path = cli_get(line, "path"), *url = cli_get(line, "url");
     if (!path == !url) return cli_usage(line, "give either --path FILE or --url URL");
     if (cli_flag(line, "watch"))
-        return path ? app_watch_run(line) : cli_usage(line, "--watch needs --path");
+        return path ? mero_app_watch_run(line) : cli_usage(line, "--watch needs --path");
     mero m;
     int code = mero_open(&m, line);
     if (code) return code;
-    code = path ? app_install_file(&m, path, NULL) : install_url(&m, url);
+    code = path ? mero_app_install_file(&m, path, NULL) : install_url(&m, url);
     mero_close(&m);
     return code;
 }
@@ -130,7 +130,7 @@ static int finish_bundle(const cli *line, int error, const cal_error *err, const
     return CLI_OK;
 }
 
-int bundle_pack_run(cli *line) {
+int mero_bundle_pack_run(cli *line) {
     cal_pack_service services[SERVICES_MAX];
     char *names[SERVICES_MAX] = {0};
     size_t count = 0;
@@ -165,7 +165,7 @@ int bundle_pack_run(cli *line) {
     return code;
 }
 
-int bundle_sign_run(cli *line) {
+int mero_bundle_sign_run(cli *line) {
     const char *bundle = cli_operand(line, 0), *output = cli_get(line, "output");
     cal_pack_signer signer = signer_of(line);
     cal_error err = {0};
@@ -175,7 +175,7 @@ int bundle_sign_run(cli *line) {
     return finish_bundle(line, cal_pack_sign(bundle, &signer, output, &err), &err, output, &signer);
 }
 
-int bundle_keygen_run(cli *line) {
+int mero_bundle_keygen_run(cli *line) {
     char signer[CAL_SIGNER_TEXT_MAX];
     cal_error err = {0};
     if (cal_pack_keygen(cli_operand(line, 0), signer, &err) != 0)
@@ -225,7 +225,7 @@ static const cli_option sign_options[] = {
     {"output", 'o', "FILE", "Where the signed bundle goes (default: the same file)"},
     {0}};
 
-const cli_command app_commands[] = {
+const cli_command mero_app_commands[] = {
     {"install", NULL, NULL, "Install an application",
      "Examples:\n  meroctl app install --path kv-store.mpk\n  meroctl app install --url "
      "https://example.com/kv-store.mpk",
@@ -246,13 +246,13 @@ const cli_command app_commands[] = {
     {"watch", NULL, NULL,
      "Install a file again whenever it changes, and update the contexts that run it",
      "Example:\n  meroctl app watch --path build/kv-store.wasm", watch_options, NULL,
-     app_watch_run},
+     mero_app_watch_run},
     {"pack", NULL, "[WASM_FILE]", "Make a bundle (.mpk) out of WebAssembly modules",
      "Examples:\n  meroctl app keygen me.key\n"
      "  meroctl app pack kv.wasm --package com.example.kv --version 1.0.0 --key me.key -o kv.mpk",
-     pack_options, NULL, bundle_pack_run},
+     pack_options, NULL, mero_bundle_pack_run},
     {"sign", NULL, "BUNDLE_FILE", "Sign a bundle, also again",
-     "Example:\n  meroctl app sign kv.mpk --key me.key", sign_options, NULL, bundle_sign_run},
+     "Example:\n  meroctl app sign kv.mpk --key me.key", sign_options, NULL, mero_bundle_sign_run},
     {"keygen", NULL, "FILE", "Make a signing key and print the signer id that goes with it", NULL,
-     NULL, NULL, bundle_keygen_run},
+     NULL, NULL, mero_bundle_keygen_run},
     {0}};

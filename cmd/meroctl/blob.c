@@ -182,7 +182,7 @@ static const cli_option blob_option[] = {{"blob-id", 'b', "BLOB_ID", "Which blob
 static const cli_option delete_options[] = {
     {"blob-id", 'b', "BLOB_ID", "Which blob"}, {"yes", 'y', NULL, "Do not ask"}, {0}};
 
-const cli_command blob_commands[] = {
+const cli_command mero_blob_commands[] = {
     {"list", "ls", NULL, "Blobs on this node", NULL, NULL, NULL, list_run},
     {"upload", NULL, "[FILE]", "Store a file", "Example:\n  meroctl blob upload --file photo.jpg",
      upload_options, NULL, upload_run},

@@ -156,7 +156,7 @@ static int shell(mero *m, char context[CAL_ID_TEXT_MAX], int timeout_ms) {
     return code;
 }
 
-const cli_option call_options[] = {
+const cli_option mero_call_options[] = {
     {"context", 'c', "CONTEXT", "Alias or id (default: the default context)"},
     {"args", 0, "JSON", "The method's arguments (default: {})"},
     {"id", 0, "TEXT", "Id of the JSON-RPC request"},
@@ -165,7 +165,7 @@ const cli_option call_options[] = {
      "How long the interactive shell waits for an answer (default: 120, 0: for ever)"},
     {0}};
 
-int call_run(cli *line) {
+int mero_call_run(cli *line) {
     const char *context = cli_get(line, "context");
     bool interactive = cli_flag(line, "interactive");
     unsigned long long timeout_s;

@@ -146,7 +146,7 @@ static int create_run(cli *line) {
     char installed[CAL_ID_TEXT_MAX];
     int code = mero_open(&m, line);
     if (code) return code;
-    if (file) code = app_install_file(&m, file, installed);
+    if (file) code = mero_app_install_file(&m, file, installed);
     if (code == 0) code = create(&m, file ? installed : application, group);
     mero_close(&m);
     if (code || !file) return code;
@@ -303,7 +303,7 @@ static int watch(mero *m, const char *id, unsigned long long count) {
     return error ? mero_error(m, &err) : 0;
 }
 
-int watch_run(cli *line) {
+int mero_watch_run(cli *line) {
     mero m;
     char id[CAL_ID_TEXT_MAX];
     unsigned long long count;
@@ -365,7 +365,7 @@ static const cli_command identity_commands[] = {
      identity_generate_run},
     {0}};
 
-const cli_command context_commands[] = {
+const cli_command mero_context_commands[] = {
     {"create", NULL, NULL, "Create a context",
      "Example:\n  meroctl context create -a APP_ID --group-id NAMESPACE_ID --name notes\n  meroctl "
      "context use notes",
@@ -379,7 +379,7 @@ const cli_command context_commands[] = {
      force_options, NULL, use_run},
     {"watch", "ws", "[CONTEXT]", "Print its events as they happen",
      "Example:\n  meroctl context watch notes -n 1 -x 'jq .result.data.events'", watch_options,
-     NULL, watch_run},
+     NULL, mero_watch_run},
     {"sync", NULL, NULL, "Ask for a synchronisation now", NULL, sync_options, NULL, sync_run},
     {"alias", NULL, NULL, "Names that only this node knows", NULL, NULL, alias_commands, NULL},
     {"identity", NULL, NULL, "Member keys", NULL, NULL, identity_commands, NULL},

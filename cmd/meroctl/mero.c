@@ -11,7 +11,7 @@ int mero_open(mero *m, const cli *line) {
     const char *format = cli_get(line, "output-format");
     m->json = format && strcmp(format, "json") == 0;
     char *url = NULL, *token = NULL;
-    int code = nodes_target(line, &url, &token);
+    int code = mero_nodes_target(line, &url, &token);
     if (code) return code;
     cal_error err = {0};
     cal_client_options options = {.url = url, .token = token};

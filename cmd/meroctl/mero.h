@@ -59,22 +59,22 @@ bool mero_confirm(const mero *m, const char *question);
 
 /* --- nodes.toml --- */
 /* URL and token (NULL: none) of the node that --api, --node or `node use` mean; free both. */
-int nodes_target(const cli *line, char **ret_url, char **ret_token);
+int mero_nodes_target(const cli *line, char **ret_url, char **ret_token);
 
-extern const cli_command node_commands[];
-extern const cli_command app_commands[];
-extern const cli_command context_commands[];
-extern const cli_command namespace_commands[];
-extern const cli_command group_commands[];
-extern const cli_command blob_commands[];
-extern const cli_option call_options[];
-int call_run(cli *line);
-int watch_run(cli *line); /* context watch */
-int app_watch_run(cli *line);
-int bundle_pack_run(cli *line);
-int bundle_sign_run(cli *line);
-int bundle_keygen_run(cli *line);
+extern const cli_command mero_node_commands[];
+extern const cli_command mero_app_commands[];
+extern const cli_command mero_context_commands[];
+extern const cli_command mero_namespace_commands[];
+extern const cli_command mero_group_commands[];
+extern const cli_command mero_blob_commands[];
+extern const cli_option mero_call_options[];
+int mero_call_run(cli *line);
+int mero_watch_run(cli *line); /* context watch */
+int mero_app_watch_run(cli *line);
+int mero_bundle_pack_run(cli *line);
+int mero_bundle_sign_run(cli *line);
+int mero_bundle_keygen_run(cli *line);
 /* POST install-dev-application; ret_id NULL: prints the answer. */
-int app_install_file(mero *m, const char *path, char ret_id[CAL_ID_TEXT_MAX]);
+int mero_app_install_file(mero *m, const char *path, char ret_id[CAL_ID_TEXT_MAX]);
 
 #endif

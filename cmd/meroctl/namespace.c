@@ -91,7 +91,7 @@ static const cli_option group_options[] = {
     {"visibility", 0, "open|restricted", "Who may see and join it (default: restricted)"},
     {0}};
 
-const cli_command namespace_commands[] = {
+const cli_command mero_namespace_commands[] = {
     {"create", NULL, NULL, "Create a namespace: the people and contexts around one application",
      "Example:\n  meroctl namespace create --application-id APP_ID --name friends", create_options,
      NULL, create_run},
@@ -112,7 +112,7 @@ const cli_command namespace_commands[] = {
      usage_run},
     {0}};
 
-const cli_command group_commands[] = {
+const cli_command mero_group_commands[] = {
     {"create", NULL, "NAMESPACE_ID", "Create a group below a namespace", NULL, group_options, NULL,
      create_group_run},
     {"list", "ls", "NAMESPACE_ID", "Groups directly below a namespace", NULL, NULL, NULL,

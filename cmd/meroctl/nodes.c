@@ -140,7 +140,7 @@ static void home_of_name(const cli *line, const char *name, char ret_home[FILE_P
         snprintf(ret_home, FILE_PATH_MAX, "%s/.calimero/%s", user ? user : "", name);
 }
 
-int nodes_target(const cli *line, char **ret_url, char **ret_token) {
+int mero_nodes_target(const cli *line, char **ret_url, char **ret_token) {
     const char *api = cli_get(line, "api"), *name = cli_get(line, "node");
     if (api && name) return cli_usage(line, "--api and --node exclude each other");
     if (api) {
@@ -299,7 +299,7 @@ static const cli_option add_options[] = {
     {"refresh-token", 0, "TOKEN", "Token that renews it, kept beside it"},
     {0}};
 
-const cli_command node_commands[] = {
+const cli_command mero_node_commands[] = {
     {"add", "connect", "NAME LOCATION", "Give a node a name: its URL or its home folder",
      "Example:\n  meroctl node add home http://127.0.0.1:2528\n  meroctl node use home",
      add_options, NULL, add_run},

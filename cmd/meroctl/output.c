@@ -68,15 +68,18 @@ static size_t width_of(const char *text) {
 static void print_padded(FILE *out, const char *text, size_t width, bool last) {
     fputs(text, out);
     if (last) return;
-    for (size_t w = width_of(text); w < width + INDENT; w++) fputc(' ', out);
+    size_t w = width_of(text);
+    fprintf(out, "%*s", (int)(w < width ? width - w + INDENT : INDENT), "");
 }
 
-static size_t columns_of(yyjson_val *rows, const char *ret_names[COLUMNS_MAX]) {
+/* `flat`: without columns that hold objects and lists; who asks for one row gets them. */
+static size_t columns_of(yyjson_val *rows, bool flat, const char *ret_names[COLUMNS_MAX]) {
     size_t count = 0, i, n, j, k;
     yyjson_val *row, *key, *value;
     yyjson_arr_foreach(rows, i, n, row) {
         yyjson_obj_foreach(row, j, k, key, value) {
             size_t c = 0;
+            if (flat && !is_scalar(value) && !is_bytes(value)) continue;
             while (c < count && strcmp(ret_names[c], yyjson_get_str(key)) != 0) c++;
             if (c == count && count < COLUMNS_MAX) ret_names[count++] = yyjson_get_str(key);
         }
@@ -86,7 +89,7 @@ static size_t columns_of(yyjson_val *rows, const char *ret_names[COLUMNS_MAX]) {
 
 static void print_table(FILE *out, yyjson_val *rows, int indent) {
     const char *names[COLUMNS_MAX] = {0};
-    size_t widths[COLUMNS_MAX], count = columns_of(rows, names), i, n;
+    size_t widths[COLUMNS_MAX], count = columns_of(rows, indent == 0, names), i, n;
     yyjson_val *row;
     for (size_t c = 0; c < count; c++) {
         widths[c] = strlen(names[c]);

@@ -72,7 +72,7 @@ static int watch_file(mero *m, const char *path) {
         if (watcher >= 0) close(watcher);
         return mero_fail(m, "%s cannot be watched: %s", path, strerror(errno));
     }
-    int code = app_install_file(m, path, current);
+    int code = mero_app_install_file(m, path, current);
     if (code == 0) fprintf(stderr, "installed %s; watching %s, Ctrl-C ends\n", current, path);
     if (code == 0 && given) {
         code = update_contexts(m, given, current);
@@ -80,7 +80,7 @@ static int watch_file(mero *m, const char *path) {
     while (code == 0) {
         code = wait_for_change(m, watcher, name);
         if (code) break;
-        if (app_install_file(m, path, next) != 0)
+        if (mero_app_install_file(m, path, next) != 0)
             continue; /* said why; the next build may be better */
         printf("%s\n", next);
         fflush(stdout);
@@ -91,7 +91,7 @@ static int watch_file(mero *m, const char *path) {
     return code;
 }
 
-int app_watch_run(cli *line) {
+int mero_app_watch_run(cli *line) {
     const char *path = cli_get(line, "path");
     if (!path) return cli_usage(line, "--path FILE is missing");
     mero m;

@@ -23,7 +23,7 @@ static int print_file(const cli *line, const char *home) {
     return CLI_OK;
 }
 
-int config_run(cli *line) {
+int merod_config_run(cli *line) {
     char home[MEROD_PATH_MAX];
     cal_error err = {0};
     int code = merod_home(line, home);
@@ -95,7 +95,7 @@ static int absolute(const cli *line, const char *folder, char ret_path[MEROD_PAT
     return len < MEROD_PATH_MAX ? 0 : cli_usage(line, "the path of the backup is too long");
 }
 
-int backup_run(cli *line) {
+int merod_backup_run(cli *line) {
     char folder[MEROD_PATH_MAX];
     cal_config *config = NULL;
     int code = merod_log(line);
@@ -123,7 +123,7 @@ static void print_finding(void *user, const char *finding) {
     printf("%s\n", finding);
 }
 
-int check_run(cli *line) {
+int merod_check_run(cli *line) {
     char secret[MEROD_SECRET_MAX];
     cal_config *config = NULL;
     cal_check_summary s = {0};
@@ -202,7 +202,7 @@ static int rekey(const cli *line, cal_config *config, cal_node_key *key) {
     return code;
 }
 
-int rekey_run(cli *line) {
+int merod_rekey_run(cli *line) {
     char secret[MEROD_SECRET_MAX];
     cal_node_key key;
     cal_config *config = NULL;
@@ -219,12 +219,12 @@ int rekey_run(cli *line) {
     return code;
 }
 
-const cli_option unlock_options[] = {
+const cli_option merod_unlock_options[] = {
     {"key-passphrase-file", 0, "FILE", "The passphrase is this file's first line"},
     {"key-passphrase-stdin", 0, NULL, "The passphrase is the first line of standard input"},
     {0}};
 
-const cli_option rekey_options[] = {
+const cli_option merod_rekey_options[] = {
     {"new-key-file", 0, "FILE", "Open the store with the key in this file, made when missing"},
     {"new-key-passphrase", 0, NULL, "Open the store with a passphrase"},
     {"new-key-passphrase-file", 0, "FILE", "The new passphrase is this file's first line"},

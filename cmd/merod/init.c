@@ -209,7 +209,7 @@ static int run_with(const cli *line, const char *home, cal_config_defaults *d, l
     return code;
 }
 
-int init_run(cli *line) {
+int merod_init_run(cli *line) {
     char home[MEROD_PATH_MAX];
     cal_config_defaults defaults = {0};
     list *lists = calloc(4, sizeof *lists);
@@ -220,7 +220,7 @@ int init_run(cli *line) {
     return code;
 }
 
-const cli_option init_options[] = {
+const cli_option merod_init_options[] = {
     {"server-host", 0, "ADDRESS,...", "Where the API listens (default: 127.0.0.1,::1)"},
     {"server-port", 0, "PORT", "Port of the API (default: 2528)"},
     {"swarm-host", 0, "ADDRESS,...", "Where other nodes reach this one (default: 0.0.0.0,::)"},

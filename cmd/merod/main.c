@@ -73,24 +73,26 @@ static const cli_command commands[] = {
      "Examples:\n  merod --node n1 init\n  merod --node n1 init --server-port 2600 "
      "--key-passphrase\n\n"
      "The data is encrypted. Whoever loses the key (master.key, or the passphrase) loses the data.",
-     init_options, NULL, init_run},
+     merod_init_options, NULL, merod_init_run},
     {"run", "up", NULL, "Run a node until SIGTERM or SIGINT",
      "Example:\n  merod --node n1 run\n  CALIMERO_LOG=debug merod --node n1 --log-format json run",
-     run_options, NULL, run_run},
+     merod_run_options, NULL, merod_run_run},
     {"config", NULL, "[KEY=VALUE...]", "Show config.toml, or set keys in it",
      "Values are TOML, so texts need quotes that the shell leaves alone:\n"
      "  merod --node n1 config sync.timeout_ms=60000 "
      "'server.allowed_origins=[\"https://app.example.com\"]'\n\n"
      "Nothing is written unless the node would start with all of it.",
-     NULL, NULL, config_run},
+     NULL, NULL, merod_config_run},
     {"backup", NULL, "DIR", "Copy a node, running or not, into an empty folder",
-     "Example:\n  merod --node n1 backup /var/backups/n1-monday", unlock_options, NULL, backup_run},
+     "Example:\n  merod --node n1 backup /var/backups/n1-monday", merod_unlock_options, NULL,
+     merod_backup_run},
     {"check", NULL, NULL, "Walk a stopped node's data and report damage",
      "Every page, every state root, every reference. Repairs nothing; exit code 1 when something "
      "is wrong.",
-     unlock_options, NULL, check_run},
+     merod_unlock_options, NULL, merod_check_run},
     {"rekey", NULL, NULL, "Change what opens a stopped node's data",
-     "Example:\n  merod --node n1 rekey --new-key-passphrase", rekey_options, NULL, rekey_run},
+     "Example:\n  merod --node n1 rekey --new-key-passphrase", merod_rekey_options, NULL,
+     merod_rekey_run},
     {"completion", NULL, "SHELL", "Print completion for bash, zsh or fish",
      "Example:\n  merod completion bash > /etc/bash_completion.d/merod", NULL, NULL,
      cli_run_completion},

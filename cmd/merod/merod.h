@@ -28,16 +28,16 @@ int merod_unlock(const cli *line, cal_node_options *node, char secret[MEROD_SECR
 int merod_new_key(const cli *line, const char *prefix, cal_node_key *ret_key, bool *ret_given,
                   char secret[MEROD_SECRET_MAX]);
 
-int init_run(cli *line);
-int run_run(cli *line);
-int config_run(cli *line);
-int backup_run(cli *line);
-int check_run(cli *line);
-int rekey_run(cli *line);
+int merod_init_run(cli *line);
+int merod_run_run(cli *line);
+int merod_config_run(cli *line);
+int merod_backup_run(cli *line);
+int merod_check_run(cli *line);
+int merod_rekey_run(cli *line);
 
-extern const cli_option init_options[];
-extern const cli_option run_options[];
-extern const cli_option unlock_options[];
-extern const cli_option rekey_options[];
+extern const cli_option merod_init_options[];
+extern const cli_option merod_run_options[];
+extern const cli_option merod_unlock_options[];
+extern const cli_option merod_rekey_options[];
 
 #endif

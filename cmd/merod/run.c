@@ -165,7 +165,7 @@ static int check(const cli *line, const cal_config *config) {
     return 0;
 }
 
-int run_run(cli *line) {
+int merod_run_run(cli *line) {
     unsigned long long fd;
     cal_config *config = NULL;
     watch w = {.signals = -1, .eof = -1};
@@ -184,7 +184,7 @@ int run_run(cli *line) {
     return code;
 }
 
-const cli_option run_options[] = {
+const cli_option merod_run_options[] = {
     {"allow-unauthenticated", 0, NULL, "Listen on any address although nobody is authenticated"},
     {"auth-mode", 0, "proxy|embedded", "Instead of server.auth_mode in config.toml"},
     {"exit-on-eof", 0, "FD", "Stop when the other end of this file descriptor is closed"},
