@@ -129,6 +129,7 @@ static int check(void) {
     if (cal_node_check(&options, print_finding, NULL, &summary, &err) != 0) return die("check", &err);
     printf("check: %llu entities, %llu deltas, no finding\n", (unsigned long long)summary.entities,
            (unsigned long long)summary.deltas);
+    fflush(stdout);
     return 0;
 }
 
