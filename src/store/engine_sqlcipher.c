@@ -161,6 +161,11 @@ static void engine_key_text(const cal_secret *key, char ret_text[2 * CAL_KEY_SIZ
     *at = 0;
 }
 
+/* SQLCipher 4's settings but for the digest: with the processor's SHA instructions a page costs a
+ * fifth less than with SHA-512. They are part of the format of store.db. */
+static const char engine_cipher[] =
+    "PRAGMA cipher_page_size = 4096; PRAGMA cipher_hmac_algorithm = HMAC_SHA256";
+
 int engine_open(cal_engine_db *db, const char *path, int flags, sqlite3 **ret_sqlite, int *ret_rc) {
     sqlite3 *sqlite = NULL;
     int rc = sqlite3_open_v2(path, &sqlite, flags | SQLITE_OPEN_NOMUTEX, cal_vfs_name(db->vfs));
@@ -171,6 +176,7 @@ int engine_open(cal_engine_db *db, const char *path, int flags, sqlite3 **ret_sq
         memcpy(text + strlen(text), "\"", 2);
         rc = sqlite3_exec(sqlite, text, NULL, NULL, NULL);
         cal_wipe(text, sizeof text);
+        if (rc == SQLITE_OK) rc = sqlite3_exec(sqlite, engine_cipher, NULL, NULL, NULL);
     }
     *ret_rc = rc;
     if (rc != SQLITE_OK) {
@@ -195,7 +201,8 @@ static int engine_configure(cal_engine_conn *conn) {
     cal_engine_db *db = conn->db;
     char sql[256];
     snprintf(sql, sizeof sql,
-             "PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; PRAGMA cache_size = -%u; "
+             "PRAGMA temp_store = MEMORY; "
+             "PRAGMA mmap_size = 0; PRAGMA cache_size = -%u; "
              "PRAGMA synchronous = %s; PRAGMA wal_autocheckpoint = 0;",
              db->cache_kib, db->sync_full ? "FULL" : "NORMAL");
     int error = engine_exec(conn, sql);

@@ -22,6 +22,7 @@
 enum {
     VFS_PATH_MAX = 4096,
     VFS_SECTOR_SIZE = 4096,
+    VFS_LOG_PIECE = 512 * 1024,
     VFS_REGIONS_MAX = 4096, /* of 32 KiB each: a log of 16 million pages */
 };
 
@@ -56,6 +57,8 @@ typedef struct vfs_file {
     bool mapped;
     bool dir_sync; /* created here and not yet durable in its folder */
     bool delete_on_close;
+    bool log;           /* the write-ahead log */
+    uint64_t allocated; /* of it: bytes that are known to be in the file */
 } vfs_file;
 
 /* SQLCipher decrypts a page even when reading it failed, and then reports what it found there as
@@ -319,14 +322,30 @@ static int vfs_read(sqlite3_file *base, void *ret_bytes, int len, sqlite3_int64 
     return SQLITE_IOERR_SHORT_READ;
 }
 
+/* A flush of bytes that make the file longer costs about twice one of bytes that lie inside it: the
+ * file system then has its own log to write. So the write-ahead log grows by zeros a piece at a
+ * time, and commits write inside. Frames that are not valid yet end a recovery whatever they hold.
+ * Failing is no failure: the write itself decides. */
+static void vfs_grow_log(vfs_file *f, uint64_t end) {
+    static const uint8_t zeros[VFS_LOG_PIECE];
+    if (end <= f->allocated) return;
+    uint64_t size = 0;
+    if (f->vfs->os->size(f->file, &size)) return;
+    while (size < end && f->vfs->os->write_at(f->file, size, zeros, sizeof zeros) == 0)
+        size += sizeof zeros;
+    f->allocated = size;
+}
+
 static int vfs_write(sqlite3_file *base, const void *bytes, int len, sqlite3_int64 offset) {
     vfs_file *f = (vfs_file *)base;
+    if (f->log) vfs_grow_log(f, (uint64_t)offset + (uint64_t)len);
     int error = f->vfs->os->write_at(f->file, (uint64_t)offset, bytes, (size_t)len);
     return vfs_result(error, SQLITE_IOERR_WRITE);
 }
 
 static int vfs_truncate(sqlite3_file *base, sqlite3_int64 size) {
     vfs_file *f = (vfs_file *)base;
+    f->allocated = 0; /* asked again at the next write */
     return vfs_result(f->vfs->os->truncate(f->file, (uint64_t)size), SQLITE_IOERR_TRUNCATE);
 }
 
@@ -417,6 +436,7 @@ static int vfs_open(sqlite3_vfs *base, const char *path, sqlite3_file *file, int
         return vfs_result(error, SQLITE_CANTOPEN);
     }
     f->dir_sync = missing;
+    f->log = flags & SQLITE_OPEN_WAL;
     f->delete_on_close = flags & SQLITE_OPEN_DELETEONCLOSE;
     f->base.pMethods = &vfs_methods;
     if (ret_flags) *ret_flags = flags;
