@@ -4,11 +4,15 @@
 
 #include "calimero/app.h"
 #include "calimero/blob.h"
+#include "calimero/bundle.h"
+#include "calimero/client.h"
+#include "calimero/config.h"
 #include "calimero/context.h"
 #include "calimero/error.h"
 #include "calimero/identity.h"
 #include "calimero/log.h"
 #include "calimero/maintenance.h"
 #include "calimero/node.h"
+#include "calimero/server.h"
 
 #endif
