@@ -1,0 +1,881 @@
+/* The HTTP API of a whole node over real sockets: every answer compared with http-api.md, byte for
+ * byte where it has no ids. The application is apps/kv-store, compiled to WebAssembly; its path is
+ * the only argument. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <yyjson.h>
+
+#include "calimero/context.h"
+#include "calimero/node.h"
+#include "calimero/server.h"
+
+enum { TEXT_MAX = 4 * 1024 * 1024, SMALL = 256, PATH_LENGTH_MAX = 512 };
+
+static const char *app_path;
+static char home[] = "/tmp/api_test_XXXXXX";
+static cal_node *node;
+static cal_server *server;
+static uint16_t port;
+
+/* Ids of what the tests made, as the API spelled them. */
+static char app_id[SMALL], app_key[SMALL], namespace_id[SMALL], context_id[SMALL], member[SMALL];
+
+/* --- a client --- */
+
+typedef struct reply {
+    int status;
+    char *text; /* head and body; free() */
+    const char *body;
+    size_t body_len;
+} reply;
+
+static int connect_to_node(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct timeval limit = {.tv_sec = 30};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+static void send_all(int fd, const void *bytes, size_t len) {
+    for (const char *at = bytes; len > 0;) {
+        ssize_t sent = send(fd, at, len, MSG_NOSIGNAL);
+        assert_true(sent > 0);
+        at += sent;
+        len -= (size_t)sent;
+    }
+}
+
+static reply receive_all(int fd) {
+    reply r = {.text = malloc(TEXT_MAX)};
+    size_t len = 0;
+    for (ssize_t got; (got = recv(fd, r.text + len, TEXT_MAX - 1 - len, 0)) > 0;)
+        len += (size_t)got;
+    r.text[len] = 0;
+    close(fd);
+    assert_int_equal(sscanf(r.text, "HTTP/1.1 %d", &r.status), 1);
+    char *end = strstr(r.text, "\r\n\r\n");
+    assert_non_null(end);
+    r.body = end + 4;
+    r.body_len = len - (size_t)(r.body - r.text);
+    return r;
+}
+
+static reply ask_with(const char *verb, const char *path, const char *headers, const void *body,
+                      size_t len) {
+    char head[2048];
+    int fd = connect_to_node();
+    int head_len = snprintf(head, sizeof head,
+                            "%s %s HTTP/1.1\r\nhost: 127.0.0.1:%u\r\nconnection: "
+                            "close\r\n%scontent-length: %zu\r\n\r\n",
+                            verb, path, port, headers, len);
+    send_all(fd, head, (size_t)head_len);
+    if (len) send_all(fd, body, len);
+    return receive_all(fd);
+}
+
+static reply ask(const char *verb, const char *path, const char *json) {
+    return ask_with(verb, path, json ? "content-type: application/json\r\n" : "", json,
+                    json ? strlen(json) : 0);
+}
+
+/* Asks and compares status and whole body. */
+static void expect(const char *verb, const char *path, const char *json, int status,
+                   const char *format, ...) {
+    char body[8192];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(body, sizeof body, format, args);
+    va_end(args);
+    reply r = ask(verb, path, json);
+    if (r.status != status || strcmp(r.body, body) != 0)
+        fail_msg("%s %s %s\n got %d %s\nwant %d %s", verb, path, json ? json : "", r.status, r.body,
+                 status, body);
+    free(r.text);
+}
+
+/* "/data/0/id" */
+static yyjson_val *find(yyjson_val *value, const char *pointer) {
+    while (*pointer == '/') {
+        char name[SMALL];
+        size_t len = strcspn(++pointer, "/");
+        snprintf(name, sizeof name, "%.*s", (int)len, pointer);
+        value = yyjson_is_arr(value) ? yyjson_arr_get(value, strtoul(name, NULL, 10))
+                                     : yyjson_obj_get(value, name);
+        pointer += len;
+    }
+    return value;
+}
+
+/* Asks, wants the status, and copies the string at a JSON pointer. */
+static void fetch(const char *verb, const char *path, const char *json, const char *pointer,
+                  char ret_text[SMALL]) {
+    reply r = ask(verb, path, json);
+    if (r.status != 200) fail_msg("%s %s: %d %s", verb, path, r.status, r.body);
+    yyjson_doc *doc = yyjson_read(r.body, r.body_len, 0);
+    const char *text = yyjson_get_str(find(yyjson_doc_get_root(doc), pointer));
+    if (!text) fail_msg("%s is not in %s", pointer, r.body);
+    snprintf(ret_text, SMALL, "%s", text);
+    yyjson_doc_free(doc);
+    free(r.text);
+}
+
+static const char *at(const char *format, ...) {
+    static char path[4][PATH_LENGTH_MAX];
+    static int turn;
+    char *text = path[turn = (turn + 1) % 4];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, PATH_LENGTH_MAX, format, args);
+    va_end(args);
+    return text;
+}
+
+static void start_server(void) {
+    const char *addresses[] = {"/ip4/127.0.0.1/tcp/0"};
+    cal_server_options options = {.addresses = addresses, .address_count = 1};
+    cal_error err;
+    unsigned number;
+    if (cal_server_start(node, &options, &server, &err) != 0) fail_msg("%s", err.message);
+    assert_int_equal(sscanf(cal_server_address(server, 0), "/ip4/127.0.0.1/tcp/%u", &number), 1);
+    port = (uint16_t)number;
+}
+
+static void start_node(void) {
+    cal_node_options options = {.home = home};
+    cal_error err;
+    if (cal_node_start(&options, &node, &err) != 0) fail_msg("%s", err.message);
+    start_server();
+}
+
+static int setup(void **state) {
+    (void)state;
+    cal_node_options options = {.home = home};
+    cal_error err;
+    assert_non_null(mkdtemp(home));
+    if (cal_node_init(&options, &err) != 0) fail_msg("%s", err.message);
+    start_node();
+    char body[1024];
+    snprintf(body, sizeof body, "{\"path\":\"%s\",\"metadata\":[1,255],\"unknown\":{}}", app_path);
+    fetch("POST", "/admin-api/install-dev-application", body, "/data/applicationId", app_id);
+    snprintf(body, sizeof body,
+             "{\"applicationId\":\"%s\",\"name\":\"home\",\"upgradePolicy\":\"x\"}", app_id);
+    fetch("POST", "/admin-api/namespaces", body, "/data/namespaceId", namespace_id);
+    fetch("GET", at("/admin-api/namespaces/%s", namespace_id), NULL, "/data/appKey", app_key);
+    snprintf(body, sizeof body,
+             "{\"applicationId\":\"%s\",\"groupId\":\"%s\",\"initializationParams\":[],\"name\":"
+             "\"first\",\"protocol\":\"near\"}",
+             app_id, namespace_id);
+    fetch("POST", "/admin-api/contexts", body, "/data/contextId", context_id);
+    fetch("GET", at("/admin-api/contexts/%s/identities-owned", context_id), NULL,
+          "/data/identities/0", member);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    cal_server_stop(server);
+    cal_node_stop(node);
+    char command[SMALL];
+    snprintf(command, sizeof command, "rm -rf %s", home);
+    return system(command);
+}
+
+/* --- tests --- */
+
+static void test_health(void **state) {
+    (void)state;
+    expect("GET", "/admin-api/health", NULL, 200, "{\"data\":{\"status\":\"alive\"}}");
+    expect("GET", "/admin-api/health/", NULL, 200, "{\"data\":{\"status\":\"alive\"}}");
+    expect("GET", "/admin-api/ready", NULL, 200, "{\"data\":{\"status\":\"ready\"}}");
+    expect("GET", "/admin-api/is-authed", NULL, 200, "{\"data\":{\"status\":\"alive\"}}");
+    expect("GET", "/admin-api/certificate", NULL, 404, "Certificate not found");
+    expect("GET", "/admin-api/peers", NULL, 200, "{\"count\":0}");
+    expect("GET", "/admin-api/zzz", NULL, 404, "");
+    expect("PUT", "/admin-api/health", NULL, 405, "");
+    expect("HEAD", "/admin-api/health", NULL, 200, "");
+    reply r = ask("GET", "/metrics", NULL);
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(r.text, "content-type: text/plain; charset=utf-8\r\n"));
+    const char *const lines[] = {
+        "http_requests_total{method=\"GET\",path=\"/admin-api/health\",status=\"2xx\"} ",
+        "http_request_duration_seconds_bucket{method=\"GET\",path=\"/admin-api/"
+        "health\",status=\"2xx\",le=\"0.001\"} ",
+        "merod_build_info{version=\"",
+        "process_resident_memory_bytes ",
+        "store_bytes ",
+        "calls_total "};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        if (!strstr(r.body, lines[i])) fail_msg("no %s in %s", lines[i], r.body);
+    free(r.text);
+}
+
+static void test_identity(void **state) {
+    (void)state;
+    char account[SMALL], key[SMALL];
+    fetch("GET", "/admin-api/identity", NULL, "/data/accountId", account);
+    fetch("GET", "/admin-api/identity", NULL, "/data/publicKey", key);
+    assert_int_equal(strlen(account), 64);
+    assert_string_equal(key, member);
+    char made[SMALL];
+    fetch("POST", "/admin-api/identity/context", "null", "/data/publicKey", made);
+    assert_string_not_equal(made, member);
+}
+
+static void test_applications(void **state) {
+    (void)state;
+    reply r = ask("GET", at("/admin-api/applications/%s", app_id), NULL);
+    assert_int_equal(r.status, 200);
+    char start[SMALL];
+    snprintf(start, sizeof start,
+             "{\"data\":{\"application\":{\"id\":\"%s\",\"blob\":{\"bytecode\":\"", app_id);
+    assert_memory_equal(r.body, start, strlen(start));
+    char source[PATH_LENGTH_MAX];
+    snprintf(source, sizeof source,
+             "\"source\":\"file://"
+             "%s\",\"metadata\":[1,255],\"package\":\"unknown\",\"version\":\"0.0.0\"}}}",
+             app_path);
+    if (!strstr(r.body, source)) fail_msg("no %s in %s", source, r.body);
+    free(r.text);
+    fetch("GET", "/admin-api/applications", NULL, "/data/apps/0/id", start);
+    assert_string_equal(start, app_id);
+    fetch("GET", at("/admin-api/applications/%s/versions", app_id), NULL, "/data/0/version", start);
+    assert_string_equal(start, "0.0.0");
+    expect("GET", "/admin-api/packages", NULL, 200, "{\"packages\":[\"unknown\"]}");
+    expect("GET", "/admin-api/packages/unknown/versions", NULL, 200, "{\"versions\":[\"0.0.0\"]}");
+    expect("GET", "/admin-api/packages/unknown/latest", NULL, 200,
+           "{\"applicationId\":\"%s\",\"version\":\"0.0.0\"}", app_id);
+    expect("GET", "/admin-api/packages/other/latest", NULL, 200,
+           "{\"applicationId\":null,\"version\":null}");
+    expect("GET", at("/admin-api/applications/%s", member), NULL, 404,
+           "{\"error\":\"Application not found\"}");
+    r = ask("GET", "/admin-api/applications/l", NULL);
+    assert_int_equal(r.status, 400);
+    assert_memory_equal(r.body, "Invalid URL: ", 13);
+    free(r.text);
+    fetch("GET", at("/admin-api/applications/%s/abi", app_id), NULL, "/data/methods/0/name", start);
+    reply removal = ask("DELETE", at("/admin-api/applications/%s", app_id), NULL);
+    assert_int_equal(removal.status, 409); /* a context runs it */
+    free(removal.text);
+}
+
+static void test_install_refusals(void **state) {
+    (void)state;
+    const char *const path = "/admin-api/install-dev-application";
+    expect("POST", path, "{\"path\":\"/a/../b\",\"metadata\":[]}", 400,
+           "{\"error\":\"Field 'path' has invalid format: path must not contain '..' traversal "
+           "components\"}");
+    expect("POST", path, "{\"metadata\":[]}", 400,
+           "{\"error\":\"Invalid JSON data: Failed to deserialize the JSON body into the target "
+           "type: missing field `path` "
+           "at line 1 column 15\"}");
+    char body[1024], package[200];
+    memset(package, 'p', 129);
+    package[129] = 0;
+    snprintf(body, sizeof body, "{\"path\":\"/x\",\"package\":\"%s\",\"version\":\"%.65s\"}",
+             package, package);
+    expect("POST", path, body, 400,
+           "{\"error\":\"Validation errors: Field 'package' exceeds maximum length of 128 "
+           "characters (got 129); "
+           "Field 'version' exceeds maximum length of 64 characters (got 65)\"}");
+    reply r = ask("POST", path, "{\"path\":\"/nowhere/x.wasm\"}");
+    assert_int_equal(r.status, 404);
+    assert_memory_equal(r.body, "{\"error\":\"", 10);
+    free(r.text);
+    r = ask("POST", path, "{\"path\":");
+    assert_int_equal(r.status, 400);
+    assert_memory_equal(
+        r.body, "{\"error\":\"JSON syntax error: Failed to parse the request body as JSON: ", 60);
+    free(r.text);
+    r = ask_with("POST", path, "", "{}", 2);
+    assert_int_equal(r.status, 400);
+    assert_string_equal(r.body,
+                        "{\"error\":\"Expected request with `Content-Type: application/json`\"}");
+    free(r.text);
+    r = ask("POST", "/admin-api/install-application",
+            "{\"url\":\"http://127.0.0.1/x.wasm\",\"metadata\":[]}");
+    assert_int_equal(r.status / 100, 4);
+    free(r.text);
+}
+
+static void test_contexts(void **state) {
+    (void)state;
+    char text[SMALL];
+    reply r = ask("GET", at("/admin-api/contexts/%s", context_id), NULL);
+    assert_int_equal(r.status, 200);
+    char start[SMALL];
+    snprintf(start, sizeof start,
+             "{\"data\":{\"id\":\"%s\",\"applicationId\":\"%s\",\"contextStateHash\":\"",
+             context_id, app_id);
+    if (strncmp(r.body, start, strlen(start)) != 0) fail_msg("%s", r.body);
+    assert_non_null(strstr(r.body, "\"dagHeads\":[["));
+    assert_non_null(strstr(r.body, "\"applicationVersion\":\"0.0.0\",\"name\":\"first\"}}"));
+    free(r.text);
+    fetch("GET", "/admin-api/contexts?limit=1", NULL, "/data/contexts/0/groupId", text);
+    assert_string_equal(text, namespace_id);
+    expect("GET", "/admin-api/contexts?offset=9", NULL, 200, "{\"data\":{\"contexts\":[]}}");
+    expect("GET", "/admin-api/contexts?offset=-1", NULL, 400,
+           "Failed to deserialize query string: offset: invalid digit found in string");
+    fetch("GET", at("/admin-api/contexts/for-application/%s", app_id), NULL, "/data/contexts/0/id",
+          text);
+    assert_string_equal(text, context_id);
+    fetch("GET", at("/admin-api/contexts/with-executors/for-application/%s", app_id), NULL,
+          "/contexts/0/executors/0", text);
+    assert_string_equal(text, member);
+    expect("GET", at("/admin-api/contexts/%s/identities", context_id), NULL, 200,
+           "{\"data\":{\"identities\":[\"%s\"]}}", member);
+    expect("GET", at("/admin-api/contexts/%s/group", context_id), NULL, 200, "{\"data\":\"%s\"}",
+           namespace_id);
+    expect("POST", at("/admin-api/contexts/%s/join", context_id), "null", 200,
+           "{\"data\":{\"contextId\":\"%s\",\"memberPublicKey\":\"%s\"}}", context_id, member);
+    expect("POST", "/admin-api/contexts/sync", NULL, 200, "{\"data\":null}");
+    expect("POST", "/admin-api/contexts/sync/", "null", 200, "{\"data\":null}");
+    expect("POST", at("/admin-api/contexts/sync/%s", context_id), NULL, 200, "{\"data\":null}");
+    expect("GET", at("/admin-api/contexts/%s", member), NULL, 404,
+           "{\"error\":\"Context not found\"}");
+    expect("GET", at("/admin-api/contexts/%s/identities", member), NULL, 404,
+           "{\"error\":\"Context not found\"}");
+    expect("GET", "/admin-api/contexts/zz/storage", NULL, 400,
+           "{\"error\":\"Invalid context ID format\"}");
+    expect("DELETE", "/admin-api/contexts/zz", NULL, 400, "{\"error\":\"Invalid context id\"}");
+    r = ask("GET", at("/admin-api/contexts/%s/storage", context_id), NULL);
+    assert_memory_equal(r.body, "{\"data\":{\"sizeInBytes\":", 23);
+    free(r.text);
+    r = ask("POST", at("/admin-api/contexts/%s/join", member), NULL);
+    assert_int_equal(r.status, 504);
+    assert_memory_equal(r.body, "{\"error\":\"", 10);
+    free(r.text);
+}
+
+static void test_context_create_and_delete(void **state) {
+    (void)state;
+    char body[1024], made[SMALL];
+    const char *const path = "/admin-api/contexts";
+    expect("POST", path,
+           at("{\"applicationId\":\"%s\",\"groupId\":\"zz\",\"initializationParams\":[]}", app_id),
+           400, "{\"error\":\"Invalid group_id: expected hex-encoded 32 bytes\"}");
+    expect(
+        "POST", path,
+        at("{\"applicationId\":\"%s\",\"groupId\":\"aabb\",\"initializationParams\":[]}", app_id),
+        400, "{\"error\":\"Invalid group_id: must be exactly 32 bytes\"}");
+    snprintf(body, sizeof body, "{\"applicationId\":\"%s\",\"groupId\":\"%s\"}", app_id,
+             namespace_id);
+    expect("POST", path, body, 400,
+           "{\"error\":\"Invalid JSON data: Failed to deserialize the JSON body into the target "
+           "type: missing field "
+           "`initializationParams` at line 1 column %zu\"}",
+           strlen(body));
+    snprintf(body, sizeof body,
+             "{\"applicationId\":\"%s\",\"groupId\":\"%064d\",\"initializationParams\":[]}", app_id,
+             7);
+    reply r = ask("POST", path, body);
+    assert_int_equal(r.status, 404); /* an unknown group is a refusal with a reason */
+    free(r.text);
+    snprintf(body, sizeof body,
+             "{\"applicationId\":\"%s\",\"groupId\":\"%s\",\"initializationParams\":[123,125]}",
+             app_id, namespace_id);
+    r = ask("POST", path, body);
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(r.body, "\",\"groupCreated\":false}}"));
+    yyjson_doc *doc = yyjson_read(r.body, r.body_len, 0);
+    snprintf(made, sizeof made, "%s",
+             yyjson_get_str(find(yyjson_doc_get_root(doc), "/data/contextId")));
+    yyjson_doc_free(doc);
+    free(r.text);
+    expect("DELETE", at("/admin-api/contexts/%s", made), NULL, 200,
+           "{\"data\":{\"isDeleted\":true}}");
+    expect("DELETE", at("/admin-api/contexts/%s", made), "{}", 404,
+           "{\"error\":\"Context not found\"}");
+}
+
+static void test_namespaces(void **state) {
+    (void)state;
+    char text[SMALL];
+    reply r = ask("GET", at("/admin-api/namespaces/%s", namespace_id), NULL);
+    assert_int_equal(r.status, 200);
+    char start[PATH_LENGTH_MAX];
+    snprintf(start, sizeof start,
+             "{\"data\":{\"namespaceId\":\"%s\",\"appKey\":\"%s\",\"targetApplicationId\":\"%s\","
+             "\"createdAt\":",
+             namespace_id, app_key, app_id);
+    if (strncmp(r.body, start, strlen(start)) != 0) fail_msg("%s", r.body);
+    assert_non_null(strstr(
+        r.body, ",\"name\":\"home\",\"memberCount\":1,\"contextCount\":1,\"subgroupCount\":0"));
+    free(r.text);
+    fetch("GET", "/admin-api/namespaces", NULL, "/data/0/namespaceId", text);
+    assert_string_equal(text, namespace_id);
+    fetch("GET", at("/admin-api/namespaces/for-application/%s", app_id), NULL,
+          "/data/0/namespaceId", text);
+    expect("GET", at("/admin-api/namespaces/%064d", 1), NULL, 404,
+           "{\"error\":\"Namespace not found\"}");
+    expect("GET", "/admin-api/namespaces/xyz", NULL, 400,
+           "{\"error\":\"Invalid group id format: expected hex-encoded 32 bytes\"}");
+    expect("GET", "/admin-api/namespaces/abcd", NULL, 400,
+           "{\"error\":\"Invalid group id: must be exactly 32 bytes\"}");
+    expect("GET", at("/admin-api/groups/%s/contexts", namespace_id), NULL, 200,
+           "{\"data\":[{\"contextId\":\"%s\",\"name\":\"first\"}]}", context_id);
+    expect("POST", "/admin-api/namespaces",
+           at("{\"applicationId\":\"%s\",\"appKey\":\"12\"}", app_id), 400,
+           "{\"error\":\"Invalid appKey: expected hex-encoded 32 bytes\"}");
+    r = ask("POST", "/admin-api/namespaces", at("{\"applicationId\":\"%s\"}", member));
+    assert_int_equal(r.status, 404); /* not installed */
+    free(r.text);
+    fetch("GET", "/admin-api/usage", NULL, "/namespaces/0/namespaceId", text);
+    assert_string_equal(text, namespace_id);
+}
+
+static void test_groups(void **state) {
+    (void)state;
+    char space[SMALL], group[SMALL];
+    fetch("POST", "/admin-api/namespaces", at("{\"applicationId\":\"%s\"}", app_id),
+          "/data/namespaceId", space);
+    expect("GET", at("/admin-api/namespaces/%s/groups", space), NULL, 200, "{\"data\":[]}");
+    fetch("POST", at("/admin-api/namespaces/%s/groups", space),
+          "{\"groupName\":\"team\",\"visibility\":\"Open\"}", "/data/groupId", group);
+    expect("GET", at("/admin-api/namespaces/%s/groups", space), NULL, 200,
+           "{\"data\":[{\"groupId\":\"%s\",\"name\":\"team\"}]}", group);
+    expect("POST", at("/admin-api/namespaces/%s/groups", space), "{\"visibility\":\"odd\"}", 400,
+           "{\"error\":\"visibility must be 'open' or 'restricted'\"}");
+    reply r = ask("POST", at("/admin-api/namespaces/%s/invite", space), "{\"recursive\":true}");
+    assert_int_equal(r.status, 200);
+    assert_memory_equal(r.body, "{\"data\":{\"invitations\":[{\"groupId\":\"", 34);
+    free(r.text);
+    expect("DELETE", at("/admin-api/namespaces/%s", space), NULL, 200,
+           "{\"data\":{\"isDeleted\":true}}");
+    expect("GET", at("/admin-api/namespaces/%s", space), NULL, 404,
+           "{\"error\":\"Namespace not found\"}");
+}
+
+static void test_invitations(void **state) {
+    (void)state;
+    const char *const join = at("/admin-api/namespaces/%s/join", namespace_id);
+    reply r = ask("POST", at("/admin-api/namespaces/%s/invite", namespace_id), "{}");
+    assert_int_equal(r.status, 200);
+    const char start[] = "{\"data\":{\"invitation\":{\"invitation\":{\"inviter_identity\":[";
+    if (strncmp(r.body, start, sizeof start - 1) != 0) fail_msg("%s", r.body);
+    assert_non_null(strstr(r.body, "\"inviter_signature\":\""));
+    /* {"data":{...}} -> {...}: what join takes */
+    char *invitation = strndup(r.body + 8, r.body_len - 9);
+    free(r.text);
+    r = ask("POST", join, invitation);
+    assert_int_equal(r.status, 409); /* its own namespace */
+    free(r.text);
+    expect("POST", at("/admin-api/namespaces/%064d/join", 3), invitation, 400,
+           "{\"error\":\"invitation group_id does not match namespace_id in path\"}");
+    free(invitation);
+    expect("POST", join, "{\"invitation\":{}}", 400,
+           "{\"error\":\"Invalid JSON data: Failed to deserialize the JSON body into the target "
+           "type: invitation: missing field "
+           "`invitation` at line 1 column 16\"}");
+}
+
+static void test_aliases(void **state) {
+    (void)state;
+    char body[SMALL];
+    snprintf(body, sizeof body, "{\"alias\":\"main\",\"contextId\":\"%s\"}", context_id);
+    expect("POST", "/admin-api/alias/create/context", body, 200, "{\"data\":null}");
+    expect("POST", "/admin-api/alias/create/context", body, 409,
+           "{\"error\":\"alias already exists\"}");
+    expect("POST", "/admin-api/alias/lookup/context/main", "null", 200,
+           "{\"data\":{\"value\":\"%s\"}}", context_id);
+    expect("POST", at("/admin-api/alias/lookup/context/%s", context_id), NULL, 200,
+           "{\"data\":{\"value\":null}}");
+    expect("POST", "/admin-api/alias/lookup/application/main", NULL, 200,
+           "{\"data\":{\"value\":null}}");
+    expect("GET", "/admin-api/alias/list/context", NULL, 200, "{\"data\":{\"main\":\"%s\"}}",
+           context_id);
+    expect("POST", "/admin-api/alias/delete/context/main", NULL, 200, "{\"data\":null}");
+    expect("POST", "/admin-api/alias/delete/context/main", NULL, 200, "{\"data\":null}");
+    expect("GET", "/admin-api/alias/list/context", NULL, 200, "{\"data\":{}}");
+    reply r =
+        ask("POST", "/admin-api/alias/create/context", "{\"alias\":\"a b\",\"contextId\":\"2\"}");
+    assert_int_equal(r.status, 422);
+    free(r.text);
+}
+
+static void test_blobs(void **state) {
+    (void)state;
+    enum { SIZE = 2 * 1024 * 1024 + 7 };
+    char *bytes = malloc(SIZE), id[SMALL], body[SMALL];
+    for (size_t i = 0; i < SIZE; i++) bytes[i] = (char)(i * 7 + i / 1000);
+    reply r = ask_with("PUT", "/admin-api/blobs", "content-type: application/octet-stream\r\n",
+                       bytes, SIZE);
+    assert_int_equal(r.status, 200);
+    yyjson_doc *doc = yyjson_read(r.body, r.body_len, 0);
+    snprintf(id, sizeof id, "%s", yyjson_get_str(find(yyjson_doc_get_root(doc), "/data/blob_id")));
+    yyjson_doc_free(doc);
+    snprintf(body, sizeof body, "{\"data\":{\"blob_id\":\"%s\",\"size\":%d}}", id, SIZE);
+    assert_string_equal(r.body, body);
+    free(r.text);
+    r = ask("GET", at("/admin-api/blobs/%s", id), NULL);
+    assert_int_equal(r.status, 200);
+    assert_int_equal(r.body_len, SIZE);
+    assert_memory_equal(r.body, bytes, SIZE);
+    const char *const headers[] = {"content-length: 2097159\r\n", "etag: \"",
+                                   "cache-control: private, no-cache\r\n",
+                                   "x-blob-hash: ", "x-blob-mime-type: "};
+    for (size_t i = 0; i < 5; i++) assert_non_null(strstr(r.text, headers[i]));
+    free(r.text);
+    r = ask("HEAD", at("/admin-api/blobs/%s", id), NULL);
+    assert_int_equal(r.status, 200);
+    assert_int_equal(r.body_len, 0);
+    assert_non_null(strstr(r.text, "content-length: 2097159\r\n"));
+    free(r.text);
+    r = ask("GET", "/admin-api/blobs", NULL);
+    snprintf(body, sizeof body, "{\"blob_id\":\"%s\",\"size\":%d}", id, SIZE);
+    assert_non_null(strstr(r.body, body));
+    free(r.text);
+    r = ask_with("PUT", at("/admin-api/blobs?hash=%s", member), "", "xyz", 3);
+    assert_int_equal(r.status, 400);
+    assert_memory_equal(r.body, "{\"error\":\"Failed to store blob: ", 31);
+    free(r.text);
+    r = ask_with("PUT", "/admin-api/blobs?hash=xx", "", "xyz", 3);
+    assert_int_equal(r.status, 400);
+    assert_string_equal(r.body, "{\"error\":\"The provided hash is not a valid format\"}");
+    free(r.text);
+    expect("DELETE", at("/admin-api/blobs/%s", id), NULL, 200,
+           "{\"blob_id\":\"%s\",\"deleted\":true}", id);
+    expect("DELETE", at("/admin-api/blobs/%s", id), NULL, 404, "{\"error\":\"Blob not found\"}");
+    expect("GET", at("/admin-api/blobs/%s", id), NULL, 404,
+           "{\"error\":\"Blob not found locally or in network\"}");
+    expect("GET", "/admin-api/blobs/zz", NULL, 400, "{\"error\":\"Invalid blob ID format\"}");
+    free(bytes);
+    /* A client that gives up in the middle leaves nothing behind. */
+    int fd = connect_to_node();
+    const char half[] =
+        "PUT /admin-api/blobs HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\nhalf";
+    send_all(fd, half, sizeof half - 1);
+    close(fd);
+    r = ask_with("PUT", "/admin-api/blobs",
+                 "content-length: 2000000000\r\nexpect: 100-continue\r\n", "", 0);
+    assert_int_equal(r.status, 400); /* two lengths */
+    free(r.text);
+}
+
+static void test_jsonrpc(void **state) {
+    (void)state;
+    char body[1024];
+#define RPC(id, method, params)                                                                    \
+    at("{\"jsonrpc\":\"2.0\",\"id\":" id ",\"method\":\"" method "\",\"params\":" params "}",      \
+       context_id)
+    expect("POST", "/jsonrpc",
+           RPC("7", "execute",
+               "{\"contextId\":\"%s\",\"method\":\"set\",\"argsJson\":{\"key\":\"a\",\"value\":"
+               "\"b\"},\"executorPublicKey\":1}"),
+           200, "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"output\":null}}");
+    expect("POST", "/jsonrpc/",
+           RPC("\"x\\\"y\"", "execute",
+               "{\"contextId\":\"%s\",\"method\":\"get\",\"argsJson\":{\"key\":\"a\"}}"),
+           200, "{\"jsonrpc\":\"2.0\",\"id\":\"x\\\"y\",\"result\":{\"output\":\"b\"}}");
+    expect("POST", "/jsonrpc",
+           RPC("null", "execute", "{\"contextId\":\"%s\",\"method\":\"len\",\"argsJson\":{}}"), 200,
+           "{\"jsonrpc\":\"2.0\",\"id\":null,\"result\":{\"output\":1}}");
+    expect("POST", "/jsonrpc", RPC("18446744073709551615", "sync_status", "{\"contextId\":\"%s\"}"),
+           200,
+           "{\"jsonrpc\":\"2.0\",\"id\":18446744073709551615,\"result\":{\"contextId\":\"%s\","
+           "\"isInitialized\":true,"
+           "\"syncState\":{\"state\":\"idle\"},\"failureCount\":0}}",
+           context_id);
+    expect("POST", "/jsonrpc", RPC("1", "nope", "{\"contextId\":\"%s\"}"), 200,
+           "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"type\":\"ParseError\",\"data\":\"unknown "
+           "variant `nope`, expected one of "
+           "`execute`, `sync_status`, `set_ephemeral`\"}}");
+    expect(
+        "POST", "/jsonrpc",
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"execute\",\"params\":{\"contextId\":\"abc\"}}",
+        200,
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"type\":\"ParseError\",\"data\":\"invalid "
+        "length 3, expected a base58 encoded "
+        "hash\"}}");
+    snprintf(body, sizeof body,
+             "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"execute\",\"params\":{\"contextId\":\"%"
+             "s\",\"method\":\"get\",\"argsJson\":{}}}",
+             member);
+    expect("POST", "/jsonrpc", body, 200,
+           "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"type\":\"FunctionCallError\",\"data\":\"No "
+           "owned identity found for this "
+           "context\"}}");
+    expect("POST", "/jsonrpc",
+           RPC("1", "execute", "{\"contextId\":\"%s\",\"method\":\"\",\"argsJson\":1}"), 200,
+           "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"type\":\"ParseError\",\"data\":\"Field "
+           "'method' is required but was empty\"}}");
+    reply r =
+        ask("POST", "/jsonrpc",
+            RPC("1", "execute",
+                "{\"contextId\":\"%s\",\"method\":\"get_result\",\"argsJson\":{\"key\":\"zz\"}}"));
+    assert_int_equal(r.status, 200);
+    const char start[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"type\":\"FunctionCallError\","
+                         "\"data\":\"the method call returned "
+                         "an error: [";
+    if (strncmp(r.body, start, sizeof start - 1) != 0 || !strstr(r.body, "]\",\"error\":"))
+        fail_msg("%s", r.body);
+    free(r.text);
+    r = ask("POST", "/jsonrpc",
+            RPC("1", "execute",
+                "{\"contextId\":\"%s\",\"method\":\"set\",\"argsJson\":{\"key\":\"zz\"}}"));
+    if (!strstr(r.body, "\"type\":\"FunctionCallError\",\"data\":\"guest panicked: set: failed to "
+                        "deserialize arguments"))
+        fail_msg("%s", r.body);
+    free(r.text);
+    expect("POST", "/jsonrpc", RPC("1", "set_ephemeral", "{\"contextId\":\"%s\",\"state\":[1,2]}"),
+           200, "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}");
+}
+
+static void test_jsonrpc_envelope(void **state) {
+    (void)state;
+    static const char lead[] = "Failed to deserialize the JSON body into the target type: ";
+    expect("POST", "/jsonrpc", "{\"jsonrpc\":\"2.0\",\"method\":\"execute\"}", 422,
+           "%smissing field `id`", lead);
+    expect("POST", "/jsonrpc", "{\"id\":1}", 422, "%smissing field `jsonrpc`", lead);
+    expect("POST", "/jsonrpc", "{\"jsonrpc\":\"1.0\",\"id\":1}", 422,
+           "%sjsonrpc: Invalid JSON-RPC version", lead);
+    const char *const ids[] = {"-1", "1.5", "[]", "true", "18446744073709551616"};
+    for (size_t i = 0; i < 5; i++)
+        expect("POST", "/jsonrpc", at("{\"jsonrpc\":\"2.0\",\"id\":%s}", ids[i]), 422,
+               "%sid: data did not match any variant of untagged enum RequestId", lead);
+    expect("POST", "/jsonrpc", "{\"jsonrpc\":\"2.0\",\"id\":1}", 200,
+           "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"type\":\"ParseError\",\"data\":\"missing "
+           "field `method`\"}}");
+    expect("POST", "/jsonrpc", "{", 400, "Failed to parse the request body as JSON");
+    expect("GET", "/jsonrpc", NULL, 405, "");
+    reply r = ask_with("POST", "/jsonrpc", "content-type: text/plain\r\n", "{}", 2);
+    assert_int_equal(r.status, 415);
+    free(r.text);
+}
+
+/* --- live --- */
+
+/* Reads until the text is there; returns all that came. */
+static void read_until(int fd, char *ret_text, size_t size, const char *text) {
+    size_t len = strlen(ret_text);
+    while (!strstr(ret_text, text)) {
+        ssize_t got = recv(fd, ret_text + len, size - 1 - len, 0);
+        if (got <= 0) fail_msg("no '%s' in '%s'", text, ret_text);
+        for (ssize_t i = 0; i < got; i++)
+            if (ret_text[len + (size_t)i] == 0) ret_text[len + (size_t)i] = ' ';
+        len += (size_t)got;
+        ret_text[len] = 0;
+    }
+}
+
+static void send_frame(int fd, const char *text) {
+    unsigned char frame[2048] = {0x81};
+    size_t len = strlen(text), head = 2;
+    if (len < 126)
+        frame[1] = (unsigned char)(0x80 | len);
+    else {
+        frame[1] = 0x80 | 126;
+        frame[2] = (unsigned char)(len >> 8);
+        frame[3] = (unsigned char)len;
+        head = 4;
+    }
+    memcpy(frame + head + 4, text, len); /* a mask of zeros */
+    send_all(fd, frame, head + 4 + len);
+}
+
+static int open_ws(char *text, size_t size) {
+    int fd = connect_to_node();
+    const char upgrade[] =
+        "GET /ws HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+        "sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    send_all(fd, upgrade, sizeof upgrade - 1);
+    text[0] = 0;
+    read_until(fd, text, size, "\r\n\r\n");
+    assert_non_null(strstr(text, "HTTP/1.1 101 "));
+    text[0] = 0;
+    return fd;
+}
+
+static void test_websocket(void **state) {
+    (void)state;
+    char text[8192], want[1024];
+    int fd = open_ws(text, sizeof text);
+    send_frame(fd, at("{\"id\":1,\"method\":\"subscribe\",\"params\":{\"contextIds\":[\"%s\"]}}",
+                      context_id));
+    snprintf(want, sizeof want, "{\"id\":1,\"result\":{\"contextIds\":[\"%s\"]}}", context_id);
+    read_until(fd, text, sizeof text, want);
+    send_frame(fd, "not json");
+    send_frame(fd, "{\"id\":-1,\"method\":\"subscribe\",\"params\":{}}");
+    send_frame(fd, "{\"method\":\"fly\"}");
+    read_until(fd, text, sizeof text,
+               "{\"id\":null,\"error\":{\"type\":\"ParseError\",\"data\":\"unknown variant `fly`, "
+               "expected one of `subscribe`, "
+               "`unsubscribe`, `execute`\"}}");
+    assert_null(strstr(text, "\"id\":-1"));
+    text[0] = 0;
+    send_frame(fd, at("{\"id\":2,\"method\":\"execute\",\"params\":{\"contextId\":\"%s\","
+                      "\"method\":\"set\",\"argsJson\":"
+                      "{\"key\":\"w\",\"value\":\"s\"}}}",
+                      context_id));
+    read_until(fd, text, sizeof text, "{\"id\":2,\"result\":{\"output\":null}}");
+    snprintf(want, sizeof want,
+             "{\"id\":null,\"result\":{\"contextId\":\"%s\",\"type\":\"StateMutation\",\"data\":{"
+             "\"newRoot\":\"",
+             context_id);
+    read_until(fd, text, sizeof text, want);
+    read_until(
+        fd, text, sizeof text,
+        "\",\"events\":[{\"kind\":\"Inserted\",\"data\":[123,34,107,101,121,34,58,34,119,34,");
+    read_until(fd, text, sizeof text, ",\"handler\":null}]}}}");
+    text[0] = 0;
+    send_frame(fd, at("{\"id\":3,\"method\":\"unsubscribe\",\"params\":{\"contextIds\":[\"%s\"]}}",
+                      context_id));
+    read_until(fd, text, sizeof text, "{\"id\":3,\"result\":{\"contextIds\":[\"");
+    close(fd);
+    expect("GET", "/ws", NULL, 400,
+           "Invalid WebSocket upgrade request: Connection header did not include 'upgrade' or "
+           "Upgrade header 'websocket'");
+}
+
+static int open_sse(const char *last_event_id, char *text, size_t size, char ret_id[SMALL]) {
+    int fd = connect_to_node();
+    char request[512];
+    snprintf(request, sizeof request, "GET /sse HTTP/1.1\r\nhost: localhost\r\n%s%s%s\r\n",
+             last_event_id ? "last-event-id: " : "", last_event_id ? last_event_id : "",
+             last_event_id ? "\r\n" : "");
+    send_all(fd, request, strlen(request));
+    text[0] = 0;
+    read_until(fd, text, size, "\"reconnect\":");
+    read_until(fd, text, size, "}\n\n");
+    const char *header = strstr(text, "x-sse-session-id: ");
+    assert_non_null(header);
+    assert_int_equal(sscanf(header, "x-sse-session-id: %255[0-9]", ret_id), 1);
+    assert_non_null(strstr(text, "content-type: text/event-stream\r\n"));
+    assert_non_null(strstr(text, "cache-control: no-cache\r\n"));
+    return fd;
+}
+
+static void restart(void) {
+    cal_server_stop(server);
+    cal_node_stop(node);
+    start_node();
+}
+
+static void test_event_stream(void **state) {
+    (void)state;
+    char text[16384], id[SMALL], again[SMALL], want[1024];
+    int fd = open_sse(NULL, text, sizeof text, id);
+    snprintf(want, sizeof want,
+             "event: message\nid: %s-0\nretry: 3000\ndata: "
+             "{\"type\":\"connect\",\"session_id\":\"%s\",\"reconnect\":false}\n\n",
+             id, id);
+    assert_non_null(strstr(text, want));
+    expect("POST", "/sse/subscription",
+           at("{\"id\":\"%s\",\"method\":\"subscribe\",\"params\":{\"contextIds\":[\"%s\"]}}", id,
+              context_id),
+           200, "{\"result\":{\"status\":\"subscribed\",\"contexts\":[\"%s\"],\"groups\":[]}}",
+           context_id);
+    snprintf(want, sizeof want,
+             "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"execute\",\"params\":{\"contextId\":\"%"
+             "s\",\"method\":\"set\",\"argsJson\":"
+             "{\"key\":\"e\",\"value\":\"s\"}}}",
+             context_id);
+    expect("POST", "/jsonrpc", want, 200,
+           "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"output\":null}}");
+    snprintf(want, sizeof want,
+             "event: message\nid: %s-1\ndata: "
+             "{\"result\":{\"contextId\":\"%s\",\"type\":\"StateMutation\",",
+             id, context_id);
+    read_until(fd, text, sizeof text, want);
+    read_until(fd, text, sizeof text, "\"handler\":null}]}}}\n\n");
+    expect("GET", at("/sse/session/%s", id), NULL, 200,
+           "{\"result\":{\"session_id\":%s,\"subscriptions\":[\"%s\"],\"event_counter\":2,"
+           "\"status\":\"active\"}}",
+           id, context_id);
+    /* The node stops: the stream says so; after the start the session is there again. */
+    restart();
+    read_until(fd, text, sizeof text,
+               "data: {\"type\":\"close\",\"reason\":\"node is stopping\"}\n\n");
+    close(fd);
+    expect("GET", at("/sse/session/%s", id), NULL, 200,
+           "{\"result\":{\"session_id\":%s,\"subscriptions\":[\"%s\"],\"event_counter\":3,"
+           "\"status\":\"persisted\"}}",
+           id, context_id);
+    const char *const unknown =
+        at("{\"id\":\"%s\",\"method\":\"unsubscribe\",\"params\":{\"contextIds\":[\"%s\"]}}", id,
+           context_id);
+    expect("POST", "/sse/subscription", unknown, 404,
+           "{\"error\":\"Session not found. Please reconnect to SSE endpoint first.\"}");
+    fd = open_sse(at("%s-2", id), text, sizeof text, again);
+    assert_string_equal(id, again);
+    assert_non_null(strstr(text, "x-sse-reconnect: true\r\n"));
+    expect(
+        "POST", "/sse/subscription",
+        at("{\"id\":\"%s\",\"method\":\"unsubscribe\",\"params\":{\"contextIds\":[\"%s\",\"%s\"]}}",
+           id, context_id, member),
+        200,
+        "{\"result\":{\"status\":\"unsubscribed\",\"unsubscribed\":[\"%s\"],\"requested\":[\"%s\","
+        "\"%s\"]}}",
+        context_id, context_id, member);
+    close(fd);
+    fd = open_sse("12345-9", text, sizeof text, again); /* nobody's: a new session, silently */
+    assert_string_not_equal(again, "12345");
+    close(fd);
+    expect("POST", "/sse/subscription", "{\"id\":\"x\",\"method\":\"subscribe\",\"params\":{}}",
+           400, "{\"error\":\"Invalid Session Id\"}");
+    expect("POST", "/sse/subscription",
+           at("{\"id\":\"%s\",\"method\":\"fly\",\"params\":{}}", again), 400,
+           "{\"error\":{\"type\":\"ParseError\",\"data\":\"unknown variant `fly`, expected "
+           "`subscribe` or `unsubscribe`\"}}");
+    expect("GET", "/sse/session/99", NULL, 404, "{\"error\":\"Session not found\"}");
+}
+
+static void test_start_and_stop(void **state) {
+    (void)state;
+    cal_error err;
+    cal_server *other = NULL;
+    const char *open_address[] = {"/ip4/0.0.0.0/tcp/0"}, *any_origin[] = {"*"};
+    cal_server_options options = {.addresses = open_address, .address_count = 1};
+    assert_int_equal(cal_server_start(node, &options, &other, &err), CAL_EDENIED);
+    assert_non_null(strstr(err.message, "--allow-unauthenticated"));
+    options.allow_unauthenticated = true;
+    assert_int_equal(cal_server_start(node, &options, &other, &err), 0);
+    assert_non_null(strstr(cal_server_address(other, 0), "/ip4/0.0.0.0/tcp/"));
+    cal_server_stop(other);
+    options.allowed_origins = any_origin;
+    options.allowed_origin_count = 1;
+    assert_int_equal(cal_server_start(node, &options, &other, &err), CAL_EINVAL);
+    /* A node that stops takes its server along. */
+    int fd = connect_to_node();
+    cal_node_stop(node);
+    char byte;
+    assert_true(recv(fd, &byte, 1, 0) <= 0);
+    close(fd);
+    cal_server_stop(server);
+    start_node();
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) return fprintf(stderr, "usage: api_test KV_STORE.wasm\n"), 2;
+    app_path = argv[1];
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_health),
+        cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_applications),
+        cmocka_unit_test(test_install_refusals),
+        cmocka_unit_test(test_contexts),
+        cmocka_unit_test(test_context_create_and_delete),
+        cmocka_unit_test(test_namespaces),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_invitations),
+        cmocka_unit_test(test_aliases),
+        cmocka_unit_test(test_blobs),
+        cmocka_unit_test(test_jsonrpc),
+        cmocka_unit_test(test_jsonrpc_envelope),
+        cmocka_unit_test(test_websocket),
+        cmocka_unit_test(test_event_stream),
+        cmocka_unit_test(test_start_and_stop),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
