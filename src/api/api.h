@@ -33,6 +33,15 @@ static inline cal_node *api_node(const http_exchange *exchange) {
     return ((api_state *)http_user(exchange))->node;
 }
 
+/* The parts of the API that a server may leave out, and the table of everything. */
+typedef enum api_part { API_BASE, API_ADMIN, API_JSONRPC, API_WS, API_SSE } api_part;
+enum { API_ROWS_MAX = 96 };
+typedef struct api_row {
+    api_part part;
+    http_route route;
+} api_row;
+const api_row *api_rows(size_t *ret_count);
+
 /* The parameter as an id; false: answered with 400. `what` names it in the message: a typed one
  * ("Invalid URL: ...") when NULL. */
 bool api_param_id(http_exchange *exchange, const char *name, const char *what, uint8_t ret_id[32]);

@@ -1,4 +1,4 @@
-/* The table of routes, and starting and stopping a server: include/calimero/server.h.
+/* Starting and stopping a server, and its figures: include/calimero/server.h.
  *
  * Lifetimes: `core` lives on the loop thread from start until its connections are closed and every
  * handler has answered; the public handle outlives it until cal_server_stop. Whoever stops first,
@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "api/admin_backup.h"
 #include "api/api.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -27,91 +26,10 @@ enum {
 
 static const char *const DEFAULT_ADDRESSES[] = {"/ip4/127.0.0.1/tcp/2528", "/ip6/::1/tcp/2528"};
 
-typedef enum server_part { PART_BASE, PART_ADMIN, PART_JSONRPC, PART_WS, PART_SSE } server_part;
-
-typedef struct server_row {
-    server_part part;
-    http_route route;
-} server_row;
-
-#define ROW(part, verb, pattern, body, handler, prefixed)                                          \
-    {                                                                                              \
-        part, { HTTP_VERB_##verb, pattern, HTTP_BODY_##body, handler, prefixed }                   \
-    }
-#define ADMIN(verb, pattern, body, handler)                                                        \
-    ROW(PART_ADMIN, verb, "/admin-api" pattern, body, handler, true)
-
-/* In order of precedence (http.h): literal before parameter, one pattern's rows together. Bodies
- * that are "ignored" are NONE. */
-static const server_row ROWS[] = {
-    ROW(PART_JSONRPC, POST, "/jsonrpc", WHOLE, rpc_post, true),
-    ROW(PART_WS, GET, "/ws", NONE, live_ws, true),
-    ROW(PART_SSE, GET, "/sse", NONE, sse_open, false),
-    ROW(PART_SSE, POST, "/sse/subscription", WHOLE, sse_subscription, false),
-    ROW(PART_SSE, GET, "/sse/session/:id", NONE, sse_session, false),
-    ROW(PART_BASE, GET, "/metrics", NONE, admin_metrics, false),
-    ADMIN(GET, "/health", NONE, admin_health),
-    ADMIN(GET, "/ready", NONE, admin_ready),
-    ADMIN(GET, "/is-authed", NONE, admin_is_authed),
-    ADMIN(GET, "/certificate", NONE, admin_certificate),
-    ADMIN(GET, "/peers", NONE, admin_peers),
-    ADMIN(GET, "/usage", NONE, admin_usage),
-    ADMIN(POST, "/backup", WHOLE, admin_backup), /* ours: `merod backup` of a running node */
-    ADMIN(GET, "/identity", NONE, admin_identity),
-    ADMIN(POST, "/identity/context", NONE, admin_identity_create),
-    ADMIN(POST, "/install-dev-application", WHOLE, app_install_file),
-    ADMIN(POST, "/install-application", WHOLE, app_install_url),
-    ADMIN(GET, "/applications", NONE, app_list),
-    ADMIN(GET, "/applications/:id", NONE, app_get),
-    ADMIN(DELETE, "/applications/:id", NONE, app_remove),
-    ADMIN(GET, "/applications/:id/versions", NONE, app_versions),
-    ADMIN(GET, "/applications/:id/abi", NONE, app_abi),
-    ADMIN(GET, "/packages", NONE, package_list),
-    ADMIN(GET, "/packages/:package/versions", NONE, package_versions),
-    ADMIN(GET, "/packages/:package/latest", NONE, package_latest),
-    ADMIN(GET, "/contexts", NONE, context_list),
-    ADMIN(POST, "/contexts", WHOLE, context_create),
-    ADMIN(POST, "/contexts/sync", NONE, context_sync),
-    ADMIN(POST, "/contexts/sync/:id", NONE, context_sync),
-    ADMIN(GET, "/contexts/for-application/:application", NONE, context_for_application),
-    ADMIN(GET, "/contexts/with-executors/for-application/:application", NONE,
-          context_with_executors),
-    ADMIN(GET, "/contexts/:id", NONE, context_get),
-    ADMIN(DELETE, "/contexts/:id", NONE, context_remove),
-    ADMIN(POST, "/contexts/:id/join", NONE, context_join),
-    ADMIN(GET, "/contexts/:id/identities", NONE, context_identities),
-    ADMIN(GET, "/contexts/:id/identities-owned", NONE, context_identities_owned),
-    ADMIN(GET, "/contexts/:id/group", NONE, context_group),
-    ADMIN(GET, "/contexts/:id/storage", NONE, context_storage),
-    ADMIN(GET, "/namespaces", NONE, namespace_list),
-    ADMIN(POST, "/namespaces", WHOLE, namespace_create),
-    ADMIN(GET, "/namespaces/for-application/:application", NONE, namespace_for_application),
-    ADMIN(GET, "/namespaces/:id", NONE, namespace_get),
-    ADMIN(DELETE, "/namespaces/:id", NONE, namespace_remove),
-    ADMIN(POST, "/namespaces/:id/invite", WHOLE, namespace_invite),
-    ADMIN(POST, "/namespaces/:id/join", WHOLE, namespace_join),
-    ADMIN(GET, "/namespaces/:id/groups", NONE, group_list),
-    ADMIN(POST, "/namespaces/:id/groups", WHOLE, group_create),
-    ADMIN(GET, "/groups/:id/contexts", NONE, group_contexts),
-    ADMIN(PUT, "/blobs", STREAM, blob_put),
-    ADMIN(GET, "/blobs", NONE, blob_list),
-    ADMIN(GET, "/blobs/:id", NONE, blob_get),
-    ADMIN(DELETE, "/blobs/:id", NONE, blob_remove),
-    ADMIN(POST, "/alias/create/context", WHOLE, admin_alias_create_context),
-    ADMIN(POST, "/alias/create/application", WHOLE, admin_alias_create_application),
-    ADMIN(POST, "/alias/lookup/context/:name", NONE, admin_alias_lookup_context),
-    ADMIN(POST, "/alias/lookup/application/:name", NONE, admin_alias_lookup_application),
-    ADMIN(POST, "/alias/delete/context/:name", NONE, admin_alias_delete_context),
-    ADMIN(POST, "/alias/delete/application/:name", NONE, admin_alias_delete_application),
-    ADMIN(GET, "/alias/list/context", NONE, admin_alias_list_context),
-    ADMIN(GET, "/alias/list/application", NONE, admin_alias_list_application),
-};
-enum { ROW_COUNT = sizeof ROWS / sizeof *ROWS };
-
 typedef struct server_core {
     api_state state;
     http_env env;
-    http_route routes[ROW_COUNT];
+    http_route routes[API_ROWS_MAX];
     char *origins[ORIGINS_MAX];
     char prefix[PREFIX_MAX];
     api_listener *listener;
@@ -119,7 +37,7 @@ typedef struct server_core {
     bool stopping;
     struct {
         metrics_series *count, *seconds;
-    } figures[ROW_COUNT + 1][STATUS_CLASSES]; /* made when first met; the last row: no route */
+    } figures[API_ROWS_MAX + 1][STATUS_CLASSES]; /* made when first met; the last row: no route */
     uv_timer_t wait; /* while stopping: for handlers that have not answered */
     void (*stopped)(void *user);
     void *stopped_user;
@@ -158,7 +76,7 @@ static const char *verb_name(http_verb verb) {
 static void on_answered(void *user, const http_route *route, http_verb verb, int status,
                         uint64_t duration_us) {
     server_core *core = CAL_CONTAINER_OF((api_state *)user, server_core, state);
-    size_t row = route ? (size_t)(route - core->routes) : ROW_COUNT;
+    size_t row = route ? (size_t)(route - core->routes) : API_ROWS_MAX;
     size_t class = (size_t)status / 100 < STATUS_CLASSES ? (size_t)status / 100 : 5;
     metrics_series **count = &core->figures[row][class].count,
                    **seconds = &core->figures[row][class].seconds;
@@ -263,8 +181,10 @@ static int take_options(server_core *core, const cal_server_options *options, ca
     }
     const bool off[] = {false, options->no_admin, options->no_jsonrpc, options->no_websocket,
                         options->no_sse};
-    for (size_t i = 0; i < ROW_COUNT; i++)
-        if (!off[ROWS[i].part]) core->routes[core->env.route_count++] = ROWS[i].route;
+    size_t row_count;
+    const api_row *rows = api_rows(&row_count);
+    for (size_t i = 0; i < row_count; i++)
+        if (!off[rows[i].part]) core->routes[core->env.route_count++] = rows[i].route;
     bool no_pings = options->ping_interval_s == UINT32_MAX;
     core->env.ws_ping_interval_ms =
         no_pings ? 0 : 1000 * (options->ping_interval_s ? options->ping_interval_s : PING_S);
