@@ -1,6 +1,8 @@
 /* Applying actions to a context's rows, and writing entities locally (runtime-abi.md 9, 13;
  * network-sync.md 9.6).
  *
+ * What actions and puts point to (data, types, signatures) must live until the flush.
+ *
  * One crdt_store lives for one operation: a call of the guest, or one delta on the node. It keeps
  * records it has read and writes them, hashes recomputed from the leaves up, in crdt_store_flush.
  * Nothing is written when an operation is abandoned before flush. One thread. */

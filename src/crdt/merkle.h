@@ -18,12 +18,11 @@ typedef enum crdt_flaw {
     CRDT_FLAW_ROOT_MISSING,  /* no Index record of the root */
     CRDT_FLAW_INDEX_MISSING, /* a listed child has no Index record */
     CRDT_FLAW_INDEX_MALFORMED,
-    CRDT_FLAW_INDEX_ID,      /* the record is another entity's */
-    CRDT_FLAW_CHILD_DELETED, /* a listed child is a tombstone */
-    CRDT_FLAW_ENTRY_HASH,    /* own hash is not that of the Entry row */
-    CRDT_FLAW_FULL_HASH,     /* full hash is not that of own hash and children */
-    CRDT_FLAW_CHILD_HASH,    /* the parent lists another full hash than the child has */
-    CRDT_FLAW_TOO_DEEP,      /* deeper than CRDT_TREE_DEPTH_MAX, or a cycle */
+    CRDT_FLAW_INDEX_ID,   /* the record is another entity's */
+    CRDT_FLAW_ENTRY_HASH, /* own hash is not that of the Entry row */
+    CRDT_FLAW_FULL_HASH,  /* full hash is not that of own hash and children */
+    CRDT_FLAW_CHILD_HASH, /* the parent lists another full hash than the child has */
+    CRDT_FLAW_TOO_DEEP,   /* deeper than CRDT_TREE_DEPTH_MAX, or a cycle */
 } crdt_flaw;
 
 enum { CRDT_TREE_DEPTH_MAX = 64 };
@@ -48,6 +47,7 @@ typedef struct crdt_tree_summary {
     uint64_t entities, flaws;
     uint64_t
         placeholders; /* Index without Entry: known only as an ancestor (traps.md 8), no flaw */
+    uint64_t deleted; /* listed tombstones: their parent was deleted and came back, no flaw */
     uint64_t moved; /* listed by a parent that is not theirs (traps.md 6): not compared, no flaw */
     bool has_root;
     crdt_hash root_hash; /* the root's recorded full hash */
