@@ -53,6 +53,8 @@ static int info_run(cli *line) {
     int error = cal_client_head(m.client, path, on_header, info, &answer, &err);
     if (error == 0) error = cal_client_check(&answer, &err);
     cal_client_answer_deinit(&answer);
+    if (error == CAL_ENOTFOUND)
+        snprintf(err.message, sizeof err.message, "HTTP 404: no blob %s", id);
     if (error) {
         code = mero_error(&m, &err);
     } else {

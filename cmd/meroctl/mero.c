@@ -110,6 +110,8 @@ static int ask(mero *m, const char *verb, yyjson_mut_doc *body, const char *path
     free(json);
     cli_progress_end(&m->progress);
     if (error == 0) error = cal_client_check(&answer, &err);
+    if (answer.status == 404 && answer.len == 0)
+        snprintf(err.message, sizeof err.message, "HTTP 404: this node has no %s %s", verb, path);
     if (error == 0) {
         *ret_doc = yyjson_read(answer.body, answer.len, 0);
         if (!*ret_doc && answer.len > 0) {

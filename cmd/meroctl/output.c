@@ -72,14 +72,23 @@ static void print_padded(FILE *out, const char *text, size_t width, bool last) {
     fprintf(out, "%*s", (int)(w < width ? width - w + INDENT : INDENT), "");
 }
 
-/* `flat`: without columns that hold objects and lists; who asks for one row gets them. */
+/* Whether a cell is an object or list too wide for a row; who asks for one row gets it. */
+static bool is_wide(yyjson_val *value) {
+    if (is_scalar(value) || is_bytes(value)) return false;
+    char *text = cell_text(value);
+    bool wide = !text || width_of(text) > CELL_MAX;
+    free(text);
+    return wide;
+}
+
+/* `flat`: without columns that are wide in some row. */
 static size_t columns_of(yyjson_val *rows, bool flat, const char *ret_names[COLUMNS_MAX]) {
     size_t count = 0, i, n, j, k;
     yyjson_val *row, *key, *value;
     yyjson_arr_foreach(rows, i, n, row) {
         yyjson_obj_foreach(row, j, k, key, value) {
             size_t c = 0;
-            if (flat && !is_scalar(value) && !is_bytes(value)) continue;
+            if (flat && is_wide(value)) continue;
             while (c < count && strcmp(ret_names[c], yyjson_get_str(key)) != 0) c++;
             if (c == count && count < COLUMNS_MAX) ret_names[count++] = yyjson_get_str(key);
         }

@@ -112,14 +112,8 @@ static int serve(const cli *line, cal_node *node, cal_config *config, watch *w) 
     cal_error err = {0};
     cal_server_options *options = cal_config_server(config);
     options->allow_unauthenticated = cli_flag(line, "allow-unauthenticated");
-    int error = cal_server_start(node, options, &server, &err);
-    if (error == CAL_EDENIED)
-        return cli_fail(
-            line,
-            "%s. Anybody who reaches that address would own the node: listen on 127.0.0.1, or say "
-            "--allow-unauthenticated when something in front of it authenticates",
-            err.message);
-    if (error) return cli_fail(line, "%s", err.message);
+    if (cal_server_start(node, options, &server, &err) != 0)
+        return cli_fail(line, "%s", err.message);
     const char *address;
     for (size_t i = 0; (address = cal_server_address(server, i)); i++)
         say(line, "listening on %s", address);
