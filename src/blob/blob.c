@@ -20,19 +20,36 @@ int cal_blobs_open(cal_store *store, const cal_os *os, cal_blobs **ret_blobs, ca
     cal_map_init(&blobs->removing, seeds[1]);
     pthread_mutex_init(&blobs->mutex, NULL);
     pthread_mutex_init(&blobs->collect_mutex, NULL);
+    pthread_cond_init(&blobs->unused, NULL);
     *ret_blobs = blobs;
     return 0;
 }
 
 void cal_blobs_close(cal_blobs *blobs) {
     if (!blobs) return;
-    assert(atomic_load(&blobs->users) == 0);
+    pthread_mutex_lock(&blobs->mutex);
+    while (blobs->users) pthread_cond_wait(&blobs->unused, &blobs->mutex);
+    pthread_mutex_unlock(&blobs->mutex);
+    pthread_cond_destroy(&blobs->unused);
     cal_map_deinit(&blobs->pins);
     cal_map_deinit(&blobs->removing);
     pthread_mutex_destroy(&blobs->mutex);
     pthread_mutex_destroy(&blobs->collect_mutex);
     free(blobs->late);
     free(blobs);
+}
+
+void blob_enter(cal_blobs *blobs) {
+    pthread_mutex_lock(&blobs->mutex);
+    blobs->users++;
+    pthread_mutex_unlock(&blobs->mutex);
+}
+
+void blob_leave(cal_blobs *blobs) {
+    pthread_mutex_lock(&blobs->mutex);
+    assert(blobs->users > 0);
+    if (--blobs->users == 0) pthread_cond_broadcast(&blobs->unused);
+    pthread_mutex_unlock(&blobs->mutex);
 }
 
 /* --- pins --- */

@@ -38,8 +38,9 @@ typedef struct cal_blobs_info {
 } cal_blobs_info;
 
 int cal_blobs_open(cal_store *store, const cal_os *os, cal_blobs **ret_blobs, cal_error *err);
-void cal_blobs_close(
-    cal_blobs *blobs); /* before the store; no writer or reader may be left; NULL allowed */
+/* Before the store. Every writer and reader was consumed; waits for what aborted ones still have on
+ * its way. NULL allowed. */
+void cal_blobs_close(cal_blobs *blobs);
 
 /* --- writing --- */
 

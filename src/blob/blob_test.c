@@ -412,7 +412,7 @@ static void test_async(void **state) {
     assert_int_equal(put_async(f, (cal_slice){0}, NULL, &l, NULL), 0);
     assert_int_equal(l.info.size, 0);
     cal_store_close(f->store); /* waits for what the aborted writer still had under way */
-    assert_int_equal(atomic_load(&f->blobs->users), 0);
+    assert_int_equal(f->blobs->users, 0);
     assert_int_equal(cal_store_open(&f->options, &f->store, NULL), 0);
     f->blobs->store = f->store;
     pthread_mutex_destroy(&l.mutex);

@@ -40,11 +40,12 @@ struct cal_blobs {
     cal_map pins;          /* chunk id -> how often, as a pointer */
     cal_map removing;      /* chunk id -> anything: its removal is on the way to the store */
     uint32_t collecting;
+    uint32_t users; /* writers and readers */
+    pthread_cond_t unused;
     blob_chunk_id *late; /* to unpin when no collection runs any more */
     size_t late_count, late_capacity;
     pthread_mutex_t collect_mutex; /* one collection at a time */
     atomic_bool garbage;
-    atomic_uint users; /* writers and readers */
 };
 
 /* record.c */
@@ -57,6 +58,8 @@ uint32_t blob_chunk_size(const blob_record *record, uint32_t index);
 void blob_id_of_chunks(const uint8_t *chunk_ids, size_t count, cal_blob_id *ret_id);
 
 /* blob.c */
+void blob_enter(cal_blobs *blobs);
+void blob_leave(cal_blobs *blobs); /* blobs may be gone when this returns */
 int blob_pin(cal_blobs *blobs, const uint8_t *chunk_id,
              bool *ret_removing); /* CAL_ENOMEM; ret_removing may be NULL */
 void blob_unpin(cal_blobs *blobs, const uint8_t *chunk_ids, size_t count);

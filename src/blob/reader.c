@@ -49,7 +49,7 @@ int cal_blobs_read_open(cal_blobs *blobs, const cal_blob_id *id, cal_blobs_reade
         if (error == CAL_ENOTFOUND) return cal_fail(err, error, "there is no such blob");
         return cal_fail(err, error, "cannot open the blob: %s", cal_error_text(error));
     }
-    atomic_fetch_add(&blobs->users, 1);
+    blob_enter(blobs);
     if (ret_info) blob_record_info(id, &reader->record, ret_info);
     *ret_reader = reader;
     return 0;
@@ -106,5 +106,5 @@ void cal_blobs_read_close(cal_blobs_reader *reader) {
     cal_buffer_deinit(&reader->bytes);
     cal_buffer_deinit(&reader->chunk);
     free(reader);
-    atomic_fetch_sub(&blobs->users, 1);
+    blob_leave(blobs);
 }

@@ -59,7 +59,7 @@ int cal_blobs_create(cal_blobs *blobs, uint64_t max, cal_blobs_writer **ret_writ
     cal_buffer_init(&writer->chunk_ids, BLOB_RECORD_MAX);
     pthread_mutex_init(&writer->mutex, NULL);
     pthread_cond_init(&writer->changed, NULL);
-    atomic_fetch_add(&blobs->users, 1);
+    blob_enter(blobs);
     *ret_writer = writer;
     return 0;
 }
@@ -73,7 +73,7 @@ static void writer_free(cal_blobs_writer *writer) {
     pthread_mutex_destroy(&writer->mutex);
     pthread_cond_destroy(&writer->changed);
     free(writer);
-    atomic_fetch_sub(&blobs->users, 1);
+    blob_leave(blobs);
 }
 
 /* The end of finishing: tells and frees. */
