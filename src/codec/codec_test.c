@@ -117,7 +117,7 @@ static void test_base64(void **state) {
     check_base64(CAL_BASE64URL, "\xfb\xff", "-_8");
     cal_buffer out;
     cal_buffer_init(&out, 64);
-    const char *bad[] = {"Zg==", "Z", "Zh", "Zm9v Yg", "-_8"};
+    const char *bad[] = {"Zg==", "Z", "Zh", "Zm9v Yg", "-_8", "Zm\xff\xff"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(cal_base64_decode(CAL_BASE64, cal_slice_text(bad[i]), &out), CAL_EDECODE);
     assert_int_equal(out.len, 0);

@@ -99,6 +99,9 @@ int cal_base64_encode(cal_base64_form form, cal_slice bytes, cal_buffer *ret_tex
 }
 
 int cal_base64_decode(cal_base64_form form, cal_slice text, cal_buffer *ret_bytes) {
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] >= 0x80)
+            return CAL_EDECODE; /* libsodium 1.0.18 takes some of these for digits */
     size_t size = text.len / 4 * 3 + 3, len = 0;
     uint8_t *out = cal_buffer_reserve(ret_bytes, size);
     if (!out) return ret_bytes->error;
