@@ -1,0 +1,104 @@
+/* Limits of the machine, measured beside the node: what a loopback round trip and a durable append
+ * cost. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+enum { ECHO_SIZE = 300, PAGE = 4096, WARM_UP = 500 };
+
+/* --- loopback --- */
+
+static void *echo(void *user) {
+    int listener = *(int *)user, one = 1;
+    char bytes[ECHO_SIZE];
+    int fd = accept(listener, NULL, NULL);
+    if (fd < 0) bench_die("accept: %s", strerror(errno));
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    ssize_t len;
+    while ((len = recv(fd, bytes, sizeof bytes, 0)) > 0)
+        if (send(fd, bytes, (size_t)len, MSG_NOSIGNAL) != len) break;
+    close(fd);
+    return NULL;
+}
+
+static int connect_to_echo(int listener) {
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || getsockname(listener, (struct sockaddr *)&address, &size) != 0 ||
+        connect(fd, (struct sockaddr *)&address, size) != 0)
+        bench_die("connecting to the echo: %s", strerror(errno));
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return fd;
+}
+
+double probe_loopback(size_t rounds, double *ret_p99) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    pthread_t thread;
+    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 ||
+        listen(listener, 1) != 0 || pthread_create(&thread, NULL, echo, &listener) != 0)
+        bench_die("the loopback probe: %s", strerror(errno));
+    int fd = connect_to_echo(listener);
+    char bytes[ECHO_SIZE] = {0};
+    samples times = {0};
+    for (size_t i = 0; i < rounds + WARM_UP; i++) {
+        uint64_t began = bench_now_ns();
+        if (send(fd, bytes, sizeof bytes, MSG_NOSIGNAL) != sizeof bytes ||
+            recv(fd, bytes, sizeof bytes, MSG_WAITALL) != sizeof bytes)
+            bench_die("the loopback probe broke: %s", strerror(errno));
+        if (i >= WARM_UP) samples_add(&times, (double)(bench_now_ns() - began) / 1e3);
+    }
+    close(fd);
+    pthread_join(thread, NULL);
+    close(listener);
+    double p50 = samples_at(&times, 0.5);
+    *ret_p99 = samples_at(&times, 0.99);
+    samples_free(&times);
+    return p50;
+}
+
+/* --- flush --- */
+
+struct flush_probe {
+    int fd;
+    off_t end;
+    char path[BENCH_PATH_MAX];
+};
+
+flush_probe *flush_probe_open(const char *folder) {
+    flush_probe *probe = calloc(1, sizeof *probe);
+    if (!probe) bench_die("no memory");
+    snprintf(probe->path, sizeof probe->path, "%s/flush.probe", folder);
+    probe->fd = open(probe->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (probe->fd < 0) bench_die("%s: %s", probe->path, strerror(errno));
+    return probe;
+}
+
+void flush_probe_run(flush_probe *probe, size_t rounds, samples *times) {
+    char page[PAGE];
+    memset(page, 0x5a, sizeof page);
+    for (size_t i = 0; i < rounds; i++) {
+        uint64_t began = bench_now_ns();
+        if (pwrite(probe->fd, page, sizeof page, probe->end) != sizeof page ||
+            fdatasync(probe->fd) != 0)
+            bench_die("%s: %s", probe->path, strerror(errno));
+        samples_add(times, (double)(bench_now_ns() - began) / 1e3);
+        probe->end += PAGE;
+    }
+}
+
+void flush_probe_close(flush_probe *probe) {
+    close(probe->fd);
+    unlink(probe->path);
+    free(probe);
+}
