@@ -1,8 +1,10 @@
-/* What APP() expands to: argument structures, exports, and the ABI section (runtime-abi.md 24). Included by calimero_app.h. */
+/* What APP() expands to: argument structures, exports, and the ABI section (runtime-abi.md 24).
+ * Included by calimero_app.h. clang-format is off: the shape of the lists is what there is to read. */
 #ifndef CALIMERO_APP_MACROS_H
 #define CALIMERO_APP_MACROS_H
 
 /* APP_EACH(macro, (a, b), (c, d)) is macro(a, b) macro(c, d); up to 27 tuples. */
+/* clang-format off */
 #define APP_PARENS ()
 #define APP_EXPAND(...) APP_EXPAND_3(APP_EXPAND_3(APP_EXPAND_3(__VA_ARGS__)))
 #define APP_EXPAND_3(...) APP_EXPAND_2(APP_EXPAND_2(APP_EXPAND_2(__VA_ARGS__)))
@@ -29,8 +31,8 @@
 #define APP_C_REGISTER app_register
 #define APP_C_COUNTER app_counter
 
-/* --- ABI: pieces of an assembler text. A comma before all but the first of a list is an assembler macro that redefines
- * itself. --- */
+/* --- ABI: pieces of an assembler text. The comma before all but the first of a list is an
+ * assembler macro that redefines itself. --- */
 
 #define APP_TEXT(json) ".ascii \"" json "\"\n"
 #define APP_Q(text) "\\\"" text "\\\""
@@ -57,7 +59,8 @@
 #define APP_RETURNS_I32 APP_Q("returns") ":" APP_KIND("i32") ","
 #define APP_RETURNS_I64 APP_Q("returns") ":" APP_KIND("i64") ","
 #define APP_RETURNS_STRING_LIST                                                                    \
-    APP_Q("returns") ":{" APP_Q("kind") ":" APP_Q("list") "," APP_Q("items") ":" APP_KIND("string") "},"
+    APP_Q("returns") ":{" APP_Q("kind") ":" APP_Q("list") ","                                      \
+                     APP_Q("items") ":" APP_KIND("string") "},"
 #define APP_RETURNS_STRING_MAP                                                                     \
     APP_Q("returns") ":{" APP_Q("kind") ":" APP_Q("map") "," APP_Q("key") ":" APP_KIND("string")   \
                      "," APP_Q("value") ":" APP_KIND("string") "},"
@@ -106,14 +109,15 @@
 
 #ifdef __wasm__
 #define APP_ABI()                                                                                  \
-    __asm__(".section .custom_section.calimero_abi_v1,\"\",@\n" APP_TEXT(                          \
-        "{" APP_Q("schema_version") ":" APP_Q("wasm-abi/1") "," APP_Q("types") ":{"                \
-            APP_Q("State") ":{" APP_Q("kind") ":" APP_Q("record") "," APP_Q("fields") ":[")        \
+    __asm__(".section .custom_section.calimero_abi_v1,\"\",@\n"                                     \
+            APP_TEXT("{" APP_Q("schema_version") ":" APP_Q("wasm-abi/1") "," APP_Q("types") ":{"   \
+                     APP_Q("State") ":{" APP_Q("kind") ":" APP_Q("record") "," APP_Q("fields") ":[") \
             APP_METHODS_OPEN APP_STATE(APP_ABI_FIELD) APP_METHODS_CLOSE                            \
-                APP_TEXT("]}}," APP_Q("methods") ":[") APP_METHODS_OPEN APP_METHODS(APP_ABI_METHOD) \
-                    APP_METHODS_CLOSE APP_TEXT("]," APP_Q("events") ":[") APP_METHODS_OPEN         \
-                        APP_EVENTS(APP_ABI_EVENT) APP_METHODS_CLOSE                                \
-                            APP_TEXT("]," APP_Q("state_root") ":" APP_Q("State") "}") ".text\n");
+            APP_TEXT("]}}," APP_Q("methods") ":[")                                                 \
+            APP_METHODS_OPEN APP_METHODS(APP_ABI_METHOD) APP_METHODS_CLOSE                         \
+            APP_TEXT("]," APP_Q("events") ":[")                                                    \
+            APP_METHODS_OPEN APP_EVENTS(APP_ABI_EVENT) APP_METHODS_CLOSE                           \
+            APP_TEXT("]," APP_Q("state_root") ":" APP_Q("State") "}") ".text\n");
 #define APP_EXPORT(name) __attribute__((export_name(name)))
 #else
 #define APP_ABI()
@@ -172,9 +176,10 @@
         app_emit_event(#event, handler, params, sizeof params / sizeof *params - 1, payload);      \
     }
 
-#define app_emit(event, ...) app_emit_##event(NULL, &(struct event##_event){__VA_ARGS__ __VA_OPT__(,) .app_end = 0})
+#define app_emit(event, ...) app_emit_to(event, NULL __VA_OPT__(,) __VA_ARGS__)
 #define app_emit_to(event, handler, ...)                                                           \
-    app_emit_##event(handler, &(struct event##_event){__VA_ARGS__ __VA_OPT__(,) .app_end = 0})
+    app_emit_##event(handler,                                                                      \
+                     &(struct event##_event){__VA_ARGS__ __VA_OPT__(,) .app_end = 0})
 
 #define APP()                                                                                      \
     static struct {                                                                                \
