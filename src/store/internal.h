@@ -20,7 +20,8 @@ enum {
     STORE_READERS_LIMIT = 64,
     STORE_CACHE_KIB_DEFAULT = 2048,
     STORE_PAGE_SIZE = 4096,
-    STORE_TRANSACTION_BYTES_MAX = 16 * 1024 * 1024, /* of one group; a larger batch goes alone */
+    STORE_TRANSACTION_BYTES_MAX =
+        4 * 1024 * 1024, /* of a group: some 40 ms; a larger batch goes alone */
     STORE_QUEUE_BATCHES_MAX = 65536,
     STORE_CHECKPOINT_PAGES = 1000, /* 4 MiB of log: start moving pages */
     STORE_FINISH_PAGES =
