@@ -39,12 +39,12 @@ static bool takes_file(const char *value) {
     return value && (strstr(value, "PATH") || strstr(value, "FILE") || strstr(value, "DIR"));
 }
 
-/* case "$path" in rows that turn a word into the next path; shared by bash and zsh. */
+/* case "$at" in rows that turn a word into the next path; shared by bash and zsh. */
 static void print_step(FILE *out, const cli_command *const *path, size_t depth, const char *name) {
     for (const cli_command *c = path[depth - 1]->commands; c && c->name; c++) {
         fprintf(out, "      '%s/%s'", name, c->name);
         if (c->alias) fprintf(out, "|'%s/%s'", name, c->alias);
-        fprintf(out, ") path='%s%s%s';;\n", name, name[0] ? " " : "", c->name);
+        fprintf(out, ") at='%s%s%s';;\n", name, name[0] ? " " : "", c->name);
     }
 }
 
@@ -73,18 +73,18 @@ static void print_bash(FILE *out, const cli_command *program) {
     const cli_command *path[CLI_DEPTH_MAX + 1] = {program};
     const char *p = program->name;
     fprintf(out, "# bash completion of %s; made by '%s completion bash'\n_%s() {\n", p, p, p);
-    fputs("  local path='' words='' skip='' i\n  local cur=\"${COMP_WORDS[COMP_CWORD]}\"\n"
+    fputs("  local at='' words='' skip='' i\n  local cur=\"${COMP_WORDS[COMP_CWORD]}\"\n"
           "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
           "    if [ -n \"$skip\" ]; then skip=''; continue; fi\n"
           "    case \"${COMP_WORDS[i]}\" in ",
           out);
     walk(out, path, 1, "", print_value_options);
-    fputs("--) skip=1; continue;; -*) continue;; esac\n    case \"$path/${COMP_WORDS[i]}\" in\n",
+    fputs("--) skip=1; continue;; -*) continue;; esac\n    case \"$at/${COMP_WORDS[i]}\" in\n",
           out);
     walk(out, path, 1, "", print_step);
     fputs("    esac\n  done\n"
           "  if [ -n \"$skip\" ]; then COMPREPLY=($(compgen -f -- \"$cur\")); return; fi\n"
-          "  case \"$path\" in\n",
+          "  case \"$at\" in\n",
           out);
     walk(out, path, 1, "", print_bash_words);
     fputs("  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
@@ -115,14 +115,14 @@ static void print_zsh(FILE *out, const cli_command *program) {
     const char *p = program->name;
     fprintf(out, "#compdef %s\n# zsh completion of %s; made by '%s completion zsh'\n_%s() {\n", p,
             p, p, p);
-    fputs("  local here='' skip='' word\n  local -a words_here\n  local path=''\n"
+    fputs("  local skip='' word\n  local -a words_here\n  local at=''\n"
           "  for word in \"${(@)words[2,CURRENT-1]}\"; do\n"
           "    if [[ -n $skip ]]; then skip=''; continue; fi\n    case \"$word\" in ",
           out);
     walk(out, path, 1, "", print_value_options);
-    fputs("--) skip=1; continue;; -*) continue;; esac\n    case \"$path/$word\" in\n", out);
+    fputs("--) skip=1; continue;; -*) continue;; esac\n    case \"$at/$word\" in\n", out);
     walk(out, path, 1, "", print_step);
-    fputs("    esac\n  done\n  if [[ -n $skip ]]; then _files; return; fi\n  case \"$path\" in\n",
+    fputs("    esac\n  done\n  if [[ -n $skip ]]; then _files; return; fi\n  case \"$at\" in\n",
           out);
     walk(out, path, 1, "", print_zsh_words);
     fprintf(out, "  esac\n  _describe '%s' words_here || _files\n}\n", p);
