@@ -1,4 +1,5 @@
-/* Blobs of include/calimero/blob.h: what blocks runs on a slow worker, one operation at a time for each writer and reader. */
+/* Blobs of include/calimero/blob.h: what blocks runs on a slow worker, one operation at a time for
+ * each writer and reader. */
 #include "calimero/blob.h"
 
 #include <stdlib.h>
@@ -19,7 +20,9 @@ static void step_fail(struct step *step, const char *what) {
         cal_fail(&step->err, step->result, "%s: %s", what, cal_error_text(step->result));
 }
 
-static const cal_error *step_error(const struct step *step) { return step->result == 0 ? NULL : &step->err; }
+static const cal_error *step_error(const struct step *step) {
+    return step->result == 0 ? NULL : &step->err;
+}
 
 static cal_blob_info info_of(const cal_blobs_info *record) {
     cal_blob_info info = {.id = record->id, .size = record->size, .mime = record->mime};
@@ -61,7 +64,8 @@ static void run_step(node_operation *operation) {
 
 static void write_work(cal_task *task) {
     cal_blob_writer *writer = CAL_CONTAINER_OF(task, cal_blob_writer, step.work);
-    writer->step.result = cal_blobs_write(writer->put, cal_slice_of(writer->bytes, writer->len), &writer->step.err);
+    writer->step.result =
+        cal_blobs_write(writer->put, cal_slice_of(writer->bytes, writer->len), &writer->step.err);
     step_fail(&writer->step, "the blob could not be written");
     node_post(writer->operation.node, &writer->step.answer);
 }
@@ -73,11 +77,13 @@ static void write_answer(cal_task *task) {
     bool failed = writer->step.result != 0;
     free(writer->bytes);
     writer->bytes = NULL;
-    writer->written(writer->user, failed ? &err : NULL); /* may start the next operation or free the writer */
+    writer->written(writer->user,
+                    failed ? &err : NULL); /* may start the next operation or free the writer */
     node_end(node);
 }
 
-void cal_blob_write(cal_blob_writer *writer, const void *bytes, size_t len, cal_simple_done done, void *user) {
+void cal_blob_write(cal_blob_writer *writer, const void *bytes, size_t len, cal_simple_done done,
+                    void *user) {
     writer->bytes = malloc(len + 1);
     if (!writer->bytes) {
         cal_error err;
@@ -97,7 +103,8 @@ void cal_blob_write(cal_blob_writer *writer, const void *bytes, size_t len, cal_
 static void finish_work(cal_task *task) {
     cal_blob_writer *writer = CAL_CONTAINER_OF(task, cal_blob_writer, step.work);
     writer->step.result =
-        cal_blobs_finish(writer->put, writer->has_expected ? &writer->expected : NULL, &writer->record, &writer->step.err);
+        cal_blobs_finish(writer->put, writer->has_expected ? &writer->expected : NULL,
+                         &writer->record, &writer->step.err);
     writer->put = NULL;
     step_fail(&writer->step, "the blob could not be stored");
     node_post(writer->operation.node, &writer->step.answer);
@@ -107,12 +114,14 @@ static void finish_answer(cal_task *task) {
     cal_blob_writer *writer = CAL_CONTAINER_OF(task, cal_blob_writer, step.answer);
     cal_node *node = writer->operation.node;
     cal_blob_info info = info_of(&writer->record);
-    writer->finished(writer->user, step_error(&writer->step), writer->step.result == 0 ? &info : NULL);
+    writer->finished(writer->user, step_error(&writer->step),
+                     writer->step.result == 0 ? &info : NULL);
     free(writer);
     node_end(node);
 }
 
-void cal_blob_finish(cal_blob_writer *writer, const cal_blob_id *expected, cal_blob_done done, void *user) {
+void cal_blob_finish(cal_blob_writer *writer, const cal_blob_id *expected, cal_blob_done done,
+                     void *user) {
     writer->has_expected = expected != NULL;
     if (expected) writer->expected = *expected;
     writer->finished = done;
@@ -141,7 +150,8 @@ struct cal_blob_reader {
     void *user;
 };
 
-int cal_blob_open(cal_node *node, const cal_blob_id *id, cal_blob_reader **ret_reader, cal_blob_info *ret_info) {
+int cal_blob_open(cal_node *node, const cal_blob_id *id, cal_blob_reader **ret_reader,
+                  cal_blob_info *ret_info) {
     cal_blob_reader *reader = calloc(1, sizeof *reader);
     if (!reader) return CAL_ENOMEM;
     cal_blobs_info record;
@@ -158,7 +168,8 @@ int cal_blob_open(cal_node *node, const cal_blob_id *id, cal_blob_reader **ret_r
 
 static void read_work(cal_task *task) {
     cal_blob_reader *reader = CAL_CONTAINER_OF(task, cal_blob_reader, step.work);
-    reader->len = reader->bytes ? cal_blobs_read(reader->get, reader->bytes, CAL_BLOB_CHUNK_SIZE) : CAL_ENOMEM;
+    reader->len = reader->bytes ? cal_blobs_read(reader->get, reader->bytes, CAL_BLOB_CHUNK_SIZE)
+                                : CAL_ENOMEM;
     reader->step.result = reader->len < 0 ? (int)reader->len : 0;
     step_fail(&reader->step, "the blob could not be read");
     node_post(reader->operation.node, &reader->step.answer);
@@ -171,7 +182,8 @@ static void read_answer(cal_task *task) {
     cal_error err = reader->step.err;
     uint8_t *bytes = reader->bytes;
     reader->bytes = NULL;
-    reader->done(reader->user, failed ? &err : NULL, bytes, failed ? 0 : (size_t)reader->len); /* may read on or close */
+    reader->done(reader->user, failed ? &err : NULL, bytes,
+                 failed ? 0 : (size_t)reader->len); /* may read on or close */
     free(bytes);
     node_end(node);
 }
@@ -227,7 +239,8 @@ static void walk_blobs(void *arg) {
     walk->result = cal_blobs_each(walk->node->blobs, visit_blob, walk, NULL);
 }
 
-int cal_blob_each(cal_node *node, void (*visit)(void *user, const cal_blob_info *info), void *user) {
+int cal_blob_each(cal_node *node, void (*visit)(void *user, const cal_blob_info *info),
+                  void *user) {
     struct blob_walk walk = {.node = node, .visit = visit, .user = user};
     cal_node_run(node, walk_blobs, &walk);
     return walk.result;
@@ -251,7 +264,9 @@ static void delete_work(cal_task *task) {
     if (step->result == 0) step->result = cal_application_uses_blob(snapshot, &deletion->id, &used);
     cal_snapshot_free(snapshot);
     if (step->result == 0 && used)
-        step->result = cal_fail(&step->err, CAL_EDENIED, "the blob is the code of an installed application: uninstall it first");
+        step->result =
+            cal_fail(&step->err, CAL_EDENIED,
+                     "the blob is the code of an installed application: uninstall it first");
     if (step->result == 0) step->result = cal_blobs_delete(node->blobs, &deletion->id, &step->err);
     step_fail(step, "the blob could not be deleted");
     node_post(node, &step->answer);
@@ -286,7 +301,38 @@ void cal_blob_delete(cal_node *node, const cal_blob_id *id, cal_simple_done done
     node_begin(node, &deletion->operation, start_delete);
 }
 
-int cal_blob_put_wait(cal_node *node, const void *bytes, size_t len, cal_blob_id *ret_id, cal_error *err) {
+/* --- chunks that no blob lists any more: left by aborted uploads, deletions and crashes --- */
+
+static void collection_ended(cal_task *task) {
+    cal_node *node = CAL_CONTAINER_OF(task, cal_node, collection);
+    node->collecting = false;
+    node_end(node);
+}
+
+static void collect(cal_task *task) {
+    cal_node *node = CAL_CONTAINER_OF(task, cal_node, collection);
+    cal_error err;
+    uint64_t removed = 0;
+    int rc = cal_blobs_collect(node->blobs, &removed, &err);
+    if (rc != 0)
+        cal_log(CAL_LOG_WARN, "node", "unused blob chunks could not be collected: %s", err.message);
+    if (removed > 0)
+        cal_log(CAL_LOG_INFO, "node", "%llu unused blob chunks were removed",
+                (unsigned long long)removed);
+    node->collection.run = collection_ended;
+    node_post(node, &node->collection);
+}
+
+void node_collect(cal_node *node) {
+    if (node->collecting || node->stopping) return;
+    node->collecting = true;
+    node->operations++;
+    node->collection.run = collect;
+    node_slow(node, &node->collection);
+}
+
+int cal_blob_put_wait(cal_node *node, const void *bytes, size_t len, cal_blob_id *ret_id,
+                      cal_error *err) {
     cal_blobs_writer *put = NULL;
     cal_blobs_info record;
     int rc = cal_blobs_create(node->blobs, CAL_BLOB_UPLOAD_MAX, &put, NULL);
@@ -300,7 +346,8 @@ int cal_blob_put_wait(cal_node *node, const void *bytes, size_t len, cal_blob_id
     return rc;
 }
 
-int cal_blob_get_wait(cal_node *node, const cal_blob_id *id, uint8_t **ret_bytes, size_t *ret_len, cal_error *err) {
+int cal_blob_get_wait(cal_node *node, const cal_blob_id *id, uint8_t **ret_bytes, size_t *ret_len,
+                      cal_error *err) {
     cal_blobs_reader *get = NULL;
     cal_blobs_info record;
     int rc = cal_blobs_read_open(node->blobs, id, &get, &record, NULL);

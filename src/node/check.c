@@ -291,7 +291,8 @@ static int check_blobs(struct check *check, const cal_os *os, cal_error *err) {
     return rc == CAL_ECORRUPT ? 0 : rc; /* its findings are counted */
 }
 
-int node_check_store(cal_store *store, const cal_os *os, void (*report)(void *user, const char *finding), void *user,
+int node_check_store(cal_store *store, const cal_os *os,
+                     void (*report)(void *user, const char *finding), void *user,
                      cal_check_summary *ret_summary, cal_error *err) {
     struct check check = {.store = store, .report = report, .user = user};
     int rc = cal_store_verify(store, page_finding, &check, err);

@@ -29,6 +29,7 @@ enum {
     NODE_PARTS_MAX = 4,
     NODE_WORKERS_MAX = 64,
     NODE_SLOW_WORKERS = 2,
+    NODE_HOUSEKEEPING_MS = 60000,
     NODE_PATH_MAX = 4096,
     NODE_ARENA_MAX = 256 * 1024 * 1024
 };
@@ -58,6 +59,9 @@ struct cal_node {
 
     uv_loop_t loop;
     uv_async_t wake;
+    uv_timer_t housekeeping; /* looks for chunks that no blob lists any more */
+    cal_task collection;
+    bool collecting; /* on a slow worker */
     uv_thread_t loop_thread;
     pthread_mutex_t posted_lock;
     cal_list posted; /* tasks for the loop */
@@ -127,6 +131,9 @@ void node_change_run(node_change *change);
 void node_lend(cal_node *node); /* fills app_blobs, vm_blobs */
 cal_context_authority node_authority(cal_node *node);
 
+/* blobs.c */
+void node_collect(cal_node *node); /* loop thread: starts a collection unless one runs */
+
 /* events.c */
 void node_event(void *user, const cal_event *event);
 void node_events_close(cal_node *node);
@@ -138,7 +145,8 @@ int node_store_options(const cal_node_options *options, char folder[NODE_PATH_MA
                        cal_store_options *ret_options, cal_error *err);
 
 /* check.c */
-int node_check_store(cal_store *store, const cal_os *os, void (*report)(void *user, const char *finding), void *user,
+int node_check_store(cal_store *store, const cal_os *os,
+                     void (*report)(void *user, const char *finding), void *user,
                      cal_check_summary *ret_summary, cal_error *err);
 
 #endif

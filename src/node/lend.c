@@ -1,4 +1,5 @@
-/* The tables through which lower modules reach each other: blobs for guests and for bundles, governance for contexts. */
+/* The tables through which lower modules reach each other: blobs for guests and for bundles,
+ * governance for contexts. */
 #include "node/internal.h"
 
 /* --- blobs for installing and loading code --- */
@@ -24,12 +25,19 @@ static int code_finish(void *user, void *writer, cal_blob_id *ret_id, cal_error 
     return rc;
 }
 
+static void code_remove(void *user, const cal_blob_id *id) {
+    cal_error err;
+    if (cal_blobs_delete(((cal_node *)user)->blobs, id, &err) != 0)
+        cal_log(CAL_LOG_WARN, "node", "a refused installation left a blob behind: %s", err.message);
+}
+
 static void any_abort(void *user, void *writer) {
     (void)user;
     cal_blobs_abort(writer);
 }
 
-static int code_open(void *user, const cal_blob_id *id, void **ret_reader, uint64_t *ret_size, cal_error *err) {
+static int code_open(void *user, const cal_blob_id *id, void **ret_reader, uint64_t *ret_size,
+                     cal_error *err) {
     cal_blobs_reader *get = NULL;
     cal_blobs_info record;
     int rc = cal_blobs_read_open(((cal_node *)user)->blobs, id, &get, &record, NULL);
@@ -55,9 +63,13 @@ static void any_close(void *user, void *reader) {
 
 /* --- blobs for guests (runtime-abi.md 19) --- */
 
-static int guest_create(void *user, void **ret_writer) { return code_create(user, ret_writer, NULL); }
+static int guest_create(void *user, void **ret_writer) {
+    return code_create(user, ret_writer, NULL);
+}
 
-static int guest_write(void *user, void *writer, cal_slice bytes) { return code_write(user, writer, bytes, NULL); }
+static int guest_write(void *user, void *writer, cal_slice bytes) {
+    return code_write(user, writer, bytes, NULL);
+}
 
 static int guest_finish(void *user, void *writer, uint8_t ret_id[32]) {
     cal_blob_id id;
@@ -66,7 +78,8 @@ static int guest_finish(void *user, void *writer, uint8_t ret_id[32]) {
     return rc;
 }
 
-/* A blob that is not here opens as well, and reads as empty: the guest learns it from the first read. */
+/* A blob that is not here opens as well, and reads as empty: the guest learns it from the first
+ * read. */
 static int guest_open(void *user, const uint8_t id[32], void **ret_reader) {
     cal_blob_id blob;
     memcpy(blob.bytes, id, 32);
@@ -76,7 +89,8 @@ static int guest_open(void *user, const uint8_t id[32], void **ret_reader) {
     return rc == CAL_ENOTFOUND ? 0 : rc;
 }
 
-/* Nobody to announce to until contexts are shared; what must hold already is that the blob is here. */
+/* Nobody to announce to until contexts are shared; what must hold already is that the blob is here.
+ */
 static int guest_announce(void *user, const uint8_t id[32], const uint8_t context[32]) {
     (void)context;
     cal_blob_id blob;
@@ -93,7 +107,8 @@ void node_lend(cal_node *node) {
                                       .abort = any_abort,
                                       .open = code_open,
                                       .read = any_read,
-                                      .close = any_close};
+                                      .close = any_close,
+                                      .remove = code_remove};
     node->vm_blobs = (cal_vm_blobs){.user = node,
                                     .create = guest_create,
                                     .write = guest_write,
@@ -114,10 +129,12 @@ static int executor(void *user, const cal_group_id *group, cal_executor *ret_exe
     cal_group_id namespace_id;
     int rc = gov_group_namespace(node->gov, group, &namespace_id);
     if (rc != 0) return rc;
-    if (gov_member_path(node->gov, group, &self->account, &role) == GOV_PATH_NONE) return CAL_EDENIED;
-    *ret_executor = (cal_executor){.account = self->account,
-                                   .device = self->sign_key,
-                                   .read_only = role == GOV_ROLE_READ_ONLY || role == GOV_ROLE_READ_ONLY_TEE};
+    if (gov_member_path(node->gov, group, &self->account, &role) == GOV_PATH_NONE)
+        return CAL_EDENIED;
+    *ret_executor =
+        (cal_executor){.account = self->account,
+                       .device = self->sign_key,
+                       .read_only = role == GOV_ROLE_READ_ONLY || role == GOV_ROLE_READ_ONLY_TEE};
     return 0;
 }
 
@@ -133,7 +150,8 @@ static int position(void *user, const cal_context_id *context, cal_buffer *ret_h
     int rc = gov_context_write(((cal_node *)user)->gov, context, &grant, NULL);
     if (rc != 0) return rc;
     cal_secret_wipe(&grant.group_key); /* for sealing, once there is somebody to send to */
-    return cal_buffer_append(ret_heads, grant.position.heads, grant.position.count * sizeof grant.position.heads[0]);
+    return cal_buffer_append(ret_heads, grant.position.heads,
+                             grant.position.count * sizeof grant.position.heads[0]);
 }
 
 static void sign(void *user, cal_slice message, uint8_t ret_signature[64]) {

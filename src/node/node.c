@@ -140,8 +140,14 @@ static void close_modules(cal_node *node) {
 
 static void on_wake(uv_async_t *wake) { node_run_posted(wake->data); }
 
+static void on_housekeeping(uv_timer_t *timer) {
+    cal_node *node = timer->data;
+    if (cal_blobs_garbage(node->blobs)) node_collect(node);
+}
+
 static void loop_thread(void *user) {
     cal_node *node = user;
+    node_collect(node); /* what a crash left */
     uv_run(&node->loop, UV_RUN_DEFAULT);
 }
 
@@ -178,6 +184,10 @@ int cal_node_start(const cal_node_options *options, cal_node **ret_node, cal_err
     uv_loop_init(&node->loop);
     uv_async_init(&node->loop, &node->wake, on_wake);
     node->wake.data = node;
+    uv_timer_init(&node->loop, &node->housekeeping);
+    node->housekeeping.data = node;
+    uv_timer_start(&node->housekeeping, on_housekeeping, NODE_HOUSEKEEPING_MS,
+                   NODE_HOUSEKEEPING_MS);
     rc = start_threads(node, err);
     if (rc != 0) { /* a machine out of threads: what has started ends with the process */
         cal_log(CAL_LOG_ERROR, "node", "the node's threads could not be started");
@@ -204,9 +214,10 @@ void cal_node_detach(cal_node *node, void *user) {
 }
 
 static void close_loop_if_done(cal_node *node) {
-    if (node->stopping && node->stops_pending == 0 && node->operations == 0 &&
-        !uv_is_closing((uv_handle_t *)&node->wake))
-        uv_close((uv_handle_t *)&node->wake, NULL); /* the last handle: the loop ends */
+    bool finished = node->stopping && node->stops_pending == 0 && node->operations == 0;
+    if (!finished || uv_is_closing((uv_handle_t *)&node->wake)) return;
+    uv_close((uv_handle_t *)&node->housekeeping, NULL);
+    uv_close((uv_handle_t *)&node->wake, NULL); /* the last handles: the loop ends */
 }
 
 void node_end(cal_node *node) {
