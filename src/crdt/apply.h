@@ -67,6 +67,12 @@ int crdt_store_flush(crdt_store *store);
 /* The root's full hash as of the last flush. CRDT_ENOTFOUND when there is no root. */
 int crdt_store_root_hash(crdt_store *store, crdt_hash *ret_hash);
 
+/* What the author's node does when its delta has an id (runtime-abi.md 6, step 4f): logs each
+ * signed change of a Shared entity's writers that is not the latest logged. Of `context`: now_ns,
+ * delta_id, delta_hlc. *ret_changed: flush, and take the new root hash. */
+int crdt_store_log_rotations(crdt_store *store, const crdt_action *actions, uint32_t count,
+                             const crdt_apply_context *context, bool *ret_changed);
+
 /* Which bytes stand when two versions of a non-root entity meet (network-sync.md 9.6). The result
  * is one of the two. */
 crdt_bytes crdt_merge_values(crdt_sha256_fn sha256, const crdt_type *type, crdt_bytes existing,

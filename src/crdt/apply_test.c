@@ -347,6 +347,60 @@ static void test_verify_damage(void **state) {
     close_world(&w);
 }
 
+/* The author's own log gets the entry that a peer makes from the delta: same root on both. */
+static void test_log_rotations(void **state) {
+    (void)state;
+    static const crdt_grant grants[] = {{{{9}}, CRDT_MASK_FULL}};
+    world author, peer;
+    cal_secret seed;
+    memset(&seed, 5, sizeof seed);
+    open_world(&author);
+    open_world(&peer);
+    memset(&author.root, 0x60, sizeof author.root);
+    peer.root = author.root;
+    crdt_signature signature = {.nonce = 10, .has_signer = true};
+    cal_sign_public_key(&seed, signature.signer.bytes);
+    crdt_child root = {.id = author.root};
+    crdt_action action = {.kind = CRDT_ACTION_ADD, .id = {{1}}, .ancestors = {&root, 1}};
+    action.metadata.created_at = action.metadata.updated_at = 10;
+    action.metadata.storage =
+        (crdt_storage_type){.kind = CRDT_SHARED, .writers = {grants, 1}, .signature = &signature};
+    uint8_t payload[32];
+    assert_int_equal(crdt_action_payload(&author.env, &action, payload), 0);
+    cal_sign(&seed, cal_slice_of(payload, 32), signature.signature);
+    crdt_apply_context context = {.now_ns = 10,
+                                  .verify = test_crdt_verify,
+                                  .has_signer_account = true,
+                                  .signer_account = {{9}}};
+    crdt_store *store;
+    crdt_refusal refusal;
+    crdt_hash roots[2];
+    crdt_rows rows = test_rows_table(&peer.rows);
+    context.delta_id.bytes[0] = 7;
+    context.delta_hlc = (crdt_hlc){.time = 5, .id = {1}};
+    context.has_delta = true;
+    assert_int_equal(crdt_store_open(&peer.env, &rows, &peer.root, &store), 0);
+    assert_int_equal(crdt_store_apply(store, &action, &context, &refusal), 0);
+    assert_int_equal(refusal, CRDT_APPLIED);
+    assert_int_equal(crdt_store_flush(store), 0);
+    assert_int_equal(crdt_store_root_hash(store, &roots[0]), 0);
+    rows = test_rows_table(&author.rows);
+    context.has_delta = false; /* the guest writes before there is a delta */
+    assert_int_equal(crdt_store_open(&author.env, &rows, &author.root, &store), 0);
+    assert_int_equal(crdt_store_apply(store, &action, &context, &refusal), 0);
+    assert_int_equal(crdt_store_flush(store), 0);
+    bool changed;
+    assert_int_equal(crdt_store_log_rotations(store, &action, 1, &context, &changed), 0);
+    assert_true(changed);
+    assert_int_equal(crdt_store_flush(store), 0);
+    assert_int_equal(crdt_store_root_hash(store, &roots[1]), 0);
+    assert_memory_equal(&roots[0], &roots[1], 32);
+    assert_int_equal(crdt_store_log_rotations(store, &action, 1, &context, &changed), 0);
+    assert_false(changed);
+    close_world(&author);
+    close_world(&peer);
+}
+
 /* A delta that hangs two entities below each other is refused as a whole, not walked for ever. */
 static void test_cycle(void **state) {
     (void)state;
@@ -375,7 +429,7 @@ int main(void) {
         cmocka_unit_test(test_ids),    cmocka_unit_test(test_apply),
         cmocka_unit_test(test_merges), cmocka_unit_test(test_replay),
         cmocka_unit_test(test_verify), cmocka_unit_test(test_verify_damage),
-        cmocka_unit_test(test_cycle),
+        cmocka_unit_test(test_cycle),  cmocka_unit_test(test_log_rotations),
     };
     if (cal_crypto_init() != 0) return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -113,16 +113,16 @@ static bool supersedes(const rotation_entry *a, const rotation_entry *b) {
     return order > 0;
 }
 
-int crdt_rotation_writers(crdt_store *store, const crdt_id *anchor, uint64_t at,
-                          crdt_grants *ret_writers) {
+/* The entry that stands in an anchor's log, among those not later than `at`. *ret_found: whether
+ * there is one; *ret_logged: whether there is one for `delta` (may be NULL). */
+static int find_entry(crdt_store *store, const crdt_id *anchor, uint64_t at, const crdt_hash *delta,
+                      rotation_entry *ret_entry, bool *ret_found, bool *ret_logged) {
     crdt_id map;
     crdt_node *node;
-    *ret_writers = (crdt_grants){0};
+    *ret_found = *ret_logged = false;
     log_id(store, anchor, &map);
     int result = crdt_node_get(store, &map, &node);
     if (result) return result;
-    rotation_entry best = {0};
-    bool found = false;
     for (uint32_t i = 0; node->exists && i < node->index.children.count; i++) {
         crdt_node *child;
         rotation_entry entry;
@@ -131,19 +131,53 @@ int crdt_rotation_writers(crdt_store *store, const crdt_id *anchor, uint64_t at,
         if (result) return result;
         if (child->entry_state != ENTRY_PRESENT) continue;
         result = decode_entry(&store->env.memory, child->entry, &entry);
-        if (result == CRDT_EDECODE)
-            continue; /* an entry that the reference would not list either */
+        if (result == CRDT_EDECODE) continue; /* the reference would not list it either */
         if (result) return result;
+        if (delta && crdt_compare(&entry.delta_id, delta, 32) == 0) *ret_logged = true;
         if (!entry.has_signer || entry.nonce > at) continue;
-        if (!found || supersedes(&entry, &best)) best = entry;
-        found = true;
+        if (!*ret_found || supersedes(&entry, ret_entry)) *ret_entry = entry;
+        *ret_found = true;
     }
+    return 0;
+}
+
+int crdt_rotation_writers(crdt_store *store, const crdt_id *anchor, uint64_t at,
+                          crdt_grants *ret_writers) {
+    rotation_entry entry = {0};
+    bool found, logged;
+    crdt_node *node;
+    *ret_writers = (crdt_grants){0};
+    int result = find_entry(store, anchor, at, NULL, &entry, &found, &logged);
+    if (result) return result;
     if (found) {
-        *ret_writers = best.writers;
+        *ret_writers = entry.writers;
         return 0;
     }
     result = crdt_node_get(store, anchor, &node);
     if (!result && node->exists && node->index.metadata.storage.kind == CRDT_SHARED)
         *ret_writers = node->index.metadata.storage.writers;
     return result;
+}
+
+int crdt_store_log_rotations(crdt_store *store, const crdt_action *actions, uint32_t count,
+                             const crdt_apply_context *context, bool *ret_changed) {
+    *ret_changed = false;
+    for (uint32_t i = 0; i < count; i++) {
+        const crdt_storage_type *storage = &actions[i].metadata.storage;
+        if (actions[i].kind == CRDT_ACTION_DELETE || storage->kind != CRDT_SHARED) continue;
+        if (!storage->signature || !storage->signature->has_signer) continue;
+        rotation_entry entry = {0};
+        bool found, logged;
+        int result = find_entry(store, &actions[i].id, UINT64_MAX, &context->delta_id, &entry,
+                                &found, &logged);
+        if (result) return result;
+        crdt_storage_type latest = {.kind = CRDT_SHARED, .writers = entry.writers};
+        if (logged || (found && crdt_storage_type_same(&latest, storage))) continue;
+        uint8_t payload[32];
+        result = crdt_action_payload(&store->env, &actions[i], payload);
+        if (!result) result = crdt_rotation_append(store, &actions[i], payload, context);
+        if (result) return result;
+        *ret_changed = true;
+    }
+    return 0;
 }

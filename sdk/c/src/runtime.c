@@ -358,11 +358,14 @@ void app_commit(void) {
 
 void app_end(const app_method_info *info) {
     if (app.failed) return;
+    bool is_view = info->effect == APP_EFFECT_VIEW;
+    if (is_view && crdt_store_changed(app.store))
+        app_panic("%s is declared a VIEW but changed the state", info->name);
     if (info->effect != APP_EFFECT_INIT) {
         if (app.result.len == 0) app_json_null(&app.result);
         app_return(0, (app_text){app.result.data, app.result.len});
     }
-    if (info->effect == APP_EFFECT_VIEW) return;
+    if (is_view) return;
     crdt_bytes entry;
     if (!crdt_store_changed(app.store)) {
         if (!app.touched) return; /* nothing happened: no delta either */
