@@ -1,0 +1,306 @@
+/* A small libp2p: peers that prove who they are, encrypted connections between them, and streams.
+ *
+ * It speaks TCP, multistream-select 1.0, Noise (XX), Yamux, identify, identify-push and ping, as
+ * the public libp2p specifications describe them, and talks to every other implementation that
+ * offers these.
+ *
+ * A host is one peer. It belongs to one thread, its loop thread: the one inside cal_p2p_run. Every
+ * function that takes a host or a stream is called there (from a callback, or from a function given
+ * to cal_p2p_post) or before cal_p2p_run begins, except the two that say "any thread". Callbacks
+ * run there too and may call everything except cal_p2p_free. No callback runs inside the call that
+ * causes it.
+ *
+ * The peer id of a connection or stream is always the one that the peer proved in the handshake.
+ * Everything a peer can make the host keep is bounded (cal_p2p_limits); reaching a bound closes
+ * what went over it and counts in cal_p2p_stats. */
+#ifndef CALIMERO_P2P_H
+#define CALIMERO_P2P_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "calimero/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* --- peer ids and addresses; any thread --- */
+
+enum {
+    CAL_PEER_ID_MAX = 44,      /* bytes: an identity multihash of a 42-byte key at most */
+    CAL_PEER_ID_TEXT_MAX = 64, /* base58 and its NUL */
+    CAL_MULTIADDR_MAX = 400,   /* bytes of the binary form that the host keeps */
+    CAL_MULTIADDR_TEXT_MAX = 640,
+};
+
+/* A multihash of the peer's public key. Bytes after len are zero, so that ids compare as memory. */
+typedef struct cal_peer_id {
+    uint8_t len;
+    uint8_t bytes[CAL_PEER_ID_MAX];
+} cal_peer_id;
+
+/* The id of an Ed25519 key: 38 bytes. */
+void cal_peer_id_of_key(const uint8_t ed25519[32], cal_peer_id *ret_id);
+/* The Ed25519 key in an id. CAL_ENOTFOUND when it holds only a hash, or a key of another kind. */
+int cal_peer_id_key(const cal_peer_id *id, uint8_t ret_ed25519[32]);
+/* "12D3KooW..." or "Qm..." or a CIDv1 in base32 ("bafz..."). CAL_EDECODE. */
+int cal_peer_id_parse(const char *text, cal_peer_id *ret_id);
+int cal_peer_id_from_bytes(const void *bytes, size_t len, cal_peer_id *ret_id);    /* CAL_EDECODE */
+void cal_peer_id_text(const cal_peer_id *id, char ret_text[CAL_PEER_ID_TEXT_MAX]); /* base58 */
+bool cal_peer_id_equal(const cal_peer_id *a, const cal_peer_id *b);
+
+/* A multiaddr in its binary form, checked: "/ip4/10.0.0.1/tcp/2428/p2p/12D3KooW...". */
+typedef struct cal_multiaddr {
+    uint16_t len;
+    uint8_t bytes[CAL_MULTIADDR_MAX];
+} cal_multiaddr;
+
+/* CAL_EDECODE malformed, CAL_EUNSUPPORTED a protocol not known here, CAL_ELIMIT too long. */
+int cal_multiaddr_parse(const char *text, cal_multiaddr *ret_address);
+int cal_multiaddr_from_bytes(const void *bytes, size_t len, cal_multiaddr *ret_address);
+void cal_multiaddr_text(const cal_multiaddr *address, char ret_text[CAL_MULTIADDR_TEXT_MAX]);
+bool cal_multiaddr_equal(const cal_multiaddr *a, const cal_multiaddr *b);
+/* The /p2p part at its end. CAL_ENOTFOUND. */
+int cal_multiaddr_peer(const cal_multiaddr *address, cal_peer_id *ret_id);
+/* Replaces or adds the /p2p part; NULL takes it off. CAL_ELIMIT. */
+int cal_multiaddr_set_peer(cal_multiaddr *address, const cal_peer_id *id);
+
+/* --- a host --- */
+
+typedef struct cal_p2p cal_p2p;
+typedef struct cal_p2p_stream cal_p2p_stream;
+
+/* Bounds on what others can make this host spend; 0 means the default. */
+typedef struct cal_p2p_limits {
+    uint32_t connections_max;      /* established, all peers; 1024 */
+    uint32_t peer_connections_max; /* established, one peer, while duplicates drain; 8 */
+    uint32_t pending_in_max;       /* accepted and not yet secured; 128 */
+    uint32_t pending_out_max;      /* dial attempts; 128 */
+    uint32_t streams_max;          /* one connection, both directions; 256 */
+    uint32_t streams_total_max;    /* all connections; 16384 */
+    uint32_t known_peers_max;      /* in the peer store; 1024 */
+    uint32_t frame_bytes_max;      /* in all half-received frames of cal_p2p_frames; 64 MiB */
+    uint32_t unread_bytes_max;     /* received and not consumed, all streams; 256 MiB */
+    uint32_t handshake_timeout_ms; /* TCP connected to multiplexed; 10,000 */
+    uint32_t dial_timeout_ms;      /* one whole dial, all its addresses; 30,000 */
+    uint32_t negotiate_timeout_ms; /* one stream's protocol; 10,000 */
+    uint32_t idle_timeout_ms;      /* no stream that counts; 30,000 */
+    uint32_t ping_interval_ms;     /* 15,000 */
+    uint32_t ping_timeout_ms;      /* 20,000; three in a row close the connection */
+} cal_p2p_limits;
+
+/* Zero-initialise, then set what differs. Everything is copied. */
+typedef struct cal_p2p_options {
+    const uint8_t *seed;       /* 32 bytes, the Ed25519 identity; NULL: a new one */
+    const char *const *listen; /* multiaddrs; "/ip4/0.0.0.0/tcp/0" picks a port */
+    size_t listen_count;
+    const char *const *external; /* multiaddrs others reach this host at, announced as they are */
+    size_t external_count;
+    const char *const *bootstrap; /* multiaddrs with /p2p or without: dialled and kept connected */
+    size_t bootstrap_count;
+    const char *agent;            /* default "calimero-c/<version>" */
+    const char *protocol_version; /* default "/calimero-network/0.0.0" */
+    cal_p2p_limits limits;
+} cal_p2p_options;
+
+/* A host on a loop of its own. CAL_EINVAL an address it cannot listen on, CAL_EIO. */
+int cal_p2p_new(const cal_p2p_options *options, cal_p2p **ret_host, cal_error *err);
+/* Serves until cal_p2p_stop, then says goodbye to its peers and returns. */
+int cal_p2p_run(cal_p2p *host);
+void cal_p2p_stop(cal_p2p *host); /* any thread */
+/* Runs fn(arg) soon on the loop thread; any thread. CAL_ENOMEM. */
+int cal_p2p_post(cal_p2p *host, void (*fn)(void *arg), void *arg);
+void cal_p2p_free(cal_p2p *host); /* after cal_p2p_run returned, or instead of it; NULL allowed */
+
+void cal_p2p_id(const cal_p2p *host, cal_peer_id *ret_id);
+/* The addresses it can be reached at, without /p2p; at most max. Returns how many there are. */
+size_t cal_p2p_addresses(const cal_p2p *host, cal_multiaddr *ret_addresses, size_t max);
+
+/* --- peers --- */
+
+enum { CAL_P2P_ADDRESSES_MAX = 16, CAL_P2P_PROTOCOLS_MAX = 64, CAL_P2P_PROTOCOL_MAX = 140 };
+
+/* What is known of a connected peer. */
+typedef struct cal_p2p_peer {
+    cal_peer_id id;
+    cal_multiaddr address; /* of the other end of the connection, without /p2p */
+    bool outgoing;         /* this host dialled */
+    uint64_t since_ns;     /* clock of the host */
+    uint64_t rtt_ns;       /* of the last ping; 0 before the first */
+    uint32_t streams;
+    /* from identify; empty until it answered */
+    bool identified;
+    const char *agent, *protocol_version;
+    const char *const *protocols;
+    size_t protocol_count;
+} cal_p2p_peer;
+
+/* Observers of connections. Any function may be NULL. */
+typedef struct cal_p2p_peer_events {
+    void (*connected)(void *user, const cal_peer_id *peer);    /* its first connection is up */
+    void (*disconnected)(void *user, const cal_peer_id *peer); /* its last one is gone */
+    /* It said, or said anew, who it is and what it speaks. */
+    void (*identified)(void *user, const cal_p2p_peer *peer);
+} cal_p2p_peer_events;
+/* CAL_ENOMEM. `events` is not copied. */
+int cal_p2p_observe(cal_p2p *host, const cal_p2p_peer_events *events, void *user);
+void cal_p2p_unobserve(cal_p2p *host, const cal_p2p_peer_events *events, void *user);
+
+typedef void (*cal_p2p_connected)(void *user, const cal_error *err, const cal_peer_id *peer);
+/* Connects to a peer at these addresses and the ones known of it; at once when connected. `peer`
+ * NULL: whoever answers there (or the id in the addresses). done may be NULL. CAL_EUNREACHABLE,
+ * CAL_ETIMEOUT, CAL_EVERIFY another peer answered, CAL_EOVERLOAD too many dials. */
+void cal_p2p_connect(cal_p2p *host, const cal_peer_id *peer, const cal_multiaddr *addresses,
+                     size_t count, cal_p2p_connected done, void *user);
+void cal_p2p_disconnect(cal_p2p *host, const cal_peer_id *peer);
+bool cal_p2p_is_connected(const cal_p2p *host, const cal_peer_id *peer);
+/* Keeps the connection open when idle, and dials again, with growing pauses, when it is lost. */
+int cal_p2p_keep(cal_p2p *host, const cal_peer_id *peer, bool keep);
+/* Adds to what is known of a peer, for later dials. */
+int cal_p2p_learn(cal_p2p *host, const cal_peer_id *peer, const cal_multiaddr *addresses,
+                  size_t count);
+/* Addresses known of a peer, best first; returns how many were written. */
+size_t cal_p2p_known(const cal_p2p *host, const cal_peer_id *peer, cal_multiaddr *ret_addresses,
+                     size_t max);
+/* Visits the connected peers. */
+void cal_p2p_peers(const cal_p2p *host, void (*visit)(void *user, const cal_p2p_peer *peer),
+                   void *user);
+int cal_p2p_peer_get(const cal_p2p *host, const cal_peer_id *peer,
+                     void (*visit)(void *user, const cal_p2p_peer *peer),
+                     void *user); /* CAL_ENOTFOUND: not connected */
+
+/* --- streams --- */
+
+/* What a stream's owner is told; any function may be NULL. After `closed` the stream is gone. */
+typedef struct cal_p2p_stream_events {
+    /* The protocol is agreed: for streams of a handler the first call. */
+    void (*opened)(void *user, cal_p2p_stream *stream);
+    /* There is more to read, or the peer finished writing (cal_p2p_stream_ended). */
+    void (*readable)(void *user, cal_p2p_stream *stream);
+    /* After a write took less than all: there is room again. */
+    void (*writable)(void *user, cal_p2p_stream *stream);
+    /* Both sides finished (reason 0), or: CAL_ECANCELED reset by the peer or by this host,
+     * CAL_EUNREACHABLE the connection is gone, CAL_EUNSUPPORTED the peer does not speak the
+     * protocol, CAL_ETIMEOUT it was not agreed in time. */
+    void (*closed)(void *user, cal_p2p_stream *stream, int reason);
+} cal_p2p_stream_events;
+
+typedef struct cal_p2p_protocol {
+    const char *id;                      /* "/chat/1.0.0"; 1 to CAL_P2P_PROTOCOL_MAX - 1 bytes */
+    const cal_p2p_stream_events *events; /* not copied */
+    void *user;                          /* of each stream, until cal_p2p_stream_set_user */
+    uint32_t peer_streams_max;           /* incoming, from one peer; 0: 64 */
+    bool background; /* its streams, both ways, do not keep an idle connection open */
+} cal_p2p_protocol;
+
+/* Accepts streams of a protocol, and announces it. CAL_EEXISTS, CAL_EINVAL, CAL_ELIMIT. */
+int cal_p2p_handle(cal_p2p *host, const cal_p2p_protocol *protocol);
+void cal_p2p_unhandle(cal_p2p *host, const char *id);
+
+/* Opens a stream to a connected peer, for the first of the protocols that it speaks, in this order.
+ * Bytes may be written at once; they leave when the protocol is agreed. CAL_EUNREACHABLE not
+ * connected, CAL_ELIMIT too many streams. */
+int cal_p2p_open(cal_p2p *host, const cal_peer_id *peer, const char *const *protocols, size_t count,
+                 const cal_p2p_stream_events *events, void *user, cal_p2p_stream **ret_stream);
+
+/* The bytes that came and were not consumed, in pieces: the first piece. Valid until the next call
+ * on the stream. A peer can be ahead by 256 KiB; consuming lets it go on. */
+size_t cal_p2p_stream_peek(const cal_p2p_stream *stream, const uint8_t **ret_bytes);
+void cal_p2p_stream_consume(cal_p2p_stream *stream, size_t len); /* len <= what is there */
+size_t cal_p2p_stream_waiting(const cal_p2p_stream *stream);     /* unread bytes, all pieces */
+bool cal_p2p_stream_ended(const cal_p2p_stream *stream); /* the peer finished, all is consumed */
+
+/* Takes as many bytes as there is room for; returns how many. After less than len, wait for
+ * `writable`. 0 also when the stream is finished or reset. */
+size_t cal_p2p_stream_write(cal_p2p_stream *stream, const void *bytes, size_t len);
+size_t cal_p2p_stream_room(const cal_p2p_stream *stream); /* bytes a write would take now */
+void cal_p2p_stream_finish(
+    cal_p2p_stream *stream); /* no more writes; what was written still goes */
+/* Drops everything; `closed` follows with CAL_ECANCELED. */
+void cal_p2p_stream_reset(cal_p2p_stream *stream);
+
+void cal_p2p_stream_set_events(cal_p2p_stream *stream, const cal_p2p_stream_events *events,
+                               void *user);
+void *cal_p2p_stream_user(const cal_p2p_stream *stream);
+void cal_p2p_stream_peer(const cal_p2p_stream *stream, cal_peer_id *ret_id);
+const char *cal_p2p_stream_protocol(const cal_p2p_stream *stream); /* "" before it is agreed */
+bool cal_p2p_stream_incoming(const cal_p2p_stream *stream);
+cal_p2p *cal_p2p_stream_host(const cal_p2p_stream *stream);
+
+/* --- messages on a stream --- */
+
+typedef enum cal_p2p_framing {
+    CAL_P2P_FRAME_U32BE,  /* 4 bytes, big endian (Calimero's own protocols) */
+    CAL_P2P_FRAME_VARINT, /* unsigned LEB128 (libp2p's) */
+} cal_p2p_framing;
+
+/* Cuts a stream into messages. Embed it in what the stream's owner keeps. */
+typedef struct cal_p2p_frames {
+    cal_p2p_framing framing;
+    uint32_t max; /* a longer message is refused */
+    uint8_t *partial;
+    uint32_t have, capacity;
+    size_t given; /* bytes of the message that was returned last, still to be dropped */
+    cal_p2p *host;
+} cal_p2p_frames;
+
+void cal_p2p_frames_init(cal_p2p_frames *frames, cal_p2p_framing framing, uint32_t max);
+void cal_p2p_frames_deinit(cal_p2p_frames *frames);
+/* The next whole message of the stream, valid until the next call: 0. CAL_ESTATE: not yet all here.
+ * CAL_ENOTFOUND: the peer finished, between two messages. CAL_EDECODE: it finished inside one, or a
+ * bad length. CAL_ELIMIT: longer than max, or too much is half-received in this host. On the latter
+ * two reset the stream. */
+int cal_p2p_frames_next(cal_p2p_frames *frames, cal_p2p_stream *stream, const uint8_t **ret_bytes,
+                        size_t *ret_len);
+/* Writes one message whole. CAL_EBUSY: no room now, wait for `writable`. CAL_ELIMIT: longer than
+ * CAL_P2P_WRITE_MAX, write it in pieces behind cal_p2p_frames_header. */
+int cal_p2p_frames_write(cal_p2p_stream *stream, cal_p2p_framing framing, const void *bytes,
+                         size_t len);
+/* The length before a message of len bytes; returns how many of the bytes it takes. */
+size_t cal_p2p_frames_header(cal_p2p_framing framing, uint32_t len, uint8_t ret_bytes[5]);
+
+enum { CAL_P2P_WRITE_MAX = 1024 * 1024 + 16 /* bytes that one stream keeps for sending */ };
+
+/* --- figures --- */
+
+/* X(name, what it counts). */
+#define CAL_P2P_COUNTERS(X)                                                                        \
+    X(connections_in, "incoming connections secured")                                              \
+    X(connections_out, "outgoing connections secured")                                             \
+    X(connections_refused, "connections refused at a limit")                                       \
+    X(connections_duplicate, "connections given up for another to the same peer")                  \
+    X(connections_idle, "connections closed because nothing used them")                            \
+    X(handshakes_failed, "connections that failed before they were secured")                       \
+    X(handshakes_timed_out, "connections that were not secured in time")                           \
+    X(identities_refused, "static keys whose signature did not verify")                            \
+    X(identities_unexpected, "dials answered by another peer")                                     \
+    X(frames_refused, "connections closed for bytes that fail to decrypt or to decode")            \
+    X(windows_exceeded, "connections closed for sending past a window")                            \
+    X(floods_closed, "connections closed for control frames that nothing asked for")               \
+    X(streams_in, "incoming streams")                                                              \
+    X(streams_out, "outgoing streams")                                                             \
+    X(streams_refused, "streams refused at a limit")                                               \
+    X(streams_reset, "streams reset by peers")                                                     \
+    X(streams_unsupported, "streams for protocols not spoken")                                     \
+    X(messages_refused, "messages refused for their length")                                       \
+    X(dials, "dials begun")                                                                        \
+    X(dials_failed, "dials that failed")                                                           \
+    X(pings_failed, "pings without an answer in time")                                             \
+    X(bytes_in, "bytes received")                                                                  \
+    X(bytes_out, "bytes sent")
+
+typedef struct cal_p2p_stats {
+#define CAL_P2P_COUNTER_FIELD(name, text) uint64_t name;
+    CAL_P2P_COUNTERS(CAL_P2P_COUNTER_FIELD)
+#undef CAL_P2P_COUNTER_FIELD
+    /* present values */
+    uint64_t connections, pending, streams, known_peers, frame_bytes;
+} cal_p2p_stats;
+void cal_p2p_stats_get(const cal_p2p *host, cal_p2p_stats *ret_stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
