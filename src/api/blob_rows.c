@@ -258,6 +258,8 @@ static void set_blob_headers(http_exchange *exchange, const cal_blob_info *info)
     http_set_header(exchange, "x-blob-id", text);
     http_set_header(exchange, "x-blob-mime-type", mime);
     http_set_header(exchange, "x-content-type-options", "nosniff");
+    /* a blob that is a web page must not run with this node's own origin */
+    http_set_header(exchange, "content-security-policy", "sandbox; default-src 'none'");
     http_set_header(exchange, "access-control-expose-headers",
                     "X-Blob-ID,X-Blob-Hash,X-Blob-MIME-Type,ETag");
     http_begin(exchange, 200, mime, (int64_t)info->size);
