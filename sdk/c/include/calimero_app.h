@@ -186,6 +186,7 @@ typedef struct app_method_info {
     size_t param_count;
     void *const *fields; /* app_field * of each field of the state */
     size_t field_count;
+    const char *const *method_names, *const *event_names; /* NULL at the end */
 } app_method_info;
 
 app_json *app_begin(const app_method_info *info, void *args); /* of APP(); not for applications */

@@ -131,6 +131,9 @@
     .field_name = {.field = {.name = #field_name, .kind = APP_KIND_##field_kind}},
 #define APP_STATE_POINTER(field_kind, field_name) &state.field_name.field,
 
+#define APP_METHOD_NAME(effect, method, ...) #method,
+#define APP_EVENT_NAME(event, ...) #event,
+
 #define APP_MEMBER(type, name) APP_C_##type name;
 #define APP_ARGS(effect, method, result, ...)                                                      \
     struct method##_args {                                                                         \
@@ -154,7 +157,9 @@
                                              .params = params,                                     \
                                              .param_count = sizeof params / sizeof *params - 1,    \
                                              .fields = app_fields,                                 \
-                                             .field_count = APP_FIELD_COUNT};                      \
+                                             .field_count = APP_FIELD_COUNT,                       \
+                                             .method_names = app_method_names,                     \
+                                             .event_names = app_event_names};                      \
         struct method##_args args = {.app_end = 0};                                                \
         app_json *json = app_begin(&info, &args);                                                  \
         app_method_##method(&args, json);                                                          \
@@ -187,6 +192,8 @@
     } state = {APP_STATE(APP_STATE_VALUE)};                                                        \
     static void *const app_fields[] = {APP_STATE(APP_STATE_POINTER) NULL};                         \
     enum { APP_FIELD_COUNT = sizeof app_fields / sizeof *app_fields - 1 };                         \
+    static const char *const app_method_names[] = {APP_METHODS(APP_METHOD_NAME) NULL};             \
+    static const char *const app_event_names[] = {APP_EVENTS(APP_EVENT_NAME) NULL};                \
     APP_EVENTS(APP_EVENT_STRUCT)                                                                   \
     APP_METHODS(APP_ARGS)                                                                          \
     APP_METHODS(APP_EXPORTED)                                                                      \

@@ -22,8 +22,11 @@ void app_memory_reset(void) {
 
 static bool heap_grow(size_t len) {
     size_t pages = (len + PAGE_SIZE - 1) / PAGE_SIZE;
-    size_t ahead = pages < 4 ? 4 : pages; /* a host call each: not for every page */
-    if (__builtin_wasm_memory_grow(0, ahead) == SIZE_MAX) return false;
+    size_t ahead = pages < 4 ? 4 : pages;
+    if (__builtin_wasm_memory_grow(0, ahead) == SIZE_MAX) {
+        ahead = pages; /* the last pages below the node's limit */
+        if (__builtin_wasm_memory_grow(0, ahead) == SIZE_MAX) return false;
+    }
     heap_end += ahead * PAGE_SIZE;
     return true;
 }
@@ -328,6 +331,14 @@ void app_fail(app_text message) {
     app_fail_json((app_text){json.data, json.len});
 }
 
+/* The ABI section is only valid sorted (runtime-abi.md 24): said when the first context is made. */
+static void check_sorted(const char *const *names, const char *what) {
+    for (; names[0] && names[1]; names++)
+        if (app_text_compare(app_text_of(names[0]), app_text_of(names[1])) >= 0)
+            app_panic("the list of %s is not sorted: %s stands before %s", what, names[0],
+                      names[1]);
+}
+
 app_json *app_begin(const app_method_info *info, void *args) {
     app_open_store();
     for (size_t i = 0; i < info->field_count; i++) ((app_field *)info->fields[i])->is_open = false;
@@ -338,6 +349,8 @@ app_json *app_begin(const app_method_info *info, void *args) {
     if (result && result != CRDT_ENOTFOUND) app_must(result);
     if (info->effect == APP_EFFECT_INIT) {
         if (!result) app_panic("Cannot initialize over already existing state.");
+        check_sorted(info->method_names, "methods");
+        check_sorted(info->event_names, "events");
         app_create_state(info);
     } else if (result) {
         app_panic("Failed to find or read app state");
