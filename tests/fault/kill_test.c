@@ -1,8 +1,10 @@
-/* kill -9 under four writers, again and again: every acknowledged write is there afterwards, and the walk of the store finds nothing.
+/* kill -9 under four writers, again and again: every acknowledged write is there afterwards, and
+ * the walk of the store finds nothing.
  *
- * Each round a child process runs a node and four threads that write numbered keys; what was acknowledged is reported through a pipe. The
- * parent kills it at a random moment, starts another child that reads back what the round acknowledged, and at the end all of it.
- * CAL_KILLS sets the number of rounds, CAL_SEED the moments. */
+ * Each round a child process runs a node and four threads that write numbered keys; what was
+ * acknowledged is reported through a pipe. The parent kills it at a random moment, starts another
+ * child that reads back what the round acknowledged, and at the end all of it. CAL_KILLS sets the
+ * number of rounds, CAL_SEED the moments. */
 #include <calimero/calimero.h>
 #include <pthread.h>
 #include <signal.h>
@@ -42,8 +44,10 @@ static int prepare(int out, const char *app) {
     cal_context_created created;
     if (cal_node_init(&options, &err) != 0) return die("init", &err);
     if (cal_node_start(&options, &node, &err) != 0) return die("start", &err);
-    if (cal_install_file_wait(node, app, NULL, &application, &err) != 0) return die("install", &err);
-    if (cal_namespace_create_wait(node, &application, "kills", &ns, &err) != 0) return die("namespace", &err);
+    if (cal_install_file_wait(node, app, NULL, &application, &err) != 0)
+        return die("install", &err);
+    if (cal_namespace_create_wait(node, &application, "kills", &ns, &err) != 0)
+        return die("namespace", &err);
     cal_context_create_options create = {.application = application, .group = ns};
     if (cal_context_create_wait(node, &create, &created, &err) != 0) return die("context", &err);
     cal_node_stop(node);
@@ -61,9 +65,11 @@ static void *write_on(void *user) {
     const struct writer *writer = user;
     for (uint32_t number = writer->shared->first[writer->writer];; number++) {
         char args[100];
-        int len = snprintf(args, sizeof args, "{\"key\":\"w%u-%u\",\"value\":\"v%u\"}", writer->writer, number, number * 7);
+        int len = snprintf(args, sizeof args, "{\"key\":\"w%u-%u\",\"value\":\"v%u\"}",
+                           writer->writer, number, number * 7);
         cal_error err;
-        if (cal_execute_wait(writer->node, &writer->shared->context, "set", args, (size_t)len, NULL, NULL, &err) != 0) {
+        if (cal_execute_wait(writer->node, &writer->shared->context, "set", args, (size_t)len, NULL,
+                             NULL, &err) != 0) {
             die("set", &err);
             _exit(3);
         }
@@ -108,9 +114,11 @@ static int read_back(const struct shared *from, const uint32_t upto[WRITERS]) {
             int len = snprintf(args, sizeof args, "{\"key\":\"w%u-%u\"}", writer, number);
             snprintf(expected.text, sizeof expected.text, "\"v%u\"", number * 7);
             err.message[0] = 0;
-            cal_execute_wait(node, &from->context, "get", args, (size_t)len, compare, &expected, &err);
+            cal_execute_wait(node, &from->context, "get", args, (size_t)len, compare, &expected,
+                             &err);
             if (expected.right) continue;
-            fprintf(stderr, "kill_test: acknowledged write w%u-%u is lost %s\n", writer, number, err.message);
+            fprintf(stderr, "kill_test: acknowledged write w%u-%u is lost %s\n", writer, number,
+                    err.message);
             lost++;
         }
     }
@@ -126,7 +134,8 @@ static void print_finding(void *user, const char *finding) {
 static int check(void) {
     cal_error err;
     cal_check_summary summary;
-    if (cal_node_check(&options, print_finding, NULL, &summary, &err) != 0) return die("check", &err);
+    if (cal_node_check(&options, print_finding, NULL, &summary, &err) != 0)
+        return die("check", &err);
     printf("check: %llu entities, %llu deltas, no finding\n", (unsigned long long)summary.entities,
            (unsigned long long)summary.deltas);
     fflush(stdout);
@@ -143,6 +152,12 @@ static int wait_for(pid_t child, const char *what) {
     return 1;
 }
 
+static uint64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 /* Runs one round: returns the numbers up to which each writer was acknowledged in upto. */
 static int kill_round(const struct shared *shared, unsigned delay_ms, uint32_t upto[WRITERS]) {
     int ends[2];
@@ -156,21 +171,13 @@ static int kill_round(const struct shared *shared, unsigned delay_ms, uint32_t u
     struct acknowledgement done;
     memcpy(upto, shared->first, sizeof shared->first);
     bool killed = false;
-    struct timespec began, now;
+    uint64_t began_ms = 0; /* of the first acknowledgement */
     while (read(ends[0], &done, sizeof done) == sizeof done) {
-        if (!killed) clock_gettime(CLOCK_MONOTONIC, &now);
-        static bool timing;
-        if (!killed && !timing) {
-            began = now;
-            timing = true;
-        }
+        if (began_ms == 0) began_ms = now_ms();
         upto[done.writer] = done.number + 1;
-        unsigned passed = (unsigned)((now.tv_sec - began.tv_sec) * 1000 + (now.tv_nsec - began.tv_nsec) / 1000000);
-        if (!killed && passed >= delay_ms) {
-            kill(child, SIGKILL);
-            killed = true;
-            timing = false;
-        }
+        if (killed || now_ms() - began_ms < delay_ms) continue;
+        kill(child, SIGKILL);
+        killed = true;
     }
     close(ends[0]);
     int status = 0;
@@ -207,6 +214,7 @@ int main(int argc, char **argv) {
     char command[100];
     snprintf(command, sizeof command, "rm -rf %s", home);
     if (!failed && system(command) != 0) failed = 1;
-    printf("kill_test: %s, %u writes acknowledged\n", failed ? "failed" : "passed", shared.first[0] + shared.first[1] + shared.first[2] + shared.first[3]);
+    printf("kill_test: %s, %u writes acknowledged\n", failed ? "failed" : "passed",
+           shared.first[0] + shared.first[1] + shared.first[2] + shared.first[3]);
     return failed;
 }

@@ -1,5 +1,5 @@
-/* The whole node through its public API: from an empty folder to contexts that survive restarts, backups and a change of keys. The
- * application is apps/kv-store, compiled to WebAssembly. */
+/* The whole node through its public API: from an empty folder to contexts that survive restarts,
+ * backups and a change of keys. The application is apps/kv-store, compiled to WebAssembly. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,7 +48,8 @@ static void world_open(struct world *world, const char *name) {
     engine_signals_use();
     OK(cal_install_file_wait(world->node, app_path, NULL, &world->application, &err));
     OK(cal_namespace_create_wait(world->node, &world->application, "test", &world->ns, &err));
-    cal_context_create_options create = {.application = world->application, .group = world->ns, .name = "first"};
+    cal_context_create_options create = {
+        .application = world->application, .group = world->ns, .name = "first"};
     cal_context_created created;
     OK(cal_context_create_wait(world->node, &create, &created, &err));
     world->context = created.id;
@@ -71,13 +72,15 @@ static void keep(void *user, const cal_call_result *result) {
     struct answer *answer = user;
     answer->changed = result->changed;
     answer->root = result->root;
-    snprintf(answer->output, sizeof answer->output, "%.*s", (int)result->output_len, result->output ? (const char *)result->output : "");
+    snprintf(answer->output, sizeof answer->output, "%.*s", (int)result->output_len,
+             result->output ? (const char *)result->output : "");
     snprintf(answer->message, sizeof answer->message, "%s", result->message);
 }
 
 static struct answer call(const struct world *world, const char *method, const char *args) {
     struct answer answer = {.code = 0};
-    answer.code = cal_execute_wait(world->node, &world->context, method, args, strlen(args), keep, &answer, NULL);
+    answer.code = cal_execute_wait(world->node, &world->context, method, args, strlen(args), keep,
+                                   &answer, NULL);
     return answer;
 }
 
@@ -144,7 +147,8 @@ static void a_failed_call_leaves_no_trace(void **state) {
     OK(cal_context_get(world.node, &world.context, copy_root, &after));
     assert_memory_equal(&before, &after, sizeof before);
     cal_context_id unknown = {{9}};
-    assert_int_equal(cal_execute_wait(world.node, &unknown, "get", "", 0, NULL, NULL, &err), CAL_ENOTFOUND);
+    assert_int_equal(cal_execute_wait(world.node, &unknown, "get", "", 0, NULL, NULL, &err),
+                     CAL_ENOTFOUND);
     cal_node_stop(world.node);
 }
 
@@ -158,7 +162,8 @@ static void hear(void *user, const cal_event *event) {
     heard->events++;
     if (event->event_count == 0) return;
     snprintf(heard->kind, sizeof heard->kind, "%s", event->events[0].kind);
-    snprintf(heard->data, sizeof heard->data, "%.*s", (int)event->events[0].data_len, (const char *)event->events[0].data);
+    snprintf(heard->data, sizeof heard->data, "%.*s", (int)event->events[0].data_len,
+             (const char *)event->events[0].data);
 }
 
 static void nothing(void *arg) { (void)arg; }
@@ -193,7 +198,13 @@ static void nothing_readable_is_on_the_disk(void **state) {
     cal_blob_id blob;
     OK(cal_blob_put_wait(world.node, "PlainBlobContentForTheSearch", 28, &blob, &err));
     cal_node_stop(world.node);
-    assert_int_equal(shell("grep -raqE 'QuiteAPeculiarKey|AndAnEvenStrangerValue|PlainBlobContent|Inserted|get_unchecked' %s", world.home) >> 8, 1);
+    assert_int_equal(
+        shell(
+            "grep -raqE "
+            "'QuiteAPeculiarKey|AndAnEvenStrangerValue|PlainBlobContent|Inserted|get_unchecked' %s",
+            world.home) >>
+            8,
+        1);
 }
 
 static void count_context(void *user, const cal_context_info *info) {
