@@ -1,5 +1,5 @@
 /* What APP() expands to: argument structures, exports, and the ABI section (runtime-abi.md 24).
- * Included by calimero_app.h. clang-format is off: the shape of the lists is what there is to read. */
+ * Included by calimero_app.h; clang-format is off, for the shape of the lists. */
 #ifndef CALIMERO_APP_MACROS_H
 #define CALIMERO_APP_MACROS_H
 
@@ -109,9 +109,10 @@
 
 #ifdef __wasm__
 #define APP_ABI()                                                                                  \
-    __asm__(".section .custom_section.calimero_abi_v1,\"\",@\n"                                     \
+    __asm__(".section .custom_section.calimero_abi_v1,\"\",@\n" \
             APP_TEXT("{" APP_Q("schema_version") ":" APP_Q("wasm-abi/1") "," APP_Q("types") ":{"   \
-                     APP_Q("State") ":{" APP_Q("kind") ":" APP_Q("record") "," APP_Q("fields") ":[") \
+                     APP_Q("State") ":{" APP_Q("kind") ":" APP_Q("record") ","                      \
+                     APP_Q("fields") ":[")                                                         \
             APP_METHODS_OPEN APP_STATE(APP_ABI_FIELD) APP_METHODS_CLOSE                            \
             APP_TEXT("]}}," APP_Q("methods") ":[")                                                 \
             APP_METHODS_OPEN APP_METHODS(APP_ABI_METHOD) APP_METHODS_CLOSE                         \
