@@ -111,7 +111,7 @@
 #define APP_ABI()                                                                                  \
     __asm__(".section .custom_section.calimero_abi_v1,\"\",@\n" \
             APP_TEXT("{" APP_Q("schema_version") ":" APP_Q("wasm-abi/1") "," APP_Q("types") ":{"   \
-                     APP_Q("State") ":{" APP_Q("kind") ":" APP_Q("record") ","                      \
+                     APP_Q("State") ":{" APP_Q("kind") ":" APP_Q("record") ","                     \
                      APP_Q("fields") ":[")                                                         \
             APP_METHODS_OPEN APP_STATE(APP_ABI_FIELD) APP_METHODS_CLOSE                            \
             APP_TEXT("]}}," APP_Q("methods") ":[")                                                 \
