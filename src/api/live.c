@@ -123,16 +123,56 @@ static void on_event(void *user, const cal_event *event) {
     publish(hub, &event->context, &out);
 }
 
-void live_publish_ephemeral(live_hub *hub, const cal_context_id *context,
-                            const cal_public_key *author, cal_slice state) {
+/* --- presence --- This node's own slices: in memory only, and as old as the node says, so 0. */
+
+typedef struct live_presence {
+    cal_public_key author;
+    size_t len;
+    uint8_t state[];
+} live_presence;
+
+static void write_presence(json_out *out, const uint8_t context[32], const live_presence *presence,
+                           bool replayed) {
+    cal_context_id id;
+    memcpy(id.bytes, context, sizeof id.bytes);
+    yyjson_mut_val *data = begin_event(out, &id, "Ephemeral");
+    json_add_base58(out, data, "author", presence->author.bytes);
+    json_add_bytes(out, data, "state", cal_slice_of(presence->state, presence->len));
+    if (replayed) json_add_u64(out, data, "ageMs", 0);
+}
+
+int live_set_presence(live_hub *hub, const cal_context_id *context, const cal_public_key *author,
+                      cal_slice state) {
+    cal_slice key = cal_slice_of(context->bytes, CAL_ID_SIZE);
+    live_presence *old = cal_map_get(&hub->presence, key);
+    if (!old && hub->presence.count >= LIVE_PRESENCES_MAX) return CAL_ELIMIT;
+    live_presence *presence = malloc(sizeof *presence + state.len);
+    if (!presence) return CAL_ENOMEM;
+    presence->author = *author;
+    presence->len = state.len;
+    if (state.len) memcpy(presence->state, state.data, state.len);
+    if (cal_map_put(&hub->presence, key, presence) != 0) {
+        free(presence);
+        return CAL_ENOMEM;
+    }
+    free(old);
     json_out out;
-    yyjson_mut_val *data = begin_event(&out, context, "Ephemeral");
-    json_add_base58(&out, data, "author", author->bytes);
-    if (state.len)
-        json_add_bytes(&out, data, "state", state);
-    else
-        json_add_bool(&out, data, "removed", true);
+    write_presence(&out, context->bytes, presence, false);
     publish(hub, context, &out);
+    return 0;
+}
+
+void live_replay(live_hub *hub, live_watcher *watcher, const uint8_t context[32]) {
+    const live_presence *presence = cal_map_get(&hub->presence, cal_slice_of(context, CAL_ID_SIZE));
+    if (!presence) return;
+    json_out out;
+    cal_buffer text;
+    cal_buffer_init(&text, EVENT_MAX);
+    write_presence(&out, context, presence, true);
+    bool sent =
+        json_out_write(&out, &text) == 0 && watcher->deliver(watcher, cal_buffer_slice(&text));
+    metrics_add(sent ? hub->delivered : hub->dropped, 1);
+    cal_buffer_deinit(&text);
 }
 
 /* --- WebSocket --- */
@@ -237,6 +277,9 @@ static void subscribe(ws_request *request, yyjson_val *params, bool on) {
         if (on) {
             watch_all(&watcher->contexts, ids->contexts, &ids->context_count);
             watch_all(&watcher->groups, ids->groups, &ids->group_count);
+            live_hub *hub = request->session->state->live;
+            for (size_t i = 0; i < ids->context_count; i++)
+                live_replay(hub, watcher, ids->contexts[i]);
         } else {
             for (size_t i = 0; i < ids->context_count; i++)
                 live_unwatch(&watcher->contexts, ids->contexts[i]);
@@ -333,6 +376,7 @@ live_hub *live_new(api_state *state, cal_error *err) {
     }
     hub->state = state;
     cal_list_init(&hub->watchers);
+    cal_map_init(&hub->presence, (uint64_t)(uintptr_t)hub);
     hub->delivered = metrics_get(state->metrics, METRICS_COUNTER, "api_events_delivered",
                                  "Events handed to WebSockets and event streams.", "");
     hub->dropped = metrics_get(state->metrics, METRICS_COUNTER, "api_events_dropped",
@@ -353,5 +397,9 @@ void live_free(live_hub *hub) {
     if (!hub) return;
     cal_unsubscribe(hub->state->node, hub->subscription);
     sse_free(hub->sse);
+    cal_map_cursor cursor = {0};
+    void *presence;
+    while (cal_map_next(&hub->presence, &cursor, NULL, &presence)) free(presence);
+    cal_map_deinit(&hub->presence);
     free(hub);
 }

@@ -11,7 +11,10 @@
 #include "base/list.h"
 #include "base/map.h"
 
-enum { LIVE_IDS_MAX = 4096 /* contexts, and groups, that one client may watch */ };
+enum {
+    LIVE_IDS_MAX = 4096,      /* contexts, and groups, that one client may watch */
+    LIVE_PRESENCES_MAX = 1024 /* of 16 KiB at most */
+};
 
 /* One client. `deliver` gets the event's JSON: {"contextId":...,"type":...,"data":...}. */
 typedef struct live_watcher {
@@ -25,6 +28,7 @@ typedef struct sse_table sse_table;
 struct live_hub {
     api_state *state;
     cal_list watchers;
+    cal_map presence; /* context -> live_presence: what this node said of itself, until it stops */
     cal_subscription *subscription;
     metrics_series *delivered, *dropped;
     sse_table *sse;
@@ -37,8 +41,12 @@ void live_watcher_deinit(live_watcher *watcher);
 int live_watch(cal_map *ids, const uint8_t id[32]);
 bool live_unwatch(cal_map *ids, const uint8_t id[32]); /* was it there? */
 
-void live_publish_ephemeral(live_hub *hub, const cal_context_id *context,
-                            const cal_public_key *author, cal_slice state);
+/* Presence: keeps it for later subscribers, tells the present ones. CAL_ELIMIT, CAL_ENOMEM: not
+ * kept. */
+int live_set_presence(live_hub *hub, const cal_context_id *context, const cal_public_key *author,
+                      cal_slice state);
+/* Tells one watcher what is known of a context that it subscribed to. */
+void live_replay(live_hub *hub, live_watcher *watcher, const uint8_t context[32]);
 
 sse_table *sse_new(live_hub *hub, cal_error *err);
 void sse_stop(sse_table *table);

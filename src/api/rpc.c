@@ -375,9 +375,10 @@ void rpc_set_ephemeral(api_state *state, yyjson_val *params, rpc_done done, void
         json_add_u64(&out, data, "max", EPHEMERAL_MAX);
         send_document("error", &out, done, user);
     } else {
-        live_publish_ephemeral(state->live, &context, &owned.key, cal_slice_of(bytes, len));
-        json_out out = json_out_new();
-        send_document("result", &out, done, user);
+        error = live_set_presence(state->live, &context, &owned.key, cal_slice_of(bytes, len));
+        json_out out = error ? error_of("InternalError") : json_out_new();
+        if (error) json_add_text(&out, out.root, "data", cal_error_text(error));
+        send_document(error ? "error" : "result", &out, done, user);
     }
 }
 

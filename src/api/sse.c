@@ -348,8 +348,10 @@ static void reply_subscribed(http_exchange *exchange, sse_entry *session, id_lis
     json_add_text(&out, result, "status", "subscribed");
     yyjson_mut_val *array = json_add_array(&out, result, "contexts");
     for (size_t i = 0; i < contexts->count; i++)
-        if (live_watch(&session->watcher.contexts, contexts->ids[i]) == 0)
+        if (live_watch(&session->watcher.contexts, contexts->ids[i]) == 0) {
             json_push_base58(&out, array, contexts->ids[i]);
+            live_replay(session->table->hub, &session->watcher, contexts->ids[i]);
+        }
     array = json_add_array(&out, result, "groups");
     for (size_t i = 0; i < groups->count; i++)
         if (live_watch(&session->watcher.groups, groups->ids[i]) == 0)

@@ -705,6 +705,11 @@ static void test_websocket(void **state) {
                       context_id));
     snprintf(want, sizeof want, "{\"id\":1,\"result\":{\"contextIds\":[\"%s\"]}}", context_id);
     read_until(fd, text, sizeof text, want);
+    snprintf(want, sizeof want,
+             "{\"id\":null,\"result\":{\"contextId\":\"%s\",\"type\":\"Ephemeral\",\"data\":{"
+             "\"author\":\"%s\",\"state\":[1,2],\"ageMs\":0}}}",
+             context_id, member);
+    assert_non_null(strstr(text, want)); /* set by test_jsonrpc */
     send_frame(fd, "not json");
     send_frame(fd, "{\"id\":-1,\"method\":\"subscribe\",\"params\":{}}");
     send_frame(fd, "{\"method\":\"fly\"}");
@@ -784,13 +789,13 @@ static void test_event_stream(void **state) {
     expect("POST", "/jsonrpc", want, 200,
            "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"output\":null}}");
     snprintf(want, sizeof want,
-             "event: message\nid: %s-1\ndata: "
+             "event: message\nid: %s-2\ndata: "
              "{\"result\":{\"contextId\":\"%s\",\"type\":\"StateMutation\",",
              id, context_id);
     read_until(fd, text, sizeof text, want);
     read_until(fd, text, sizeof text, "\"handler\":null}]}}}\n\n");
     expect("GET", at("/sse/session/%s", id), NULL, 200,
-           "{\"result\":{\"session_id\":%s,\"subscriptions\":[\"%s\"],\"event_counter\":2,"
+           "{\"result\":{\"session_id\":%s,\"subscriptions\":[\"%s\"],\"event_counter\":3,"
            "\"status\":\"active\"}}",
            id, context_id);
     /* The node stops: the stream says so; after the start the session is there again. */
@@ -799,7 +804,7 @@ static void test_event_stream(void **state) {
                "data: {\"type\":\"close\",\"reason\":\"node is stopping\"}\n\n");
     close(fd);
     expect("GET", at("/sse/session/%s", id), NULL, 200,
-           "{\"result\":{\"session_id\":%s,\"subscriptions\":[\"%s\"],\"event_counter\":3,"
+           "{\"result\":{\"session_id\":%s,\"subscriptions\":[\"%s\"],\"event_counter\":4,"
            "\"status\":\"persisted\"}}",
            id, context_id);
     const char *const unknown =
