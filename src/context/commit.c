@@ -85,12 +85,15 @@ static int encode_events(const cal_vm_outcome *outcome, cal_buffer *ret_json) {
 
 static int sign_envelope(struct call *call, cal_delta_record *delta) {
     gov_position position = {.count = (uint32_t)delta->position_count};
-    if (position.count) memcpy(position.heads, delta->position, position.count * sizeof *position.heads);
-    gov_hlc hlc = {.time = delta->hlc.time,
-                   .id = {.low = cal_read_u64le(delta->hlc.id), .high = cal_read_u64le(delta->hlc.id + 8)}};
+    if (position.count)
+        memcpy(position.heads, delta->position, position.count * sizeof *position.heads);
+    gov_hlc hlc = {
+        .time = delta->hlc.time,
+        .id = {.low = cal_read_u64le(delta->hlc.id), .high = cal_read_u64le(delta->hlc.id + 8)}};
     cal_buffer envelope;
     cal_buffer_init(&envelope, CAL_STORE_VALUE_MAX);
-    int rc = gov_delta_signable(&call->id, &delta->id, delta->author.bytes, &position, &hlc, &envelope);
+    int rc =
+        gov_delta_signable(&call->id, &delta->id, delta->author.bytes, &position, &hlc, &envelope);
     const cal_context_authority *authority = &call->contexts->options.authority;
     if (rc == 0) authority->sign(authority->user, cal_buffer_slice(&envelope), delta->signature);
     cal_buffer_deinit(&envelope);
@@ -134,6 +137,73 @@ static int put_record(struct call *call, const cal_context_record *base) {
     return rc;
 }
 
+/* --- the author's own rotations of Shared writer sets: peers log them when they apply the delta,
+ * the author here --- */
+
+static int overlay_row(void *user, const uint8_t key[32], crdt_bytes *ret_value) {
+    struct call *call = user;
+    cal_buffer row;
+    cal_buffer_init(&row, CAL_STORE_VALUE_MAX);
+    int found = cal_overlay_read(&call->overlay, CAL_VM_STATE, cal_slice_of(key, 32), &row);
+    if (found == 1) {
+        uint8_t *copy = cal_arena_copy(&call->arena, row.data, row.len);
+        if (copy)
+            *ret_value = crdt_bytes_of(copy, row.len);
+        else
+            found = CAL_ENOMEM;
+    }
+    cal_buffer_deinit(&row);
+    return found;
+}
+
+static int overlay_write(void *user, const uint8_t key[32], crdt_bytes value) {
+    struct call *call = user;
+    return cal_overlay_write(&call->overlay, CAL_VM_STATE, cal_slice_of(key, 32),
+                             cal_slice_of(value.data, value.len), NULL);
+}
+
+static int overlay_remove(void *user, const uint8_t key[32]) {
+    struct call *call = user;
+    int rc = cal_overlay_remove(&call->overlay, CAL_VM_STATE, cal_slice_of(key, 32), NULL);
+    return rc < 0 ? rc : 0;
+}
+
+static bool changes_writers(const crdt_delta *delta) {
+    for (uint32_t i = 0; i < delta->action_count; i++)
+        if (delta->actions[i].kind != CRDT_ACTION_DELETE &&
+            delta->actions[i].metadata.storage.kind == CRDT_SHARED)
+            return true;
+    return false;
+}
+
+/* runtime-abi.md 6, step 4f. The root moves when something was logged. */
+static int log_rotations(struct call *call, const crdt_delta *delta,
+                         const cal_delta_record *record) {
+    if (!changes_writers(delta)) return 0;
+    crdt_env env = env_of(call);
+    crdt_rows rows = {
+        .user = call, .read = overlay_row, .write = overlay_write, .remove = overlay_remove};
+    crdt_apply_context context = {
+        .now_ns = call->contexts->options.os->wall_ns(call->contexts->options.os->user),
+        .has_delta = true,
+        .delta_hlc = record->hlc};
+    memcpy(context.delta_id.bytes, record->id.bytes, 32);
+    crdt_id root;
+    memcpy(root.bytes, call->id.bytes, 32);
+    crdt_store *store = NULL;
+    bool changed = false;
+    crdt_hash root_hash;
+    int rc = crdt_store_open(&env, &rows, &root, &store);
+    if (rc == 0)
+        rc = crdt_store_log_rotations(store, delta->actions, delta->action_count, &context,
+                                      &changed);
+    if (rc != 0 || !changed) return rc;
+    rc = crdt_store_flush(store);
+    if (rc == 0) rc = crdt_store_root_hash(store, &root_hash);
+    if (rc == 0) memcpy(call->root.bytes, root_hash.bytes, 32);
+    return rc;
+}
+
 /* Signs the artifact and makes the delta's content address. */
 static int build_delta(struct call *call, const cal_context_record *base, bool genesis,
                        cal_delta_record *ret_delta) {
@@ -164,7 +234,10 @@ static int build_delta(struct call *call, const cal_context_record *base, bool g
     crdt_hash id;
     rc = crdt_delta_id(&env, ret_delta->parents, ret_delta->parent_count,
                        signed_delta.delta.actions, signed_delta.delta.action_count, &id);
+    if (rc != 0) return rc;
     memcpy(ret_delta->id.bytes, id.bytes, 32);
+    rc = log_rotations(call, &signed_delta.delta, ret_delta);
+    ret_delta->root = call->root;
     return rc;
 }
 

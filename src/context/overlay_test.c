@@ -1,5 +1,5 @@
-/* The overlay against a plain model, over a real store: random writes, removals, prefix removals and walks give what a single sorted map
- * would give, before and after flushing. */
+/* The overlay against a plain model, over a real store: random writes, removals, prefix removals
+ * and walks give what a single sorted map would give, before and after flushing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -27,7 +27,8 @@ static int open_store(void **state) {
     cal_key_source key = {CAL_KEY_FILE, key_path};
     char data[200];
     snprintf(data, sizeof data, "%s/data", folder);
-    cal_store_options options = {.os = cal_os_posix(), .folder = data, .durability = CAL_DURABLE_PROCESS, .key = &key};
+    cal_store_options options = {
+        .os = cal_os_posix(), .folder = data, .durability = CAL_DURABLE_PROCESS, .key = &key};
     cal_crypto_init();
     cal_error err;
     if (cal_os_make_dirs(cal_os_posix(), data, &err) != 0) return -1;
@@ -67,7 +68,9 @@ static void compare(cal_overlay *overlay, const int *model, int lo, int hi) {
     cal_vm_storage storage = cal_overlay_storage(overlay);
     uint8_t lo_bytes[2], hi_bytes[2];
     struct walked walked = {.count = 0};
-    assert_int_equal(storage.scan(storage.user, key_of(lo, lo_bytes), key_of(hi, hi_bytes), 0, UINT64_MAX, false, collect, &walked), 0);
+    assert_int_equal(storage.scan(storage.user, key_of(lo, lo_bytes), key_of(hi, hi_bytes), 0,
+                                  UINT64_MAX, false, collect, &walked),
+                     0);
     int seen = 0, last = -1;
     for (int i = lo; i < hi; i++) {
         if (model[i] < 0) continue;
@@ -79,7 +82,9 @@ static void compare(cal_overlay *overlay, const int *model, int lo, int hi) {
     }
     assert_int_equal(seen, walked.count);
     walked.count = 0;
-    assert_int_equal(storage.scan(storage.user, cal_slice_of(lo_bytes, 2), cal_slice_of(hi_bytes, 2), 0, 1, true, collect, &walked), 0);
+    assert_int_equal(storage.scan(storage.user, cal_slice_of(lo_bytes, 2),
+                                  cal_slice_of(hi_bytes, 2), 0, 1, true, collect, &walked),
+                     0);
     assert_int_equal(walked.count, last >= 0);
     if (last >= 0) assert_int_equal(walked.at[0], last);
 }
@@ -93,12 +98,14 @@ static void step(cal_overlay *overlay, int *model, unsigned random) {
     case 1:
     case 2: {
         uint8_t value = (uint8_t)(random >> 20);
-        assert_true(storage.write(storage.user, CAL_VM_INDEX, key_of(at, bytes), cal_slice_of(&value, 1), NULL) >= 0);
+        assert_true(storage.write(storage.user, CAL_VM_INDEX, key_of(at, bytes),
+                                  cal_slice_of(&value, 1), NULL) >= 0);
         model[at] = value;
         break;
     }
     case 3:
-        assert_int_equal(storage.remove(storage.user, CAL_VM_INDEX, key_of(at, bytes), NULL), model[at] >= 0);
+        assert_int_equal(storage.remove(storage.user, CAL_VM_INDEX, key_of(at, bytes), NULL),
+                         model[at] >= 0);
         model[at] = -1;
         break;
     default: {
@@ -155,7 +162,9 @@ static void rows_read_through_to_the_snapshot(void **state) {
     cal_overlay_init(&overlay, context_id, snapshot, NULL, CAL_CACHE_NONE);
     cal_buffer value;
     cal_buffer_init(&value, 100);
-    assert_int_equal(cal_overlay_write(&overlay, CAL_VM_STATE, cal_slice_of(key, 32), cal_slice_text("new"), &value), 1);
+    assert_int_equal(cal_overlay_write(&overlay, CAL_VM_STATE, cal_slice_of(key, 32),
+                                       cal_slice_text("new"), &value),
+                     1);
     assert_memory_equal(value.data, "old", 3);
     cal_buffer_reset(&value);
     assert_int_equal(cal_overlay_read(&overlay, CAL_VM_PRIVATE, cal_slice_of(key, 32), &value), 0);
