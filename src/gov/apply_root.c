@@ -299,6 +299,8 @@ static int admin_changed(gov_apply *apply, const gov_root_op *op) {
     member.role = GOV_ROLE_ADMIN;
     gov_put_meta(apply->change, &ns, &meta);
     gov_put_member(apply->change, &ns, &op->account, &member);
+    gov_change_put(apply->change, gov_key_of(ROW_ROOT_ADMIN, NULL, NULL, NULL),
+                   cal_slice_of(op->account.bytes, 32));
     return 0;
 }
 

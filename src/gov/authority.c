@@ -23,6 +23,14 @@ bool gov_group_parent(const gov_view *view, const cal_group_id *group, cal_group
     return true;
 }
 
+/* At a cut the reference takes the namespace's default where the rows give no bit at all, even
+ * where they say so. */
+static uint32_t effective(const gov_view *view, const cal_group_id *group,
+                          const cal_account_id *account) {
+    uint32_t capabilities = gov_capabilities_of(view, group, account);
+    return capabilities ? capabilities : view->capability_base;
+}
+
 /* One step up through an open group; false at a restricted group or the top. */
 static bool climb(const gov_view *view, cal_group_id *group) {
     return gov_group_open(view, group) && gov_group_parent(view, group, group);
@@ -38,8 +46,15 @@ bool gov_admin_direct(const gov_view *view, const cal_group_id *group,
     return gov_member_get(view, group, account, &member) && member.role == GOV_ROLE_ADMIN;
 }
 
+static bool is_root_admin(const gov_view *view, const cal_account_id *account) {
+    gov_key key = gov_key_of(ROW_ROOT_ADMIN, NULL, NULL, NULL);
+    cal_slice value;
+    return gov_view_get(view, &key, &value) && gov_id_equal(value.data, account->bytes);
+}
+
 bool gov_admin(const gov_view *view, const cal_group_id *group, const cal_account_id *account) {
     cal_group_id at = *group;
+    if (is_root_admin(view, account)) return true;
     for (int steps = 0; steps <= GOV_ROOT_WALK_MAX; steps++) {
         if (gov_admin_direct(view, &at, account)) return true;
         if (!climb(view, &at)) return false;
@@ -68,8 +83,7 @@ gov_path gov_path_of(const gov_view *view, const cal_group_id *group, const cal_
         }
         if (refused || !gov_member_get(view, &at, account, &member)) continue;
         *ret_role = (gov_role)member.role;
-        if (gov_capabilities_of(view, &at, account) & GOV_CAN_JOIN_OPEN_SUBGROUPS)
-            return GOV_PATH_INHERITED;
+        if (effective(view, &at, account) & GOV_CAN_JOIN_OPEN_SUBGROUPS) return GOV_PATH_INHERITED;
         refused = true;
     }
     return GOV_PATH_NONE;
@@ -96,7 +110,7 @@ bool gov_allowed(const gov_view *view, const cal_group_id *group, const cal_acco
                  uint32_t capability) {
     if (gov_admin(view, group, account)) return true;
     return gov_path_of(view, group, account, NULL) != GOV_PATH_NONE &&
-           (gov_capabilities_of(view, group, account) & capability) != 0;
+           (effective(view, group, account) & capability) != 0;
 }
 
 bool gov_last_admin(const gov_view *view, const cal_group_id *group,
@@ -146,14 +160,17 @@ static bool binding_shadowed(const gov_view *view, cal_slice device) {
     return false;
 }
 
+bool gov_device_live(const gov_view *view, cal_slice device, const gov_binding *binding) {
+    return binding_live(view, device, binding) && !binding_shadowed(view, device);
+}
+
 bool gov_account_of_key(const gov_view *view, const uint8_t sign_key[32],
                         cal_account_id *ret_account) {
     gov_walk walk = gov_walk_start(view, ROW_BINDING, NULL, NULL);
     cal_slice device, value;
     while (gov_walk_next(&walk, &device, &value)) {
         gov_binding binding = gov_binding_read(value);
-        if (!gov_id_equal(binding.sign_key, sign_key) || !binding_live(view, device, &binding) ||
-            binding_shadowed(view, device))
+        if (!gov_id_equal(binding.sign_key, sign_key) || !gov_device_live(view, device, &binding))
             continue;
         *ret_account = binding.account;
         return true;

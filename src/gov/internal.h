@@ -44,6 +44,8 @@ typedef enum gov_row_kind {
     ROW_POLICY = 'U', /* group -> TEE policy as it stood in the operation */
     ROW_MIGRATION = 'g',    /* group -> bytes */
     ROW_CONTEXT_MASK = 'k', /* group, context, account -> u8 */
+    ROW_ROOT_ADMIN =
+        'A', /* -> account named by AdminChanged: an admin in every group of the namespace */
 } gov_row_kind;
 
 enum { GOV_KEY_MAX = 1 + 3 * 32, GOV_ROOT_WALK_MAX = GOV_DEPTH_MAX + 1, GOV_HEADS_MAX = 4096 };
@@ -67,6 +69,8 @@ typedef struct gov_view {
     const cal_sorted *base;
     const cal_sorted *changed; /* NULL: none */
     cal_group_id namespace_id;
+    uint32_t capability_base; /* of a fold: what counts when the rows give no capability; 0 for the
+                                 present rows */
 } gov_view;
 
 bool gov_view_get(const gov_view *view, const gov_key *key,
@@ -145,8 +149,14 @@ bool gov_last_admin(const gov_view *view, const cal_group_id *group, const cal_a
 /* Whose key this is by the live binding; false: unattributed. */
 bool gov_account_of_key(const gov_view *view, const uint8_t sign_key[32],
                         cal_account_id *ret_account);
+/* Not revoked, certified under the root key in force, and the lowest of those that share its clock
+ * seed. */
+bool gov_device_live(const gov_view *view, cal_slice device, const gov_binding *binding);
 uint32_t gov_root_epoch(const gov_view *view, const cal_account_id *account,
                         uint8_t *ret_root_key); /* ret may be NULL */
+/* The group's state hash; without (may be NULL): as if that account had no row. CAL_ENOMEM. */
+int gov_group_hash_of(const gov_view *view, const cal_group_id *group,
+                      const cal_account_id *without, cal_hash *ret_hash);
 /* The group whose key seals this group's operations and deltas: the namespace on a fully open
  * chain, else itself. */
 cal_group_id gov_key_group(const gov_view *view, const cal_group_id *group);

@@ -103,26 +103,32 @@ int gov_group_namespace(cal_gov *gov, const cal_group_id *group, cal_group_id *r
 }
 
 /* governance.md 4.3: over direct rows; the walk gives accounts in ascending order. */
-int gov_group_hash(cal_gov *gov, const cal_group_id *group, cal_hash *ret_hash) {
-    gov_view view;
-    gov_meta meta;
+int gov_group_hash_of(const gov_view *view, const cal_group_id *group,
+                      const cal_account_id *without, cal_hash *ret_hash) {
+    gov_meta meta = {0};
     cal_sha256_stream stream;
-    if (!gov_find_group(gov, group, &view)) return CAL_ENOTFOUND;
-    gov_meta_get(&view, group, &meta);
+    gov_meta_get(view, group, &meta);
     int result = cal_sha256_begin(&stream);
     if (result) return result;
     cal_sha256_feed(&stream, cal_slice_of(group->bytes, 32));
     cal_sha256_feed(&stream, cal_slice_of(meta.admin.bytes, 32));
     cal_sha256_feed(&stream, cal_slice_of(meta.owner.bytes, 32));
     cal_sha256_feed(&stream, cal_slice_of(meta.application.bytes, 32));
-    gov_walk walk = gov_walk_start(&view, ROW_MEMBER, group->bytes, NULL);
+    gov_walk walk = gov_walk_start(view, ROW_MEMBER, group->bytes, NULL);
     cal_slice account, value;
     while (gov_walk_next(&walk, &account, &value)) {
+        if (without && gov_id_equal(without->bytes, account.data)) continue;
         cal_sha256_feed(&stream, account);
         cal_sha256_feed(&stream, cal_slice_of(value.data, 1));
     }
     cal_sha256_end(&stream, ret_hash->bytes);
     return 0;
+}
+
+int gov_group_hash(cal_gov *gov, const cal_group_id *group, cal_hash *ret_hash) {
+    gov_view view;
+    return gov_find_group(gov, group, &view) ? gov_group_hash_of(&view, group, NULL, ret_hash)
+                                             : CAL_ENOTFOUND;
 }
 
 /* --- contexts --- */

@@ -85,6 +85,7 @@ static const row_shape shapes[] = {
     {ROW_POLICY, 1, 0, any_fits},
     {ROW_MIGRATION, 1, 0, any_fits},
     {ROW_CONTEXT_MASK, 3, 1, NULL},
+    {ROW_ROOT_ADMIN, 0, 32, NULL},
 };
 
 bool gov_row_fits(cal_slice key, cal_slice value) {
