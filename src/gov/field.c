@@ -92,93 +92,119 @@ static uint8_t read_mask(cal_borsh *in) {
     return mask;
 }
 
-void gov_fields_read(const gov_field *fields, cal_borsh *in, cal_arena *arena, void *object) {
+static bool read_scalar(gov_field_type type, cal_borsh *in, void *at) {
     enum { ROLES = 4, VISIBILITIES = 2 };
-    bool flag = false; /* the last bool read */
+    switch (type) {
+    case FIELD_ID:
+        cal_borsh_fixed(in, at, 32);
+        return true;
+    case FIELD_BOOL:
+        *(bool *)at = cal_borsh_bool(in);
+        return true;
+    case FIELD_U32:
+        *(uint32_t *)at = cal_borsh_u32(in);
+        return true;
+    case FIELD_U64:
+        *(uint64_t *)at = cal_borsh_u64(in);
+        return true;
+    case FIELD_ROLE:
+        *(uint8_t *)at = cal_borsh_tag(in, ROLES);
+        return true;
+    case FIELD_VISIBILITY:
+        *(uint8_t *)at = cal_borsh_tag(in, VISIBILITIES);
+        return true;
+    case FIELD_MASK:
+        *(uint8_t *)at = read_mask(in);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool read_list(gov_field_type type, cal_borsh *in, cal_arena *arena, void *at) {
+    switch (type) {
+    case FIELD_BYTES:
+        *(cal_slice *)at = cal_borsh_bytes(in, TEXT_MAX);
+        return true;
+    case FIELD_TEXT:
+        *(cal_slice *)at = cal_borsh_text(in, TEXT_MAX);
+        return true;
+    case FIELD_OPTIONAL_BYTES:
+        read_optional(in, false, at);
+        return true;
+    case FIELD_OPTIONAL_TEXT:
+        read_optional(in, true, at);
+        return true;
+    case FIELD_IDS:
+        read_ids(in, arena, at);
+        return true;
+    case FIELD_CONTEXT_ROOTS:
+        read_roots(in, arena, at);
+        return true;
+    case FIELD_ENTRIES:
+        read_entries(in, arena, at);
+        return true;
+    case FIELD_TEXTS:
+        read_texts(in, arena, at);
+        return true;
+    case FIELD_CLAIMS:
+        read_claims(in, at);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void read_statement(gov_field_type type, cal_borsh *in, cal_arena *arena, void *at) {
+    switch (type) {
+    case FIELD_HLC:
+        gov_hlc_read(in, at);
+        break;
+    case FIELD_INVITATION:
+        gov_invitation_read(in, at);
+        break;
+    case FIELD_ENVELOPE:
+        gov_envelope_read(in, at);
+        break;
+    case FIELD_GENESIS:
+        gov_genesis_read(in, at);
+        break;
+    case FIELD_CHAIN:
+        gov_chain_read(in, arena, at);
+        break;
+    case FIELD_CERT:
+        gov_cert_read(in, at);
+        break;
+    case FIELD_ENDORSEMENT:
+        gov_endorsement_read(in, at);
+        break;
+    case FIELD_HANDOFF:
+        gov_handoff_read(in, at);
+        break;
+    case FIELD_CREDENTIAL:
+        gov_credential_read(in, arena, at);
+        break;
+    case FIELD_REVOCATION_PROOF_IF:
+        gov_revocation_proof_read(in, arena, at);
+        break;
+    default:
+        break;
+    }
+}
+
+/* A field of type _IF is there when the bool before it is true. */
+static bool left_out(const gov_field *fields, const gov_field *field, const void *object) {
+    return field->type == FIELD_REVOCATION_PROOF_IF && field > fields &&
+           !*(const bool *)((const char *)object + field[-1].offset);
+}
+
+void gov_fields_read(const gov_field *fields, cal_borsh *in, cal_arena *arena, void *object) {
     for (const gov_field *field = fields; field->type != FIELD_END; field++) {
         void *at = (char *)object + field->offset;
-        switch (field->type) {
-        case FIELD_END:
-            break;
-        case FIELD_ID:
-            cal_borsh_fixed(in, at, 32);
-            break;
-        case FIELD_BOOL:
-            *(bool *)at = flag = cal_borsh_bool(in);
-            break;
-        case FIELD_U32:
-            *(uint32_t *)at = cal_borsh_u32(in);
-            break;
-        case FIELD_U64:
-            *(uint64_t *)at = cal_borsh_u64(in);
-            break;
-        case FIELD_ROLE:
-            *(uint8_t *)at = cal_borsh_tag(in, ROLES);
-            break;
-        case FIELD_VISIBILITY:
-            *(uint8_t *)at = cal_borsh_tag(in, VISIBILITIES);
-            break;
-        case FIELD_MASK:
-            *(uint8_t *)at = read_mask(in);
-            break;
-        case FIELD_BYTES:
-            *(cal_slice *)at = cal_borsh_bytes(in, TEXT_MAX);
-            break;
-        case FIELD_TEXT:
-            *(cal_slice *)at = cal_borsh_text(in, TEXT_MAX);
-            break;
-        case FIELD_OPTIONAL_BYTES:
-            read_optional(in, false, at);
-            break;
-        case FIELD_OPTIONAL_TEXT:
-            read_optional(in, true, at);
-            break;
-        case FIELD_IDS:
-            read_ids(in, arena, at);
-            break;
-        case FIELD_CONTEXT_ROOTS:
-            read_roots(in, arena, at);
-            break;
-        case FIELD_ENTRIES:
-            read_entries(in, arena, at);
-            break;
-        case FIELD_TEXTS:
-            read_texts(in, arena, at);
-            break;
-        case FIELD_CLAIMS:
-            read_claims(in, at);
-            break;
-        case FIELD_HLC:
-            gov_hlc_read(in, at);
-            break;
-        case FIELD_INVITATION:
-            gov_invitation_read(in, at);
-            break;
-        case FIELD_ENVELOPE:
-            gov_envelope_read(in, at);
-            break;
-        case FIELD_GENESIS:
-            gov_genesis_read(in, at);
-            break;
-        case FIELD_CHAIN:
-            gov_chain_read(in, arena, at);
-            break;
-        case FIELD_CERT:
-            gov_cert_read(in, at);
-            break;
-        case FIELD_ENDORSEMENT:
-            gov_endorsement_read(in, at);
-            break;
-        case FIELD_HANDOFF:
-            gov_handoff_read(in, at);
-            break;
-        case FIELD_CREDENTIAL:
-            gov_credential_read(in, arena, at);
-            break;
-        case FIELD_REVOCATION_PROOF_IF:
-            if (flag) gov_revocation_proof_read(in, arena, at);
-            break;
-        }
+        if (left_out(fields, field, object) || read_scalar(field->type, in, at) ||
+            read_list(field->type, in, arena, at))
+            continue;
+        read_statement(field->type, in, arena, at);
     }
 }
 
@@ -212,87 +238,111 @@ static void write_packed(const void *items, uint32_t count, size_t size, cal_buf
     cal_buffer_append(out, items, count * size);
 }
 
+static void write_optional(const gov_optional *optional, cal_buffer *out) {
+    cal_borsh_put_bool(out, optional->present);
+    if (optional->present) cal_borsh_put_bytes(out, optional->bytes);
+}
+
+static bool write_scalar(gov_field_type type, const void *at, cal_buffer *out) {
+    switch (type) {
+    case FIELD_ID:
+        cal_buffer_append(out, at, 32);
+        return true;
+    case FIELD_BOOL:
+        cal_borsh_put_bool(out, *(const bool *)at);
+        return true;
+    case FIELD_U32:
+        cal_buffer_append_u32le(out, *(const uint32_t *)at);
+        return true;
+    case FIELD_U64:
+        cal_buffer_append_u64le(out, *(const uint64_t *)at);
+        return true;
+    case FIELD_ROLE:
+    case FIELD_VISIBILITY:
+    case FIELD_MASK:
+        cal_buffer_append_u8(out, *(const uint8_t *)at);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool write_list(gov_field_type type, const void *at, cal_buffer *out) {
+    const gov_ids *ids = at;
+    const gov_context_roots *roots = at;
+    switch (type) {
+    case FIELD_BYTES:
+    case FIELD_TEXT:
+        cal_borsh_put_bytes(out, *(const cal_slice *)at);
+        return true;
+    case FIELD_OPTIONAL_BYTES:
+    case FIELD_OPTIONAL_TEXT:
+        write_optional(at, out);
+        return true;
+    case FIELD_IDS:
+        write_packed(ids->items, ids->count, sizeof *ids->items, out);
+        return true;
+    case FIELD_CONTEXT_ROOTS:
+        write_packed(roots->items, roots->count, sizeof *roots->items, out);
+        return true;
+    case FIELD_ENTRIES:
+        write_entries(at, out);
+        return true;
+    case FIELD_TEXTS:
+        write_texts(at, out);
+        return true;
+    case FIELD_CLAIMS:
+        write_claims(at, out);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void write_statement(gov_field_type type, const void *at, cal_buffer *out) {
+    switch (type) {
+    case FIELD_HLC:
+        gov_hlc_write(at, out);
+        break;
+    case FIELD_INVITATION:
+        gov_invitation_write(at, out);
+        break;
+    case FIELD_ENVELOPE:
+        gov_envelope_write(at, out);
+        break;
+    case FIELD_GENESIS:
+        gov_genesis_write(at, out);
+        break;
+    case FIELD_CHAIN:
+        gov_chain_write(at, out);
+        break;
+    case FIELD_CERT:
+        gov_cert_write(at, out);
+        break;
+    case FIELD_ENDORSEMENT:
+        gov_endorsement_write(at, out);
+        break;
+    case FIELD_HANDOFF:
+        gov_handoff_write(at, out);
+        break;
+    case FIELD_CREDENTIAL:
+        gov_credential_write(at, out);
+        break;
+    case FIELD_REVOCATION_PROOF_IF:
+        gov_revocation_proof_write(at, out);
+        break;
+    default:
+        break;
+    }
+}
+
 int gov_fields_write(const gov_field *fields, const void *object, cal_buffer *out) {
-    bool flag = false;
     for (const gov_field *field = fields; field->type != FIELD_END; field++) {
         const void *at = (const char *)object + field->offset;
-        const gov_optional *optional = at;
-        switch (field->type) {
-        case FIELD_END:
-            break;
-        case FIELD_ID:
-            cal_buffer_append(out, at, 32);
-            break;
-        case FIELD_BOOL:
-            cal_borsh_put_bool(out, flag = *(const bool *)at);
-            break;
-        case FIELD_U32:
-            cal_buffer_append_u32le(out, *(const uint32_t *)at);
-            break;
-        case FIELD_U64:
-            cal_buffer_append_u64le(out, *(const uint64_t *)at);
-            break;
-        case FIELD_ROLE:
-        case FIELD_VISIBILITY:
-        case FIELD_MASK:
-            cal_buffer_append_u8(out, *(const uint8_t *)at);
-            break;
-        case FIELD_BYTES:
-        case FIELD_TEXT:
-            cal_borsh_put_bytes(out, *(const cal_slice *)at);
-            break;
-        case FIELD_OPTIONAL_BYTES:
-        case FIELD_OPTIONAL_TEXT:
-            cal_borsh_put_bool(out, optional->present);
-            if (optional->present) cal_borsh_put_bytes(out, optional->bytes);
-            break;
-        case FIELD_IDS:
-            write_packed(((const gov_ids *)at)->items, ((const gov_ids *)at)->count, 32, out);
-            break;
-        case FIELD_CONTEXT_ROOTS:
-            write_packed(((const gov_context_roots *)at)->items,
-                         ((const gov_context_roots *)at)->count, 64, out);
-            break;
-        case FIELD_ENTRIES:
-            write_entries(at, out);
-            break;
-        case FIELD_TEXTS:
-            write_texts(at, out);
-            break;
-        case FIELD_CLAIMS:
-            write_claims(at, out);
-            break;
-        case FIELD_HLC:
-            gov_hlc_write(at, out);
-            break;
-        case FIELD_INVITATION:
-            gov_invitation_write(at, out);
-            break;
-        case FIELD_ENVELOPE:
-            gov_envelope_write(at, out);
-            break;
-        case FIELD_GENESIS:
-            gov_genesis_write(at, out);
-            break;
-        case FIELD_CHAIN:
-            gov_chain_write(at, out);
-            break;
-        case FIELD_CERT:
-            gov_cert_write(at, out);
-            break;
-        case FIELD_ENDORSEMENT:
-            gov_endorsement_write(at, out);
-            break;
-        case FIELD_HANDOFF:
-            gov_handoff_write(at, out);
-            break;
-        case FIELD_CREDENTIAL:
-            gov_credential_write(at, out);
-            break;
-        case FIELD_REVOCATION_PROOF_IF:
-            if (flag) gov_revocation_proof_write(at, out);
-            break;
-        }
+        if (left_out(fields, field, object) || write_scalar(field->type, at, out) ||
+            write_list(field->type, at, out))
+            continue;
+        write_statement(field->type, at, out);
     }
     return out->error;
 }
