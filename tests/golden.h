@@ -44,7 +44,8 @@ static inline yyjson_val *golden_find(yyjson_val *root, const char *name) {
 }
 
 static inline const char *golden_name(yyjson_val *item) {
-    return yyjson_get_str(yyjson_obj_get(item, "name"));
+    const char *name = yyjson_get_str(yyjson_obj_get(item, "name"));
+    return name ? name : "(unnamed)";
 }
 
 /* The bytes of a hex string; release with free((void *)slice.data). */

@@ -138,7 +138,7 @@ static bool is_table(yyjson_val *value) {
 static void render(FILE *out, yyjson_val *value, int indent);
 
 static void print_member(FILE *out, const char *name, yyjson_val *value, int indent) {
-    fprintf(out, "%*s%s:", indent, "", name);
+    fprintf(out, "%*s%s:", indent, "", name ? name : "");
     if (is_scalar(value) || is_bytes(value)) {
         char *text = cell_text(value);
         fprintf(out, " %s\n", text ? text : "");

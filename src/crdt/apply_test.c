@@ -79,7 +79,7 @@ static void check_entities(world *w, yyjson_val *step) {
 
 static void check_row(world *w, const crdt_id *id, uint8_t tag, yyjson_val *row, const char *name) {
     uint8_t key[32];
-    crdt_bytes value;
+    crdt_bytes value = {0};
     crdt_storage_key(test_crdt_sha256, tag, id, key);
     int hit = test_rows_read(&w->rows, key, &value);
     assert_int_equal(hit, yyjson_is_str(yyjson_obj_get(row, name)));

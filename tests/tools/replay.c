@@ -309,11 +309,12 @@ static bool load(replay *run, cal_slice wasm, yyjson_val *recording) {
     cal_sha256(wasm, hash);
     run->same_module =
         read_id(recording, "wasm_sha256", recorded) && memcmp(hash, recorded, 32) == 0;
+    const char *recorded_text = yyjson_get_str(yyjson_obj_get(recording, "wasm_sha256"));
     if (!run->same_module)
         fprintf(stderr,
                 "warning: not the recorded build (its sha256 is %s); lines of panics are not "
                 "compared\n",
-                yyjson_get_str(yyjson_obj_get(recording, "wasm_sha256")));
+                recorded_text ? recorded_text : "not recorded");
     run->os.t0 = yyjson_get_uint(yyjson_obj_get(recording, "t0"));
     run->call = (cal_vm_call){.storage = &run->table, .has_private = true, .os = &run->os.os};
     if (read_id(recording, "context_id", run->call.context_id) &&
