@@ -35,18 +35,20 @@ int cal_posix_resolve(void *user, const char *host, cal_os_address *ret_addresse
     return 0;
 }
 
+/* Copied as bytes: a sockaddr_storage may not be written through another type and read as itself.
+ */
 static socklen_t socket_address(const cal_os_address *address, uint16_t port,
                                 struct sockaddr_storage *ret) {
     if (address->len == 4) {
-        struct sockaddr_in *in = (struct sockaddr_in *)ret;
-        *in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
-        memcpy(&in->sin_addr, address->bytes, 4);
-        return sizeof *in;
+        struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
+        memcpy(&in.sin_addr, address->bytes, 4);
+        memcpy(ret, &in, sizeof in);
+        return sizeof in;
     }
-    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
-    *in6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port)};
-    memcpy(&in6->sin6_addr, address->bytes, 16);
-    return sizeof *in6;
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    memcpy(&in6.sin6_addr, address->bytes, 16);
+    memcpy(ret, &in6, sizeof in6);
+    return sizeof in6;
 }
 
 /* Waits for a connect that is under way. */
