@@ -150,6 +150,11 @@ static int ownership_transferred(const sealed_op *s) {
     gov_meta_get(&s->apply->view, s->group, &meta);
     meta.owner = meta.admin = s->op->account;
     gov_put_meta(s->apply->change, s->group, &meta);
+    if (gov_id_equal(
+            s->group->bytes,
+            s->apply->view.namespace_id.bytes)) /* of a group it would reach too far (18.2, G4) */
+        gov_change_put(s->apply->change, gov_key_of(ROW_ROOT_ADMIN, NULL, NULL, NULL),
+                       cal_slice_of(s->op->account.bytes, 32));
     return 0;
 }
 

@@ -257,6 +257,13 @@ uint32_t gov_member_capabilities(cal_gov *gov, const cal_group_id *group,
 int gov_invite(cal_gov *gov, const cal_group_id *group, uint64_t valid_s,
                gov_invitation *ret_invitation, const char **ret_name, cal_error *err);
 
+/* For `merod check`: every operation is decoded, its signature and id verified, its parents looked
+ * up; sequence and heads must be those of the operations, and the rows must refer to one another.
+ * `report` gets one line for each finding. 0 when clean, CAL_ECORRUPT otherwise, or why it could
+ * not be checked. Any thread while nothing changes; blocks. */
+int gov_check(cal_gov *gov, cal_snapshot *snapshot, void (*report)(void *user, const char *finding),
+              void *user);
+
 /* Bytes of a namespace's governance on disk: its operations and rows. Any thread. */
 int gov_namespace_size(cal_snapshot *snapshot, const cal_group_id *namespace_id,
                        uint64_t *ret_bytes);

@@ -474,6 +474,74 @@ static void test_group_hash(void **state) {
     assert_memory_equal(&hash, &expected, 32);
 }
 
+typedef struct {
+    int count;
+    char last[256];
+} findings;
+
+static void note_finding(void *user, const char *finding) {
+    findings *f = user;
+    f->count++;
+    snprintf(f->last, sizeof f->last, "%s", finding);
+}
+
+static int check(fixture *f, findings *ret_found) {
+    cal_snapshot *snapshot;
+    *ret_found = (findings){0};
+    ok(f, cal_store_snapshot(f->store, &snapshot));
+    int result = gov_check(f->gov, snapshot, note_finding, ret_found);
+    cal_snapshot_free(snapshot);
+    return result;
+}
+
+/* Writes or deletes a stored row and opens again. */
+static void damage(fixture *f, cal_column column, cal_slice key, cal_slice value) {
+    cal_batch *batch = cal_batch_new();
+    if (value.len)
+        cal_batch_put(batch, column, key, value);
+    else
+        cal_batch_delete(batch, column, key);
+    ok(f, cal_store_commit(f->store, batch, &f->err));
+    reopen(f);
+}
+
+static void test_check(void **state) {
+    fixture *f = *state;
+    findings found;
+    cal_group_id ns = make_namespace(f, "team"), group = make_group(f, ns, NULL, true);
+    cal_context_id context = make_context(f, group, 1, "named");
+    assert_int_equal(check(f, &found), 0);
+    assert_int_equal(found.count, 0);
+    /* a registration without its group */
+    uint8_t key[32 + GOV_KEY_MAX];
+    gov_key row = gov_key_of(ROW_CONTEXT_GROUP, context.bytes, NULL, NULL);
+    memcpy(key, ns.bytes, 32);
+    memcpy(key + 32, row.bytes, row.len);
+    damage(f, CAL_COLUMN_GROUP, cal_slice_of(key, 32 + row.len), (cal_slice){0});
+    assert_int_equal(check(f, &found), CAL_ECORRUPT);
+    assert_int_equal(found.count, 1);
+    assert_non_null(strstr(found.last, "the group is not noted of context 0101"));
+    damage(f, CAL_COLUMN_GROUP, cal_slice_of(key, 32 + row.len), cal_slice_of(group.bytes, 32));
+    assert_int_equal(check(f, &found), 0);
+    /* the last operation is lost */
+    gov_view view;
+    gov_find_group(f->gov, &ns, &view);
+    memcpy(key + 32, gov_heads_get(&view).data, 32);
+    damage(f, CAL_COLUMN_GOVERNANCE, cal_slice_of(key, 64), (cal_slice){0});
+    assert_int_equal(check(f, &found), CAL_ECORRUPT);
+    assert_int_equal(found.count, 2); /* heads and count */
+    damage(f, CAL_COLUMN_GOVERNANCE, cal_slice_of(key, 64), cal_slice_text("not an operation"));
+    assert_int_equal(check(f, &found), CAL_ECORRUPT);
+    /* a row of no known shape keeps the node from opening */
+    cal_batch *batch = cal_batch_new();
+    key[32] = ROW_HEADS;
+    cal_batch_put(batch, CAL_COLUMN_GROUP, cal_slice_of(key, 33), cal_slice_text("x"));
+    ok(f, cal_store_commit(f->store, batch, &f->err));
+    gov_close(f->gov);
+    f->gov = NULL;
+    assert_int_equal(gov_open(f->store, cal_os_posix(), &f->gov, &f->err), CAL_ECORRUPT);
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -488,6 +556,7 @@ int main(void) {
         T(test_invitations),
         T(test_operations_are_a_signed_chain),
         T(test_group_hash),
+        T(test_check),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,6 +48,10 @@ static bool context_fits(cal_slice value) {
     return cal_borsh_end(&in) == 0;
 }
 
+static bool member_fits(cal_slice value) {
+    return value.len == MEMBER_SIZE && value.data[0] < GOV_ROLE_COUNT;
+}
+static bool visibility_fits(cal_slice value) { return value.len == 1 && value.data[0] <= 1; }
 static bool heads_fit(cal_slice value) { return value.len >= 8 && (value.len - 8) % 32 == 0; }
 static bool window_fits(cal_slice value) { return value.len >= 8 && value.len % 8 == 0; }
 static bool any_fits(cal_slice value) { return value.len < CAL_STORE_VALUE_MAX; }
@@ -61,10 +65,10 @@ typedef struct {
 
 static const row_shape shapes[] = {
     {ROW_META, 1, META_SIZE, NULL},
-    {ROW_MEMBER, 2, MEMBER_SIZE, NULL},
+    {ROW_MEMBER, 2, 0, member_fits},
     {ROW_CAPABILITIES, 2, 4, NULL},
     {ROW_DEFAULTS, 1, 4, NULL},
-    {ROW_VISIBILITY, 1, 1, NULL},
+    {ROW_VISIBILITY, 1, 0, visibility_fits},
     {ROW_PARENT, 1, 32, NULL},
     {ROW_CHILD, 2, 0, NULL},
     {ROW_CONTEXT, 2, 0, context_fits},
