@@ -291,6 +291,27 @@ static int check_blobs(struct check *check, const cal_os *os, cal_error *err) {
     return rc == CAL_ECORRUPT ? 0 : rc; /* its findings are counted */
 }
 
+/* Operations by their own checker, and each registered context that should be here. gov_open mints
+ * no identity: the store has one. */
+static int check_governance(struct check *check, const cal_os *os, cal_error *err) {
+    cal_gov *gov = NULL;
+    int rc = gov_open(check->store, os, &gov, err);
+    if (rc == CAL_ECORRUPT) {
+        finding(check, "governance cannot be loaded: %s",
+                err ? err->message : "its rows are malformed");
+        return 0;
+    }
+    if (rc == 0) rc = gov_check(gov, check->snapshot, page_finding, check);
+    gov_close(gov);
+    return rc == CAL_ECORRUPT ? 0 : rc; /* its findings are counted */
+}
+
+static int count_operation(struct check *check, cal_slice key, cal_slice value) {
+    (void)value;
+    check->summary.operations += key.len == 64;
+    return 0;
+}
+
 int node_check_store(cal_store *store, const cal_os *os,
                      void (*report)(void *user, const char *finding), void *user,
                      cal_check_summary *ret_summary, cal_error *err) {
@@ -303,6 +324,8 @@ int node_check_store(cal_store *store, const cal_os *os,
         rc = each_row(&check, CAL_COLUMN_CONTEXT, (cal_slice){0}, check_context);
         if (rc == 0) rc = each_row(&check, CAL_COLUMN_DELTA, (cal_slice){0}, check_delta);
         if (rc == 0) rc = check_orphan_state(&check);
+        if (rc == 0) rc = each_row(&check, CAL_COLUMN_GOVERNANCE, (cal_slice){0}, count_operation);
+        if (rc == 0) rc = check_governance(&check, os, err);
         if (rc == 0) rc = cal_application_each_blob(check.snapshot, check_application_blob, &check);
         cal_arena_deinit(&check.arena);
         cal_snapshot_free(check.snapshot);
