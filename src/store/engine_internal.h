@@ -12,7 +12,11 @@ enum {
     ENGINE_DESCENDING = 2,
     ENGINE_SHAPES = 4,
     ENGINE_WHY_MAX = 256,
-    ENGINE_SCHEMA_VERSION = 1
+    ENGINE_SCHEMA_VERSION = 1,
+    /* The writer's page cache is so many times a reader's: every commit empties a reader's, while
+     * the writer's keeps the pages that the next commits change, each saved from a read, a
+     * decryption and an authentication. */
+    ENGINE_WRITER_CACHE = 8,
 };
 
 typedef enum engine_statement {

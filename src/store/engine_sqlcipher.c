@@ -204,7 +204,8 @@ static int engine_configure(cal_engine_conn *conn) {
              "PRAGMA temp_store = MEMORY; "
              "PRAGMA mmap_size = 0; PRAGMA cache_size = -%u; "
              "PRAGMA synchronous = %s; PRAGMA wal_autocheckpoint = 0;",
-             db->cache_kib, db->sync_full ? "FULL" : "NORMAL");
+             db->cache_kib * (conn->role == CAL_ENGINE_WRITER ? ENGINE_WRITER_CACHE : 1),
+             db->sync_full ? "FULL" : "NORMAL");
     int error = engine_exec(conn, sql);
     if (!error) error = engine_exec(conn, "SELECT count(*) FROM sqlite_schema"); /* the key fits */
     if (!error && conn->role == CAL_ENGINE_WRITER)
