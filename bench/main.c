@@ -55,7 +55,7 @@ void bench_sleep_ms(unsigned ms) {
 }
 
 typedef struct bench {
-    const char *merod, *stripped, *wasm, *folder, *json;
+    const char *merod, *stripped, *wasm, *folder, *json, *alone;
     double seconds; /* of each cell of the table of calls per second */
     bench_node n;
     guest *bare;
@@ -303,16 +303,37 @@ static void measure(bench *b) {
     free(b->n.contexts);
 }
 
+/* One cell of the table alone, for a profiler to look at: "set,64,64". */
+static void measure_alone(bench *b) {
+    char method[8] = "";
+    size_t connections = 0, contexts = 0;
+    if (sscanf(b->alone, "%7[a-z],%zu,%zu", method, &connections, &contexts) != 3 ||
+        connections == 0 || contexts == 0 || contexts > BENCH_CONTEXTS)
+        bench_die("--load is METHOD,CONNECTIONS,CONTEXTS, like set,64,64");
+    node_init(&b->n, b->merod, b->folder);
+    node_start(&b->n);
+    node_install(&b->n, b->wasm);
+    node_grow(&b->n, contexts);
+    node_fill(&b->n, 0, contexts);
+    fprintf(stderr, "bench: merod is process %d, port %u\n", (int)b->n.pid, b->n.port);
+    report_section("Calls per second");
+    measure_cell(b, strcmp(method, "set") == 0, connections, contexts);
+    node_stop(&b->n);
+    free(b->n.contexts);
+}
+
 static _Noreturn void usage(void) {
-    fprintf(stderr, "usage: calimero_bench [--json FILE] [--seconds N] MEROD STRIPPED_MEROD "
-                    "APP.wasm FOLDER\n"
+    fprintf(stderr, "usage: calimero_bench [--json FILE] [--seconds N] "
+                    "[--load METHOD,CONNECTIONS,CONTEXTS] MEROD STRIPPED_MEROD APP.wasm FOLDER\n"
                     "FOLDER must be empty and lie on the file system to measure.\n");
     exit(2);
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {
-        {"json", required_argument, NULL, 'j'}, {"seconds", required_argument, NULL, 's'}, {0}};
+    static const struct option options[] = {{"json", required_argument, NULL, 'j'},
+                                            {"seconds", required_argument, NULL, 's'},
+                                            {"load", required_argument, NULL, 'l'},
+                                            {0}};
     bench b = {.seconds = 2};
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -320,6 +341,8 @@ int main(int argc, char **argv) {
             b.json = optarg;
         else if (option == 's')
             b.seconds = atof(optarg);
+        else if (option == 'l')
+            b.alone = optarg;
         else
             usage();
     }
@@ -329,7 +352,10 @@ int main(int argc, char **argv) {
     b.wasm = argv[optind + 2];
     b.folder = argv[optind + 3];
     uint64_t began = bench_now_ns();
-    measure(&b);
+    if (b.alone)
+        measure_alone(&b);
+    else
+        measure(&b);
     if (b.json) report_json(b.json);
     printf("\n%u missed; %.0f s\n", report_missed(), (double)(bench_now_ns() - began) / 1e9);
     return 0;
