@@ -370,6 +370,21 @@ int cal_app_versions(cal_node *node, const cal_application_id *id,
     return reading.result;
 }
 
+const char *node_code_version(cal_node *node, const cal_application_id *application,
+                              const cal_blob_id *code, cal_arena *arena) {
+    cal_snapshot *snapshot = NULL;
+    cal_application_version *versions;
+    size_t count = 0;
+    const char *version = NULL;
+    if (cal_store_snapshot(node->store, &snapshot) == 0 &&
+        cal_application_versions(snapshot, application, arena, &versions, &count) == 0)
+        for (size_t i = 0; i < count && !version; i++)
+            if (memcmp(&versions[i].bytecode, code, sizeof *code) == 0)
+                version = versions[i].version;
+    cal_snapshot_free(snapshot);
+    return version;
+}
+
 /* --- the ABI: taken out of the bundle again, on a slow worker --- */
 
 struct abi_request {

@@ -256,19 +256,8 @@ struct reading {
 static const char *executing_version(cal_node *node, const cal_context_record *record,
                                      cal_arena *arena) {
     gov_group_info group;
-    cal_snapshot *snapshot = NULL;
-    cal_application_version *versions;
-    size_t count = 0;
-    const char *version = NULL;
-    if (gov_group_get(node->gov, &record->group, &group) != 0 ||
-        cal_store_snapshot(node->store, &snapshot) != 0)
-        return NULL;
-    if (cal_application_versions(snapshot, &record->application, arena, &versions, &count) == 0)
-        for (size_t i = 0; i < count && !version; i++)
-            if (memcmp(&versions[i].bytecode, &group.app_key, sizeof group.app_key) == 0)
-                version = versions[i].version;
-    cal_snapshot_free(snapshot);
-    return version;
+    if (gov_group_get(node->gov, &record->group, &group) != 0) return NULL;
+    return node_code_version(node, &record->application, &group.app_key, arena);
 }
 
 static int visit_context(void *user, const cal_context_id *id, const cal_context_record *record) {

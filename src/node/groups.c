@@ -264,21 +264,6 @@ struct walk {
     int result;
 };
 
-/* The version whose code the group runs, in the arena; NULL when it is not known. */
-static const char *version_of(cal_node *node, const gov_group_info *group, cal_arena *arena) {
-    cal_snapshot *snapshot = NULL;
-    cal_application_version *versions;
-    size_t count = 0;
-    const char *version = NULL;
-    if (cal_store_snapshot(node->store, &snapshot) == 0 &&
-        cal_application_versions(snapshot, &group->application, arena, &versions, &count) == 0)
-        for (size_t i = 0; i < count && !version; i++)
-            if (memcmp(&versions[i].bytecode, &group->app_key, sizeof group->app_key) == 0)
-                version = versions[i].version;
-    cal_snapshot_free(snapshot);
-    return version;
-}
-
 static void visit_namespace(void *user, const gov_group_info *group) {
     struct walk *walk = user;
     if (walk->application &&
@@ -286,15 +271,16 @@ static void visit_namespace(void *user, const gov_group_info *group) {
         return;
     cal_arena arena;
     cal_arena_init(&arena, NODE_ARENA_MAX);
-    cal_namespace_info info = {.id = group->id,
-                               .application = group->application,
-                               .app_key = group->app_key,
-                               .created_at_s = group->created_at_s,
-                               .name = group->name,
-                               .app_version = version_of(walk->node, group, &arena),
-                               .members = group->members,
-                               .contexts = group->contexts,
-                               .subgroups = group->subgroups};
+    cal_namespace_info info = {
+        .id = group->id,
+        .application = group->application,
+        .app_key = group->app_key,
+        .created_at_s = group->created_at_s,
+        .name = group->name,
+        .app_version = node_code_version(walk->node, &group->application, &group->app_key, &arena),
+        .members = group->members,
+        .contexts = group->contexts,
+        .subgroups = group->subgroups};
     walk->namespace_visit(walk->user, &info);
     cal_arena_deinit(&arena);
 }

@@ -134,6 +134,10 @@ cal_context_authority node_authority(cal_node *node);
 /* blobs.c */
 void node_collect(cal_node *node); /* loop thread: starts a collection unless one runs */
 
+/* apps.c: the installed version that has this code, in the arena; NULL: unknown. Loop thread. */
+const char *node_code_version(cal_node *node, const cal_application_id *application,
+                              const cal_blob_id *code, cal_arena *arena);
+
 /* events.c */
 void node_event(void *user, const cal_event *event);
 void node_events_close(cal_node *node);
