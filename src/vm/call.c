@@ -249,7 +249,10 @@ static void run_bounded(vm_state *state, const cal_vm_module *module) {
             return;
         }
     }
+    while (sem_wait(&state->vm->instances) != 0) {
+    } /* interrupted by a signal */
     run(state, module);
+    sem_post(&state->vm->instances);
     if (timed) vm_ticker_leave(&state->vm->ticker);
 }
 

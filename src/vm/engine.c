@@ -12,17 +12,39 @@
 #endif
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "base/error.h"
 #include "crypto/crypto.h"
 
 /* Part of the fingerprint: change it with anything in new_config. */
 static const char config_text[] =
-    "fuel epochs stack=204800 no-unwind simd bulk multi-value reference-types; 1";
+    "fuel epochs stack=204800 no-unwind simd bulk multi-value reference-types pool; 2";
+
+/* Memories and tables that calls use in turn: mapping and unmapping them for each call costs more
+ * than the call, and stops the other threads besides. A process whose address space is limited does
+ * without. */
+static void use_pool(wasm_config_t *config) {
+    struct rlimit space;
+    if (getrlimit(RLIMIT_AS, &space) != 0 || space.rlim_cur != RLIM_INFINITY) return;
+    wasmtime_pooling_allocation_config_t *pool = wasmtime_pooling_allocation_config_new();
+    wasmtime_pooling_allocation_config_total_core_instances_set(pool, VM_INSTANCES_MAX);
+    wasmtime_pooling_allocation_config_total_memories_set(pool, VM_INSTANCES_MAX);
+    wasmtime_pooling_allocation_config_total_tables_set(pool, VM_INSTANCES_MAX * VM_TABLES_MAX);
+    wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, VM_TABLES_MAX);
+    wasmtime_pooling_allocation_config_table_elements_set(pool, VM_TABLE_ELEMENTS_MAX);
+    wasmtime_pooling_allocation_config_max_core_instance_size_set(pool, VM_INSTANCE_SIZE_MAX);
+    wasmtime_pooling_allocation_config_max_memory_size_set(pool, UINT64_C(1) << 32);
+    wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, VM_KEEP_RESIDENT);
+    wasmtime_pooling_allocation_config_table_keep_resident_set(pool, VM_KEEP_RESIDENT);
+    wasmtime_pooling_allocation_strategy_set(config, pool);
+    wasmtime_pooling_allocation_config_delete(pool);
+}
 
 static wasm_config_t *new_config(void) {
     wasm_config_t *config = wasm_config_new();
     if (!config) return NULL;
+    use_pool(config);
     wasmtime_config_consume_fuel_set(config, true);
     wasmtime_config_epoch_interruption_set(config, true);
     wasmtime_config_max_wasm_stack_set(config, VM_WASM_STACK);
@@ -111,6 +133,7 @@ int cal_vm_new(const cal_os *os, const cal_vm_limits *limits, cal_vm **ret_vm, c
     cal_vm *vm = calloc(1, sizeof *vm);
     if (!vm) return cal_fail(err, CAL_ENOMEM, "no memory for the WebAssembly engine");
     vm->os = os;
+    sem_init(&vm->instances, 0, VM_INSTANCES_MAX);
     int code = take_limits(vm, limits, err);
     if (code == 0) code = start(vm, err);
     if (code != 0) {
@@ -126,6 +149,7 @@ void cal_vm_free(cal_vm *vm) {
     vm_ticker_deinit(&vm->ticker);
     if (vm->linker) wasmtime_linker_delete(vm->linker);
     if (vm->engine) wasm_engine_delete(vm->engine);
+    sem_destroy(&vm->instances);
     free(vm);
 }
 

@@ -8,6 +8,7 @@
 #define CAL_VM_INTERNAL_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <wasmtime.h>
 
@@ -33,6 +34,7 @@ struct cal_vm {
     wasm_engine_t *engine;
     wasmtime_linker_t *linker; /* the host functions, read-only after cal_vm_new */
     vm_ticker ticker;
+    sem_t instances; /* places of the engine's pool that are free: further calls wait */
     uint8_t fingerprint[32];
 };
 

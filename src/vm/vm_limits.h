@@ -37,6 +37,9 @@ enum {
     VM_MEMORY_MAX = 64 * 1024 * 1024,
     VM_TABLES_MAX = 16,
     VM_TABLE_ELEMENTS_MAX = 128 * 1024,
+    VM_INSTANCES_MAX = 64, /* at one time; each reserves 4 GiB of addresses, not of memory */
+    VM_INSTANCE_SIZE_MAX = 64 * 1024 * 1024, /* the engine's own bytes for one */
+    VM_KEEP_RESIDENT = 256 * 1024,    /* of an unused memory: cleared instead of given back */
     VM_PANIC_MESSAGE_MAX = 64 * 1024, /* the rest of a longer message is cut */
     VM_PANIC_FILE_MAX = 4096,
     VM_LOGS_CEILING = 1000000, /* what an operator may set at most, section 15 */
