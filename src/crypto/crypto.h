@@ -63,6 +63,17 @@ void cal_hkdf(cal_slice key, cal_slice salt, const char *info, cal_secret *ret_k
 int cal_kdf_passphrase(cal_slice passphrase, const uint8_t salt[CAL_SALT_SIZE], uint32_t passes, uint32_t memory_kib,
                        cal_secret *ret_key); /* Argon2id; CAL_ENOMEM */
 
+/* --- channels (Noise): ChaCha20-Poly1305 with a counter as nonce, 16-byte tag appended --- */
+typedef struct cal_chacha { void *state; } cal_chacha; /* one key, one direction; one thread at a time */
+int cal_chacha_init(cal_chacha *cipher, const cal_secret *key, bool seals); /* CAL_ENOMEM */
+void cal_chacha_deinit(cal_chacha *cipher);                                 /* wipes the key; a zeroed one allowed */
+/* ret_sealed takes plain.len + CAL_AEAD_TAG_SIZE bytes and may be plain.data. */
+int cal_chacha_seal(cal_chacha *cipher, uint64_t counter, cal_slice aad, cal_slice plain, uint8_t *ret_sealed);
+/* ret_plain takes sealed.len - CAL_AEAD_TAG_SIZE bytes and may be sealed.data. CAL_EVERIFY: they are zeroed. */
+int cal_chacha_open(cal_chacha *cipher, uint64_t counter, cal_slice aad, cal_slice sealed, uint8_t *ret_plain);
+int cal_x25519(const cal_secret *secret, const uint8_t peer[32], cal_secret *ret_shared); /* raw; CAL_EVERIFY */
+void cal_hmac_sha256(cal_slice key, const cal_slice *parts, size_t count, uint8_t ret_hash[CAL_HASH_SIZE]);
+
 /* --- secrets --- */
 void cal_secret_wipe(cal_secret *secret);
 void cal_wipe(void *bytes, size_t len);

@@ -1,0 +1,295 @@
+/* Dialling: a peer's addresses in the order of RFC 8305 (families in turn), a few at a time, the
+ * first that is secured wins. See internal.h. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "net/internal.h"
+
+enum { BACKOFF_STEPS_MAX = 9 };
+
+bool endpoint_loopback(const net_endpoint *endpoint) {
+    static const uint8_t six[16] = {[15] = 1};
+    if (endpoint->address.len == 4) return endpoint->address.bytes[0] == 127;
+    return memcmp(endpoint->address.bytes, six, sizeof six) == 0;
+}
+
+bool endpoint_wildcard(const net_endpoint *endpoint) {
+    static const uint8_t zero[16] = {0};
+    return memcmp(endpoint->address.bytes, zero, endpoint->address.len) == 0;
+}
+
+uint64_t dial_pause_ns(cal_p2p *host, uint32_t failures) {
+    uint32_t steps = failures < BACKOFF_STEPS_MAX ? failures : BACKOFF_STEPS_MAX;
+    uint64_t pause = NET_MS(NET_RETRY_MIN_MS) << steps, random;
+    if (pause > NET_MS(NET_RETRY_MAX_MS)) pause = NET_MS(NET_RETRY_MAX_MS);
+    net_random(host, &random, sizeof random);
+    return pause / 2 + random % pause; /* half to one and a half */
+}
+
+/* --- targets --- */
+
+static void add_target(net_dial *dial, const net_endpoint *endpoint) {
+    if (dial->target_count == NET_DIAL_TARGETS || endpoint->port == 0 ||
+        endpoint_wildcard(endpoint))
+        return;
+    for (size_t i = 0; i < dial->target_count; i++)
+        if (dial->targets[i].port == endpoint->port &&
+            dial->targets[i].address.len == endpoint->address.len &&
+            memcmp(dial->targets[i].address.bytes, endpoint->address.bytes,
+                   endpoint->address.len) == 0)
+            return;
+    dial->targets[dial->target_count++] = *endpoint;
+}
+
+/* Puts the targets not tried yet in turns of family, IPv6 first, each family in its order. */
+static void take_turns(net_dial *dial) {
+    net_endpoint sorted[NET_DIAL_TARGETS];
+    size_t count = 0, at[2] = {dial->next, dial->next};
+    uint8_t sizes[2] = {16, 4};
+    while (count < dial->target_count - dial->next) {
+        for (int family = 0; family < 2; family++) {
+            size_t i = at[family];
+            while (i < dial->target_count && dial->targets[i].address.len != sizes[family]) i++;
+            if (i < dial->target_count) sorted[count++] = dial->targets[i];
+            at[family] = i < dial->target_count ? i + 1 : i;
+        }
+    }
+    memcpy(dial->targets + dial->next, sorted, count * sizeof *sorted);
+}
+
+static void add_name(net_dial *dial, const multiaddr_target *target) {
+    cal_p2p *host = dial->host;
+    for (size_t i = 0; i < NET_DIAL_QUERIES; i++) {
+        dial_query *query = &dial->queries[i];
+        if (query->dial) continue;
+        *query = (dial_query){dial, target->endpoint.port, target->host};
+        if (host->transport->resolve(host->transport->user, target->name, query))
+            query->dial = NULL;
+        else
+            dial->query_count++;
+        return;
+    }
+}
+
+static void add_address(net_dial *dial, const cal_multiaddr *address) {
+    multiaddr_target target;
+    if (multiaddr_target_of(address, &target)) return;
+    if (target.has_peer && dial->peer.len == 0) dial->peer = target.peer;
+    if (target.has_peer && !cal_peer_id_equal(&target.peer, &dial->peer)) return;
+    if (target.name[0])
+        add_name(dial, &target);
+    else
+        add_target(dial, &target.endpoint);
+}
+
+void dial_resolved(void *user, int result, const cal_os_address *addresses, size_t count) {
+    dial_query *query = user;
+    net_dial *dial = query->dial;
+    cal_p2p *host = dial->host;
+    host_enter(host);
+    query->dial = NULL;
+    dial->query_count--;
+    if (result) snprintf(dial->detail, sizeof dial->detail, "the name does not resolve");
+    for (size_t i = 0; i < count; i++) {
+        net_endpoint endpoint = {addresses[i], query->port};
+        bool six = endpoint.address.len == 16;
+        if ((six && query->host == MULTIADDR_DNS4) || (!six && query->host == MULTIADDR_DNS6))
+            continue;
+        add_target(dial, &endpoint);
+    }
+    take_turns(dial);
+    dial_step(dial);
+    host_leave(host);
+}
+
+/* --- the end of a dial --- */
+
+static void answer(net_dial *dial, int result, const cal_peer_id *peer, const char *detail) {
+    cal_p2p *host = dial->host;
+    for (cal_list *at; (at = cal_list_pop(&dial->waiters));) {
+        dial_waiter *waiter = CAL_CONTAINER_OF(at, dial_waiter, link);
+        waiter->result = result;
+        waiter->peer = *peer;
+        snprintf(waiter->detail, sizeof waiter->detail, "%s", detail);
+        cal_list_push(&host->answers, &waiter->link);
+    }
+}
+
+/* Gives up what is still under way and frees it. */
+static void finish(net_dial *dial) {
+    cal_p2p *host = dial->host;
+    for (cal_list *at = host->pending.next, *next; at != &host->pending; at = next) {
+        net_connection *connection = CAL_CONTAINER_OF(at, net_connection, link);
+        next = at->next;
+        if (connection->dial != dial) continue;
+        connection->dial = NULL;
+        connection_close(connection, CAL_ECANCELED);
+    }
+    for (size_t i = 0; i < NET_DIAL_QUERIES; i++)
+        if (dial->queries[i].dial)
+            host->transport->forget(host->transport->user, &dial->queries[i]);
+    net_peer *peer = dial->peer.len ? peer_find(host, &dial->peer) : NULL;
+    if (peer && peer->dial == dial) peer->dial = NULL;
+    cal_list_remove(&dial->link);
+    free(dial);
+}
+
+void dial_fail(net_dial *dial, int failure, const char *detail) {
+    cal_p2p *host = dial->host;
+    net_peer *peer = dial->peer.len ? peer_find(host, &dial->peer) : NULL;
+    host->stats.dials_failed++;
+    if (peer) {
+        peer->failures++;
+        peer->retry_at_ns = host->now_ns + dial_pause_ns(host, peer->failures);
+    }
+    answer(dial, failure, &dial->peer, detail);
+    finish(dial);
+}
+
+void dial_won(net_dial *dial, net_connection *connection) {
+    connection->dial = NULL;
+    answer(dial, 0, &connection->channel.peer, "");
+    finish(dial);
+}
+
+void dial_attempt_over(net_connection *connection, int reason) {
+    net_dial *dial = connection->dial;
+    cal_multiaddr address;
+    char text[CAL_MULTIADDR_TEXT_MAX];
+    connection->dial = NULL;
+    dial->attempts--;
+    dial->failure = reason;
+    net_endpoint_address(&connection->remote, &address);
+    cal_multiaddr_text(&address, text);
+    snprintf(dial->detail, sizeof dial->detail, "%s: %s", text,
+             reason == CAL_EVERIFY ? "another peer answers there" : cal_error_text(reason));
+    dial->next_at_ns = dial->host->now_ns; /* the next one need not wait */
+    dial_step(dial);
+}
+
+/* --- its course --- */
+
+static int attempt(net_dial *dial) {
+    cal_p2p *host = dial->host;
+    if (host->pending_out >= host->limits.pending_out_max) return CAL_EOVERLOAD;
+    net_connection *connection = connection_new(host, true, &dial->targets[dial->next]);
+    if (!connection) return CAL_ENOMEM;
+    dial->next++;
+    dial->attempts++;
+    connection->dial = dial;
+    int result = host->transport->dial(host->transport->user, &connection->remote, connection,
+                                       &connection->wire);
+    if (result) {
+        connection->wire = NULL;
+        connection_close(connection, result); /* steps the dial again, or ends it */
+        return CAL_ECANCELED;
+    }
+    dial->next_at_ns = host->now_ns + NET_MS(NET_DIAL_STAGGER_MS);
+    return 0;
+}
+
+void dial_step(net_dial *dial) {
+    cal_p2p *host = dial->host;
+    while (dial->attempts < NET_DIAL_PARALLEL && dial->next < dial->target_count &&
+           host->now_ns >= dial->next_at_ns) {
+        int result = attempt(dial);
+        if (result == CAL_ECANCELED) return; /* the dial may be gone */
+        if (result) {
+            dial->next_at_ns = host->now_ns + NET_MS(NET_DIAL_STAGGER_MS);
+            if (dial->attempts == 0) {
+                dial_fail(dial, result, "too many connections are being made");
+                return;
+            }
+        }
+    }
+    if (dial->attempts || dial->next < dial->target_count || dial->query_count) return;
+    if (!dial->failure) dial->failure = CAL_EUNREACHABLE;
+    dial_fail(dial, dial->failure, dial->detail[0] ? dial->detail : "no address that TCP can dial");
+}
+
+void dial_expire(cal_p2p *host) {
+    for (cal_list *at = host->dials.next, *next; at != &host->dials; at = next) {
+        net_dial *dial = CAL_CONTAINER_OF(at, net_dial, link);
+        next = at->next;
+        if (host->now_ns >= dial->deadline_ns)
+            dial_fail(dial, CAL_ETIMEOUT, "no address answered in time");
+        else if (host->now_ns >= dial->next_at_ns && dial->next < dial->target_count)
+            dial_step(dial);
+    }
+}
+
+uint64_t dial_deadline(const cal_p2p *host) {
+    uint64_t deadline = NET_NEVER;
+    for (cal_list *at = host->dials.next; at != &host->dials; at = at->next) {
+        const net_dial *dial = CAL_CONTAINER_OF(at, net_dial, link);
+        bool waits = dial->next < dial->target_count && dial->attempts < NET_DIAL_PARALLEL;
+        uint64_t due = waits ? dial->next_at_ns : dial->deadline_ns;
+        if (due < deadline) deadline = due;
+    }
+    return deadline;
+}
+
+static net_dial *dial_new(cal_p2p *host, const cal_peer_id *peer) {
+    net_dial *dial = calloc(1, sizeof *dial);
+    if (!dial) return NULL;
+    dial->host = host;
+    if (peer) dial->peer = *peer;
+    dial->next_at_ns = host->now_ns;
+    dial->deadline_ns = host->now_ns + NET_MS(host->limits.dial_timeout_ms);
+    cal_list_init(&dial->waiters);
+    cal_list_push(&host->dials, &dial->link);
+    return dial;
+}
+
+static void begin(cal_p2p *host, net_peer *peer, const cal_peer_id *id,
+                  const cal_multiaddr *addresses, size_t count, dial_waiter *waiter) {
+    net_dial *dial = peer && peer->dial ? peer->dial : dial_new(host, id);
+    if (!dial) { /* told without a dial: the waiter is all there is */
+        if (waiter) {
+            waiter->result = CAL_ENOMEM;
+            cal_list_push(&host->answers, &waiter->link);
+        }
+        return;
+    }
+    bool fresh = !peer || !peer->dial;
+    if (peer) peer->dial = dial;
+    if (waiter) cal_list_push(&dial->waiters, &waiter->link);
+    for (size_t i = 0; i < count; i++) add_address(dial, &addresses[i]);
+    if (fresh) {
+        host->stats.dials++;
+        cal_multiaddr known[CAL_P2P_ADDRESSES_MAX];
+        size_t known_count = peer ? cal_p2p_known(host, id, known, CAL_P2P_ADDRESSES_MAX) : 0;
+        for (size_t i = 0; i < known_count; i++) add_address(dial, &known[i]);
+    }
+    take_turns(dial);
+    dial_step(dial);
+}
+
+void cal_p2p_connect(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
+                     size_t count, cal_p2p_connected done, void *user) {
+    cal_peer_id named;
+    if (!id && count && cal_multiaddr_peer(&addresses[0], &named) == 0) id = &named;
+    host_enter(host);
+    dial_waiter *waiter = done ? calloc(1, sizeof *waiter) : NULL;
+    if (waiter) {
+        cal_list_init(&waiter->link);
+        waiter->done = done;
+        waiter->user = user;
+        if (id) waiter->peer = *id;
+    }
+    net_peer *peer = id ? peer_get(host, id) : NULL;
+    int refused = done && !waiter                          ? CAL_ENOMEM
+                  : host->stopping                         ? CAL_ECANCELED
+                  : id && cal_peer_id_equal(id, &host->id) ? CAL_EINVAL
+                  : id && !peer                            ? CAL_EOVERLOAD
+                                                           : 0;
+    if (refused || (peer && peer_active(peer))) {
+        if (waiter) {
+            waiter->result = refused;
+            cal_list_push(&host->answers, &waiter->link);
+        }
+    } else {
+        begin(host, peer, id, addresses, count, waiter);
+    }
+    host_leave(host);
+}

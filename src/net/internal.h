@@ -1,0 +1,290 @@
+/* What the files of a host share.
+ *
+ *   host.c        making and freeing, timers, the order in which things happen
+ *   connection.c  one connection as a stack of filters: security, noise, muxer, yamux
+ *   stream.c      streams over it: negotiation, events, the public calls
+ *   peer.c        who is known and connected; which of two connections is kept
+ *   dial.c        addresses in the order they are tried, several at a time
+ *   identify.c  ping.c   the two protocols every host speaks
+ *
+ * Order. Whatever enters the host (the transport's events, public calls) is bracketed by host_enter
+ * and host_leave. Inside, things are only noted: streams on `ready`, peers on `notices`, finished
+ * dials on `answers`, connections on `dirty`. The outermost host_leave tells them, sends, and frees
+ * what is dead. So no callback runs inside the call that causes it, and nothing is freed while it
+ * is in use. */
+#ifndef CAL_NET_INTERNAL_H
+#define CAL_NET_INTERNAL_H
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "net/multiaddr.h"
+#include "net/multistream.h"
+#include "net/net.h"
+#include "net/noise.h"
+#include "net/yamux.h"
+
+enum {
+    NET_LISTENS_MAX = 16,
+    NET_BOOTSTRAP_MAX = 64,
+    NET_PROTOCOLS_MAX = 64, /* that one host handles */
+    NET_OBSERVERS_MAX = 8,
+    NET_DIAL_TARGETS = 32, /* endpoints of one dial */
+    NET_DIAL_QUERIES = 4,  /* names of one dial */
+    NET_DIAL_PARALLEL = 3, /* network-sync.md 1 */
+    NET_DIAL_STAGGER_MS = 250,
+    NET_TICK_MS = 1000,
+    NET_RETRY_MIN_MS = 1000,
+    NET_RETRY_MAX_MS = 300000,
+    NET_DRAIN_MS = 5000,
+    NET_GOODBYE_MS = 2000,
+    NET_SEND_CHUNK = 64 * 1024,
+    NET_SEND_ROUNDS = 16, /* chunks that one connection sends before others have their turn */
+    NET_PAUSE_CONTROL = 32 * 1024, /* unsent answers over which a peer is not heard */
+    NET_PING_SIZE = 32,
+    NET_PING_FAILURES = 3,
+    NET_TEXT_MAX = 128, /* of a peer's agent and protocol version */
+};
+
+enum stream_event {
+    STREAM_OPENED = 1,
+    STREAM_READABLE = 2,
+    STREAM_WRITABLE = 4,
+    STREAM_CLOSED = 8,
+};
+
+typedef struct net_protocol {
+    cal_list link;
+    unsigned refs; /* the host's while handled, and one for each stream */
+    cal_p2p_protocol options;
+    char id[CAL_P2P_PROTOCOL_MAX];
+} net_protocol;
+
+typedef struct net_connection net_connection;
+typedef struct net_peer net_peer;
+typedef struct net_dial net_dial;
+
+struct cal_p2p_stream {
+    yamux_stream mux; /* first: yamux allocates it */
+    cal_list ready, negotiating;
+    net_connection *connection;
+    multistream *negotiation; /* NULL once agreed */
+    uint64_t negotiate_by_ns;
+    net_queue held;        /* written before the protocol was agreed */
+    net_protocol *handler; /* incoming, agreed */
+    char *names;           /* outgoing: what was proposed */
+    const char *protocol;  /* agreed; NULL before */
+    const cal_p2p_stream_events *events;
+    void *user;
+    unsigned pending; /* stream_event bits to tell */
+    int reason;
+    bool background, held_finish, held_short, done, closed;
+};
+
+enum connection_phase {
+    CONNECTION_CONNECTING,
+    CONNECTION_SECURITY,
+    CONNECTION_NOISE,
+    CONNECTION_MUXER,
+    CONNECTION_OPEN,
+    CONNECTION_CLOSED,
+};
+
+struct net_connection {
+    cal_list link;    /* host->pending, then host->connections */
+    cal_list of_peer; /* peer->connections */
+    cal_list dirty;
+    cal_p2p *host;
+    net_wire *wire; /* NULL once gone */
+    net_endpoint remote, local;
+    enum connection_phase phase;
+    bool outgoing, blocked, paused, draining, leaving;
+    multistream *negotiation;
+    noise channel;
+    yamux mux;
+    cal_buffer out;
+    net_peer *peer; /* proven */
+    net_dial *dial;
+    uint64_t handshake_by_ns, since_ns, used_ns, leave_by_ns;
+};
+
+typedef struct known_address {
+    cal_list link;
+    uint64_t last_good_ns; /* of this run; 0: never */
+    uint32_t failures;
+    uint16_t len;
+    uint8_t bytes[];
+} known_address;
+
+struct net_peer {
+    cal_peer_id id;
+    cal_list addresses; /* best first */
+    size_t address_count;
+    cal_list connections; /* the active one first */
+    size_t connection_count;
+    cal_list notice;
+    bool told, gone, tell_identified, keep, telling;
+    net_dial *dial;
+    uint32_t failures;
+    uint64_t retry_at_ns, seen_ns;
+    /* identify */
+    bool identified;
+    char agent[NET_TEXT_MAX], version[NET_TEXT_MAX];
+    char **protocols;
+    size_t protocol_count;
+    /* ping */
+    cal_p2p_stream *ping;
+    uint8_t ping_sent[NET_PING_SIZE], ping_got[NET_PING_SIZE];
+    size_t ping_have;
+    bool ping_waiting, ping_unsupported;
+    uint64_t ping_at_ns, rtt_ns;
+    uint32_t ping_failures;
+};
+
+typedef struct dial_query {
+    net_dial *dial; /* NULL: free */
+    uint16_t port;
+    enum multiaddr_code host;
+} dial_query;
+
+struct net_dial {
+    cal_list link;
+    cal_p2p *host;
+    cal_peer_id peer; /* len 0: whoever answers */
+    net_endpoint targets[NET_DIAL_TARGETS];
+    size_t target_count, next, attempts, query_count;
+    dial_query queries[NET_DIAL_QUERIES];
+    uint64_t next_at_ns, deadline_ns;
+    cal_list waiters;
+    int failure;
+    char detail[160];
+};
+
+typedef struct dial_waiter {
+    cal_list link;
+    cal_p2p_connected done;
+    void *user;
+    int result;
+    cal_peer_id peer;
+    char detail[160];
+} dial_waiter;
+
+typedef struct net_bootstrap {
+    cal_multiaddr address; /* without an id: dialled until someone answers */
+    cal_peer_id peer;
+    bool dialling;
+    uint32_t failures;
+    uint64_t retry_at_ns;
+    cal_p2p *host;
+} net_bootstrap;
+
+struct net_observer {
+    const cal_p2p_peer_events *events;
+    void *user;
+};
+
+struct cal_p2p {
+    net_transport *transport;
+    net_transport_events transport_events;
+    const cal_os *os;
+    net_peer_shelf shelf;
+    cal_secret seed;
+    cal_peer_id id;
+    noise_identity identity;
+    cal_p2p_limits limits;
+    char agent[NET_TEXT_MAX], version[NET_TEXT_MAX];
+    net_endpoint listens[NET_LISTENS_MAX];
+    size_t listen_count;
+    cal_multiaddr external[NET_LISTENS_MAX];
+    size_t external_count;
+    net_bootstrap bootstrap[NET_BOOTSTRAP_MAX];
+    size_t bootstrap_count;
+
+    cal_list protocols; /* net_protocol */
+    size_t protocol_count;
+    struct net_observer observers[NET_OBSERVERS_MAX];
+    size_t observer_count;
+    cal_map peers; /* id bytes -> net_peer */
+    cal_list pending, connections, dials, timers;
+    size_t pending_in, pending_out, connection_count, stream_count, unread, frame_bytes;
+
+    cal_list ready, negotiating, notices, answers, dirty, later, dead;
+    unsigned depth;
+    uint64_t now_ns, tick_at_ns, wake_ns;
+    cal_buffer plain, frames, sealed; /* scratch, shared by all connections */
+    bool announce, stopping, stopped;
+    void (*stop_done)(void *user);
+    void *stop_user;
+    struct p2p_loop *loop; /* of cal_p2p_new; NULL otherwise */
+    cal_p2p_stats stats;
+};
+
+/* host.c */
+void host_enter(cal_p2p *host);
+void host_leave(cal_p2p *host);
+
+/* connection.c */
+net_connection *connection_new(cal_p2p *host, bool outgoing, const net_endpoint *remote);
+void connection_start(net_connection *connection); /* the wire is up */
+void connection_feed(net_connection *connection, const uint8_t *bytes, size_t len);
+void connection_flush(net_connection *connection);
+void connection_dirty(net_connection *connection);
+/* Ends it now. reason: 0 or a CAL_E*, what its dial is told. */
+void connection_close(net_connection *connection, int reason);
+void connection_goodbye(net_connection *connection); /* tells the peer, then closes */
+void connection_tick(net_connection *connection);
+void connection_free(net_connection *connection);
+
+/* stream.c */
+void stream_pump(net_connection *connection); /* notes what happened to its streams */
+void stream_dispatch(cal_p2p_stream *stream);
+void stream_lost(cal_p2p_stream *stream, int reason); /* ends here; `closed` will be told */
+void stream_expire(cal_p2p *host);
+void stream_want_room(cal_p2p_stream *stream);        /* tells `writable` when there is some */
+void stream_free(cal_p2p_stream *stream);             /* without a word to its owner */
+bool stream_counts(const net_connection *connection); /* one that keeps it open */
+int stream_open(net_connection *connection, const char *const *protocols, size_t count,
+                const cal_p2p_stream_events *events, void *user, bool background,
+                cal_p2p_stream **ret_stream);
+net_protocol *protocol_find(const cal_p2p *host, cal_slice id);
+void protocol_unref(net_protocol *protocol);
+
+/* peer.c */
+net_peer *peer_find(const cal_p2p *host, const cal_peer_id *id);
+net_peer *peer_get(cal_p2p *host, const cal_peer_id *id); /* makes it; NULL: no memory or room */
+net_connection *peer_active(const net_peer *peer);        /* NULL: not connected */
+void peer_learn(cal_p2p *host, net_peer *peer, const cal_multiaddr *address, bool good);
+/* A secured connection joins its peer, or is refused: CAL_E*. */
+int peer_join(cal_p2p *host, net_connection *connection);
+void peer_leave(cal_p2p *host, net_connection *connection);
+void peer_notice(cal_p2p *host, net_peer *peer);
+void peer_tell(cal_p2p *host, net_peer *peer); /* calls the observers */
+void peer_tick(cal_p2p *host);
+void peer_forget_identity(net_peer *peer);
+void peer_free(cal_p2p *host, net_peer *peer);
+void peer_save(cal_p2p *host, net_peer *peer);
+
+/* dial.c */
+void dial_step(net_dial *dial);
+void dial_attempt_over(net_connection *connection, int reason);
+void dial_won(net_dial *dial, net_connection *connection);
+void dial_resolved(void *query, int result, const cal_os_address *addresses, size_t count);
+void dial_fail(net_dial *dial, int failure, const char *detail);
+void dial_expire(cal_p2p *host);
+uint64_t dial_deadline(const cal_p2p *host);
+uint64_t dial_pause_ns(cal_p2p *host, uint32_t failures); /* before a dial is tried again */
+bool endpoint_loopback(const net_endpoint *endpoint);
+bool endpoint_wildcard(const net_endpoint *endpoint);
+
+/* identify.c, ping.c */
+int identify_start(cal_p2p *host);
+void identify_ask(cal_p2p *host, net_peer *peer);
+void identify_announce(cal_p2p *host);
+int ping_start(cal_p2p *host);
+void ping_tick(cal_p2p *host, net_peer *peer);
+void ping_stop(net_peer *peer);
+
+/* p2p.c */
+void p2p_loop_free(struct p2p_loop *loop);
+
+#endif

@@ -1,0 +1,399 @@
+/* Peers: what is known of them, which connection to each is used, who is told. See internal.h.
+ *
+ * Of two connections to one peer that were dialled from both ends at once, both ends keep the one
+ * that the peer with the smaller id dialled; the other drains: it gets no new streams of ours and
+ * is closed when nothing uses it. */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "codec/varint.h"
+#include "net/internal.h"
+
+enum { RECORD_VERSION = 1, RECORD_MAX = 8192 };
+
+static cal_slice key_of(const cal_peer_id *id) { return cal_slice_of(id->bytes, id->len); }
+
+net_peer *peer_find(const cal_p2p *host, const cal_peer_id *id) {
+    return cal_map_get(&host->peers, key_of(id));
+}
+
+net_connection *peer_active(const net_peer *peer) {
+    if (peer->connection_count == 0) return NULL;
+    net_connection *first = CAL_CONTAINER_OF(peer->connections.next, net_connection, of_peer);
+    return first->phase == CONNECTION_OPEN ? first : NULL;
+}
+
+static void drop_address(net_peer *peer, known_address *address) {
+    cal_list_remove(&address->link);
+    peer->address_count--;
+    free(address);
+}
+
+void peer_forget_identity(net_peer *peer) {
+    for (size_t i = 0; i < peer->protocol_count; i++) free(peer->protocols[i]);
+    free(peer->protocols);
+    peer->protocols = NULL;
+    peer->protocol_count = 0;
+    peer->identified = false;
+    peer->agent[0] = peer->version[0] = '\0';
+}
+
+void peer_free(cal_p2p *host, net_peer *peer) {
+    cal_map_remove(&host->peers, key_of(&peer->id));
+    cal_list_remove(&peer->notice);
+    while (!cal_list_empty(&peer->addresses))
+        drop_address(peer, CAL_CONTAINER_OF(peer->addresses.next, known_address, link));
+    peer_forget_identity(peer);
+    free(peer);
+}
+
+static bool in_use(const net_peer *peer) {
+    return peer->connection_count || peer->keep || peer->dial || peer->told || peer->telling ||
+           !cal_list_empty(&peer->notice);
+}
+
+/* Makes room by forgetting the peer that was not seen for longest. */
+static bool forget_one(cal_p2p *host) {
+    net_peer *oldest = NULL;
+    cal_map_cursor cursor = {0};
+    cal_slice key;
+    void *value;
+    while (cal_map_next(&host->peers, &cursor, &key, &value)) {
+        net_peer *peer = value;
+        if (!in_use(peer) && (!oldest || peer->seen_ns < oldest->seen_ns)) oldest = peer;
+    }
+    if (!oldest) return false;
+    if (host->shelf.drop) host->shelf.drop(host->shelf.user, &oldest->id);
+    peer_free(host, oldest);
+    return true;
+}
+
+net_peer *peer_get(cal_p2p *host, const cal_peer_id *id) {
+    net_peer *peer = peer_find(host, id);
+    if (peer) return peer;
+    size_t max = (size_t)host->limits.known_peers_max + host->limits.connections_max;
+    if (host->peers.count >= max && !forget_one(host)) return NULL;
+    peer = calloc(1, sizeof *peer);
+    if (!peer) return NULL;
+    peer->id = *id;
+    peer->seen_ns = host->now_ns;
+    cal_list_init(&peer->addresses);
+    cal_list_init(&peer->connections);
+    cal_list_init(&peer->notice);
+    if (cal_map_put(&host->peers, key_of(id), peer)) {
+        free(peer);
+        return NULL;
+    }
+    return peer;
+}
+
+/* --- addresses --- */
+
+static known_address *address_find(net_peer *peer, const cal_multiaddr *address) {
+    for (cal_list *at = peer->addresses.next; at != &peer->addresses; at = at->next) {
+        known_address *known = CAL_CONTAINER_OF(at, known_address, link);
+        if (known->len == address->len && memcmp(known->bytes, address->bytes, known->len) == 0)
+            return known;
+    }
+    return NULL;
+}
+
+void peer_learn(cal_p2p *host, net_peer *peer, const cal_multiaddr *given, bool good) {
+    cal_multiaddr address = *given;
+    multiaddr_target target;
+    cal_multiaddr_set_peer(&address, NULL);
+    if (multiaddr_target_of(&address, &target) || target.endpoint.port == 0) return;
+    if (!target.name[0] && endpoint_wildcard(&target.endpoint)) return;
+    known_address *known = address_find(peer, &address);
+    if (!known) {
+        if (peer->address_count == CAL_P2P_ADDRESSES_MAX) /* the worst gives way */
+            drop_address(peer, CAL_CONTAINER_OF(peer->addresses.prev, known_address, link));
+        known = calloc(1, sizeof *known + address.len);
+        if (!known) return;
+        known->len = address.len;
+        memcpy(known->bytes, address.bytes, address.len);
+        cal_list_push(&peer->addresses, &known->link);
+        peer->address_count++;
+    }
+    if (!good) return;
+    known->last_good_ns = host->now_ns;
+    cal_list_remove(&known->link);
+    cal_list_push(peer->addresses.next, &known->link); /* before the first: to the front */
+}
+
+int cal_p2p_learn(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
+                  size_t count) {
+    if (cal_peer_id_equal(id, &host->id)) return 0;
+    net_peer *peer = peer_get(host, id);
+    if (!peer) return CAL_ELIMIT;
+    for (size_t i = 0; i < count; i++) peer_learn(host, peer, &addresses[i], false);
+    peer_save(host, peer);
+    return 0;
+}
+
+size_t cal_p2p_known(const cal_p2p *host, const cal_peer_id *id, cal_multiaddr *ret_addresses,
+                     size_t max) {
+    net_peer *peer = peer_find(host, id);
+    size_t count = 0;
+    if (!peer) return 0;
+    for (cal_list *at = peer->addresses.next; at != &peer->addresses && count < max;
+         at = at->next) {
+        known_address *known = CAL_CONTAINER_OF(at, known_address, link);
+        if (!cal_multiaddr_from_bytes(known->bytes, known->len, &ret_addresses[count])) count++;
+    }
+    return count;
+}
+
+/* Record: version byte, keep byte, then each address as varint length and bytes. */
+void peer_save(cal_p2p *host, net_peer *peer) {
+    cal_buffer record;
+    if (!host->shelf.save) return;
+    cal_buffer_init(&record, RECORD_MAX);
+    cal_buffer_append_u8(&record, RECORD_VERSION);
+    cal_buffer_append_u8(&record, peer->keep);
+    for (cal_list *at = peer->addresses.next; at != &peer->addresses; at = at->next) {
+        known_address *known = CAL_CONTAINER_OF(at, known_address, link);
+        cal_varint_append(&record, known->len);
+        cal_buffer_append(&record, known->bytes, known->len);
+    }
+    if (!record.error) host->shelf.save(host->shelf.user, &peer->id, record.data, record.len);
+    cal_buffer_deinit(&record);
+}
+
+int net_host_restore(cal_p2p *host, const cal_peer_id *id, const uint8_t *record, size_t len) {
+    cal_slice rest = {record, len};
+    if (len < 2 || record[0] != RECORD_VERSION || record[1] > 1) return CAL_EDECODE;
+    if (host->peers.count >= host->limits.known_peers_max) return CAL_ELIMIT;
+    net_peer *peer = peer_get(host, id);
+    if (!peer) return CAL_ELIMIT;
+    host_enter(host);
+    peer->keep = peer->keep || record[1];
+    int result = 0;
+    for (rest = (cal_slice){record + 2, len - 2}; rest.len && !result;) {
+        uint64_t size;
+        size_t used;
+        cal_multiaddr address;
+        if (cal_varint_decode(rest, &size, &used) || size > rest.len - used) {
+            result = CAL_EDECODE;
+            break;
+        }
+        if (!cal_multiaddr_from_bytes(rest.data + used, (size_t)size, &address))
+            peer_learn(host, peer, &address, false);
+        rest = (cal_slice){rest.data + used + size, rest.len - used - (size_t)size};
+    }
+    host_leave(host);
+    return result;
+}
+
+int cal_p2p_keep(cal_p2p *host, const cal_peer_id *id, bool keep) {
+    if (cal_peer_id_equal(id, &host->id)) return CAL_EINVAL;
+    net_peer *peer = peer_get(host, id);
+    if (!peer) return CAL_ELIMIT;
+    host_enter(host);
+    if (peer->keep != keep) {
+        peer->keep = keep;
+        peer_save(host, peer);
+    }
+    host_leave(host);
+    return 0;
+}
+
+/* --- connections --- */
+
+/* Whether the newcomer takes the place of the active connection. */
+static bool newcomer_wins(const cal_p2p *host, const net_connection *active,
+                          const net_connection *newcomer) {
+    if (active->outgoing == newcomer->outgoing) return !newcomer->outgoing;
+    int order = cal_slice_compare(key_of(&host->id), key_of(&newcomer->channel.peer));
+    bool ours_stays = order < 0; /* the smaller id's dial */
+    return newcomer->outgoing == ours_stays;
+}
+
+static void drain(net_connection *connection) {
+    connection->draining = true;
+    connection->used_ns = connection->host->now_ns;
+    connection->host->stats.connections_duplicate++;
+}
+
+int peer_join(cal_p2p *host, net_connection *connection) {
+    const cal_peer_id *id = &connection->channel.peer;
+    const net_dial *dial = connection->dial;
+    if (dial && dial->peer.len && !cal_peer_id_equal(&dial->peer, id)) {
+        host->stats.identities_unexpected++;
+        return CAL_EVERIFY;
+    }
+    if (cal_peer_id_equal(id, &host->id)) return CAL_EINVAL; /* an address of our own */
+    if (host->stopping) return CAL_ECANCELED;
+    net_peer *peer =
+        host->connection_count < host->limits.connections_max ? peer_get(host, id) : NULL;
+    if (!peer || peer->connection_count >= host->limits.peer_connections_max) {
+        host->stats.connections_refused++;
+        return CAL_EOVERLOAD;
+    }
+    net_connection *active = peer_active(peer);
+    connection->peer = peer;
+    peer->connection_count++;
+    peer->seen_ns = host->now_ns;
+    if (active && !newcomer_wins(host, active, connection)) {
+        cal_list_push(&peer->connections, &connection->of_peer);
+        drain(connection);
+    } else {
+        if (active) drain(active);
+        cal_list_push(peer->connections.next, &connection->of_peer); /* to the front */
+    }
+    peer->failures = 0;
+    if (connection->outgoing) {
+        cal_multiaddr address;
+        net_endpoint_address(&connection->remote, &address);
+        peer_learn(host, peer, &address, true);
+        peer_save(host, peer);
+    }
+    peer_notice(host, peer);
+    return 0;
+}
+
+void peer_leave(cal_p2p *host, net_connection *connection) {
+    net_peer *peer = connection->peer;
+    connection->peer = NULL;
+    cal_list_remove(&connection->of_peer);
+    peer->connection_count--;
+    peer->seen_ns = host->now_ns;
+    net_connection *active = peer_active(peer);
+    if (active) {
+        active->draining = false;
+        return;
+    }
+    peer->gone = true;
+    peer->retry_at_ns = host->now_ns + dial_pause_ns(host, peer->failures);
+    peer_notice(host, peer);
+}
+
+void peer_notice(cal_p2p *host, net_peer *peer) {
+    if (cal_list_empty(&peer->notice)) cal_list_push(&host->notices, &peer->notice);
+}
+
+static void describe(const cal_p2p *host, const net_peer *peer, cal_p2p_peer *ret_info) {
+    const net_connection *active = peer_active(peer);
+    (void)host;
+    *ret_info = (cal_p2p_peer){.id = peer->id,
+                               .rtt_ns = peer->rtt_ns,
+                               .identified = peer->identified,
+                               .agent = peer->agent,
+                               .protocol_version = peer->version,
+                               .protocols = (const char *const *)peer->protocols,
+                               .protocol_count = peer->protocol_count};
+    if (!active) return;
+    net_endpoint_address(&active->remote, &ret_info->address);
+    ret_info->outgoing = active->outgoing;
+    ret_info->since_ns = active->since_ns;
+    ret_info->streams = active->mux.stream_count;
+}
+
+/* Goes once through the observers; one may take itself off meanwhile. */
+static void tell_all(cal_p2p *host, net_peer *peer, int what) {
+    cal_p2p_peer info;
+    cal_peer_id id = peer->id;
+    describe(host, peer, &info);
+    for (size_t i = 0; i < host->observer_count; i++) {
+        struct net_observer observer = host->observers[i];
+        if (what == 0 && observer.events->disconnected)
+            observer.events->disconnected(observer.user, &id);
+        if (what == 1 && observer.events->connected) observer.events->connected(observer.user, &id);
+        if (what == 2 && observer.events->identified)
+            observer.events->identified(observer.user, &info);
+    }
+}
+
+void peer_tell(cal_p2p *host, net_peer *peer) {
+    bool gone = peer->gone, identified = peer->tell_identified;
+    peer->telling = true;
+    peer->gone = peer->tell_identified = false;
+    if (gone && peer->told) {
+        peer->told = false;
+        peer->rtt_ns = 0;
+        ping_stop(peer);
+        if (!peer_active(peer)) peer_forget_identity(peer);
+        tell_all(host, peer, 0);
+    }
+    if (!peer->told && peer_active(peer)) {
+        peer->told = true;
+        peer->ping_at_ns = host->now_ns;
+        peer->ping_failures = 0;
+        peer->ping_unsupported = false;
+        tell_all(host, peer, 1);
+        identify_ask(host, peer);
+    }
+    if (identified && peer_active(peer)) tell_all(host, peer, 2);
+    peer->telling = false;
+}
+
+int cal_p2p_observe(cal_p2p *host, const cal_p2p_peer_events *events, void *user) {
+    if (host->observer_count == NET_OBSERVERS_MAX) return CAL_ELIMIT;
+    host->observers[host->observer_count++] = (struct net_observer){events, user};
+    return 0;
+}
+
+void cal_p2p_unobserve(cal_p2p *host, const cal_p2p_peer_events *events, void *user) {
+    for (size_t i = 0; i < host->observer_count; i++) {
+        if (host->observers[i].events != events || host->observers[i].user != user) continue;
+        memmove(&host->observers[i], &host->observers[i + 1],
+                (--host->observer_count - i) * sizeof *host->observers);
+        return;
+    }
+}
+
+/* --- public queries --- */
+
+bool cal_p2p_is_connected(const cal_p2p *host, const cal_peer_id *id) {
+    net_peer *peer = peer_find(host, id);
+    return peer && peer_active(peer);
+}
+
+void cal_p2p_disconnect(cal_p2p *host, const cal_peer_id *id) {
+    net_peer *peer = peer_find(host, id);
+    if (!peer) return;
+    host_enter(host);
+    while (peer->connection_count > 0)
+        connection_goodbye(CAL_CONTAINER_OF(peer->connections.next, net_connection, of_peer));
+    host_leave(host);
+}
+
+void cal_p2p_peers(const cal_p2p *host, void (*visit)(void *user, const cal_p2p_peer *peer),
+                   void *user) {
+    cal_map_cursor cursor = {0};
+    cal_slice key;
+    void *value;
+    while (cal_map_next(&host->peers, &cursor, &key, &value)) {
+        cal_p2p_peer info;
+        if (!peer_active(value)) continue;
+        describe(host, value, &info);
+        visit(user, &info);
+    }
+}
+
+int cal_p2p_peer_get(const cal_p2p *host, const cal_peer_id *id,
+                     void (*visit)(void *user, const cal_p2p_peer *peer), void *user) {
+    net_peer *peer = peer_find(host, id);
+    cal_p2p_peer info;
+    if (!peer || !peer_active(peer)) return CAL_ENOTFOUND;
+    describe(host, peer, &info);
+    visit(user, &info);
+    return 0;
+}
+
+/* --- time --- */
+
+void peer_tick(cal_p2p *host) {
+    cal_map_cursor cursor = {0};
+    cal_slice key;
+    void *value;
+    while (cal_map_next(&host->peers, &cursor, &key, &value)) {
+        net_peer *peer = value;
+        if (peer_active(peer)) {
+            ping_tick(host, peer);
+        } else if (peer->keep && !peer->dial && peer->address_count && !host->stopping &&
+                   host->now_ns >= peer->retry_at_ns) {
+            cal_p2p_connect(host, &peer->id, NULL, 0, NULL, NULL);
+        }
+    }
+}
