@@ -46,7 +46,7 @@ static void answer_installation(cal_task *task) {
 static int report_progress(void *user, uint64_t done, uint64_t total) {
     const struct installation *installation = user;
     if (installation->progress) installation->progress(installation->progress_user, done, total);
-    return 0;
+    return atomic_load(&installation->operation.node->stopping) ? CAL_ECANCELED : 0;
 }
 
 /* Compiled now, so that a module that cannot run is refused here and the first call is quick. */

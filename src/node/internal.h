@@ -11,6 +11,7 @@
 #define CAL_NODE_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <uv.h>
 
 #include "base/error.h"
@@ -67,8 +68,9 @@ struct cal_node {
     cal_list posted; /* tasks for the loop */
     node_pool guests, slow;
 
+    atomic_bool stopping; /* set by the loop; slow work looks at it to give up early */
+
     /* loop thread only */
-    bool stopping;
     uint32_t stops_pending; /* parts and modules that still have to finish */
     uint32_t operations;    /* begun by the public API and not yet answered */
     cal_node_part parts[NODE_PARTS_MAX];
