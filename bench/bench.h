@@ -58,8 +58,8 @@ unsigned report_missed(void);
 double probe_loopback(size_t rounds, double *ret_p99); /* TCP echo of a call's size */
 typedef struct flush_probe flush_probe;
 flush_probe *flush_probe_open(const char *folder);
-void flush_probe_run(flush_probe *probe, size_t rounds,
-                     samples *times); /* append 4 KiB, fdatasync */
+/* Writes 4 KiB and calls fdatasync, so many times at the end of a file and as often inside it. */
+void flush_probe_run(flush_probe *probe, size_t rounds, samples *appends, samples *overwrites);
 void flush_probe_close(flush_probe *probe);
 
 /* --- guest.c: the module in a bare engine loop, with fuel --- */

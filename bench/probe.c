@@ -71,7 +71,7 @@ double probe_loopback(size_t rounds, double *ret_p99) {
 
 struct flush_probe {
     int fd;
-    off_t end;
+    off_t end, inside;
     char path[BENCH_PATH_MAX];
 };
 
@@ -84,17 +84,19 @@ flush_probe *flush_probe_open(const char *folder) {
     return probe;
 }
 
-void flush_probe_run(flush_probe *probe, size_t rounds, samples *times) {
+static void flush_once(const flush_probe *probe, off_t at, samples *times) {
     char page[PAGE];
     memset(page, 0x5a, sizeof page);
-    for (size_t i = 0; i < rounds; i++) {
-        uint64_t began = bench_now_ns();
-        if (pwrite(probe->fd, page, sizeof page, probe->end) != sizeof page ||
-            fdatasync(probe->fd) != 0)
-            bench_die("%s: %s", probe->path, strerror(errno));
-        samples_add(times, (double)(bench_now_ns() - began) / 1e3);
-        probe->end += PAGE;
-    }
+    uint64_t began = bench_now_ns();
+    if (pwrite(probe->fd, page, sizeof page, at) != sizeof page || fdatasync(probe->fd) != 0)
+        bench_die("%s: %s", probe->path, strerror(errno));
+    samples_add(times, (double)(bench_now_ns() - began) / 1e3);
+}
+
+void flush_probe_run(flush_probe *probe, size_t rounds, samples *appends, samples *overwrites) {
+    for (size_t i = 0; i < rounds; i++, probe->end += PAGE) flush_once(probe, probe->end, appends);
+    for (size_t i = 0; i < rounds; i++, probe->inside += PAGE)
+        flush_once(probe, probe->inside, overwrites);
 }
 
 void flush_probe_close(flush_probe *probe) {
