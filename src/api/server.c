@@ -130,7 +130,6 @@ static void collect_node(void *user, cal_buffer *out) {
         {METRICS_COUNTER, "store_damaged", "Operations that met damage.", (double)s.store_damaged},
         {METRICS_COUNTER, "store_failed", "Batches that failed.", (double)s.store_failed},
         {METRICS_COUNTER, "events", "Events of applications.", (double)s.events},
-        {METRICS_COUNTER, "events_dropped", "Events nobody could take.", (double)s.events_dropped},
         {METRICS_GAUGE, "http_connections", "Open HTTP connections.",
          core->listener ? (double)api_listener_connections(core->listener) : 0},
     };

@@ -93,7 +93,7 @@ int cal_contexts_each(cal_contexts *contexts,
                       void *user);
 /* Removal in two steps. `ready` comes when no writer runs, with a batch that removes all rows, for
  * the node to commit together with the operation that detaches the context; err says why not
- * (CAL_ENOTFOUND). Then the node says how that ended. */
+ * (CAL_ENOTFOUND; CAL_EBUSY: it is being removed already). Then the node says how that ended. */
 typedef void (*cal_context_delete_ready)(void *user, const cal_error *err, cal_batch *batch);
 void cal_contexts_delete(cal_contexts *contexts, const cal_context_id *id,
                          cal_context_delete_ready ready, void *user);
@@ -102,6 +102,11 @@ void cal_contexts_delete_end(cal_contexts *contexts, const cal_context_id *id, b
 /* Compiles a module and keeps the artefact, so that the first call need not. On a worker. */
 int cal_contexts_prepare_code(cal_contexts *contexts, const cal_blob_id *code, const char *service,
                               cal_error *err);
+
+/* Adds the removal of a code's compiled modules to the batch; any thread. And removes those that
+ * another engine made: on a worker. */
+void cal_contexts_forget_code(cal_contexts *contexts, const cal_blob_id *code, cal_batch *batch);
+int cal_contexts_sweep(cal_contexts *contexts, cal_error *err);
 
 typedef struct cal_contexts_stats {
     uint64_t calls, failed, waiting, refused, call_ns, gas, modules_loaded, modules_compiled;

@@ -232,8 +232,10 @@ void contexts_submit(cal_contexts *contexts, struct call *call) {
         refuse(call, CAL_CALL_INTERNAL, rc, "the node is stopping");
     } else if (rc != 0) {
         refuse(call, CAL_CALL_INTERNAL, rc, "the context's record cannot be read");
-    } else if (context->waiting_count >= CAL_CALL_QUEUE_MAX ||
-               contexts->calls_open > CAL_CALLS_MAX) {
+    } else if (contexts->calls_open > CAL_CALLS_MAX) {
+        refuse(call, CAL_CALL_INTERNAL, CAL_EOVERLOAD,
+               "too many calls are waiting on this node: try again later");
+    } else if (context->waiting_count >= CAL_CALL_QUEUE_MAX) {
         refuse(call, CAL_CALL_INTERNAL, CAL_EOVERLOAD,
                "too many calls are waiting for this context: try again later");
     } else {
@@ -284,8 +286,26 @@ int cal_contexts_new(const cal_contexts_options *options, cal_contexts **ret_con
     return 0;
 }
 
+/* What has not begun will not: a stop waits for the calls that run, not for those behind them. */
+static void refuse_waiting(cal_contexts *contexts) {
+    cal_map_cursor cursor = {0};
+    void *found;
+    while (cal_map_next(&contexts->table, &cursor, NULL, &found)) {
+        struct context *context = found;
+        for (cal_list *waiting; (waiting = cal_list_pop(&context->waiting)) != NULL;) {
+            context->waiting_count--;
+            contexts->stats.waiting--;
+            refuse(CAL_CONTAINER_OF(waiting, struct call, link), CAL_CALL_INTERNAL, CAL_ECANCELED,
+                   "the node is stopping");
+        }
+    }
+}
+
 void cal_contexts_drain(cal_contexts *contexts, void (*idle)(void *user), void *user) {
     contexts->draining = true;
+    contexts->calls_open++; /* the last refusal below must not end the drain yet */
+    refuse_waiting(contexts);
+    contexts->calls_open--;
     if (contexts->calls_open == 0) {
         idle(user);
         return;
@@ -342,6 +362,7 @@ int cal_contexts_get(cal_contexts *contexts, const cal_context_id *id, cal_arena
     const struct context *context =
         cal_map_get(&contexts->table, cal_slice_of(id->bytes, CAL_ID_SIZE));
     if (!context) return read_record(contexts, id, arena, ret_record);
+    if (context->deleted) return CAL_ENOTFOUND;
     cal_context_record record = context->record;
     record.service = record.service ? cal_arena_text(arena, cal_slice_text(record.service)) : NULL;
     record.heads = cal_arena_copy(arena, record.heads, record.head_count * sizeof *record.heads);
@@ -383,11 +404,13 @@ void cal_contexts_delete(cal_contexts *contexts, const cal_context_id *id,
                          cal_context_delete_ready ready, void *user) {
     struct context *context = NULL;
     int rc = contexts_find(contexts, id, &context);
-    if (rc == 0 && context->deleting) rc = CAL_ENOTFOUND;
+    if (rc == 0 && context->deleting) rc = context->deleted ? CAL_ENOTFOUND : CAL_EBUSY;
     if (rc != 0) {
         cal_error err;
         cal_fail(&err, rc,
-                 rc == CAL_ENOTFOUND ? "Context not found" : "the context's record cannot be read");
+                 rc == CAL_ENOTFOUND ? "Context not found"
+                 : rc == CAL_EBUSY   ? "the context is being deleted"
+                                     : "the context's record cannot be read");
         ready(user, &err, NULL);
         return;
     }
@@ -417,6 +440,14 @@ int cal_contexts_prepare_code(cal_contexts *contexts, const cal_blob_id *code, c
     int rc = cal_modules_get(contexts->modules, code, service, &module, err);
     if (rc == 0) cal_modules_put(contexts->modules, &module);
     return rc;
+}
+
+void cal_contexts_forget_code(cal_contexts *contexts, const cal_blob_id *code, cal_batch *batch) {
+    cal_modules_forget(contexts->modules, code, batch);
+}
+
+int cal_contexts_sweep(cal_contexts *contexts, cal_error *err) {
+    return cal_modules_sweep(contexts->modules, err);
 }
 
 void cal_contexts_stats_get(cal_contexts *contexts, cal_contexts_stats *ret_stats) {

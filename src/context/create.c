@@ -76,8 +76,9 @@ static void make_id(const cal_contexts *contexts, const uint8_t *seed, cal_conte
 
 static int authorize(cal_contexts *contexts, struct call *call, cal_error *err) {
     const cal_context_authority *authority = &contexts->options.authority;
-    int rc = contexts->draining
-                 ? CAL_ECANCELED
+    int rc = contexts->draining ? CAL_ECANCELED
+             : contexts->calls_open >= CAL_CALLS_MAX
+                 ? CAL_EOVERLOAD
                  : authority->executor(authority->user, &call->genesis.group, &call->executor);
     if (rc == 0) rc = authority->code(authority->user, &call->genesis.group, &call->code);
     if (rc == 0) return 0;

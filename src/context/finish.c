@@ -34,8 +34,9 @@ static void settle(struct call *call) {
                   "the call's changes could not be stored, nothing was kept: %s",
                   cal_error_text(call->store_result));
     } else {
-        cal_overlay_each_state(&call->overlay, cache_row, context->cache);
-        if (call->changed) {
+        if (call->changed) { /* otherwise only index rows were kept, and the state rows are nobody's
+                              */
+            cal_overlay_each_state(&call->overlay, cache_row, context->cache);
             context->record.root = call->root;
             cal_hash *heads = realloc(context->record.heads, sizeof *heads);
             if (heads) context->record.heads = heads; /* shrinking: the old block serves as well */

@@ -261,6 +261,37 @@ bool cal_modules_known_view(cal_modules *modules, const cal_blob_id *code, const
     return view;
 }
 
+void cal_modules_forget(cal_modules *modules, const cal_blob_id *code, cal_batch *batch) {
+    uint8_t prefix[64];
+    cal_vm_fingerprint(modules->vm, prefix);
+    memcpy(prefix + 32, code->bytes, 32);
+    cal_batch_delete_prefix(batch, CAL_COLUMN_MODULE, cal_slice_of(prefix, sizeof prefix));
+}
+
+int cal_modules_sweep(cal_modules *modules, cal_error *err) {
+    uint8_t ours[32];
+    cal_vm_fingerprint(modules->vm, ours);
+    cal_snapshot *snapshot = NULL;
+    cal_cursor *cursor = NULL;
+    cal_batch *batch = cal_batch_new();
+    int rc = batch ? cal_store_snapshot(modules->store, &snapshot) : CAL_ENOMEM;
+    if (rc == 0)
+        rc = cal_cursor_open(snapshot, CAL_COLUMN_MODULE, (cal_slice){0}, (cal_slice){0}, false,
+                             &cursor);
+    cal_slice key;
+    while (rc == 0 && (rc = cal_cursor_next(cursor, &key, NULL)) == 0)
+        if (key.len < sizeof ours || memcmp(key.data, ours, sizeof ours) != 0)
+            cal_batch_delete(batch, CAL_COLUMN_MODULE, key);
+    cal_cursor_free(cursor);
+    cal_snapshot_free(snapshot);
+    if (rc == CAL_ENOTFOUND) rc = 0;
+    if (rc == 0 && cal_batch_count(batch) > 0) return cal_store_commit(modules->store, batch, err);
+    cal_batch_free(batch);
+    return rc == 0
+               ? 0
+               : cal_fail(err, rc, "compiled modules could not be listed: %s", cal_error_text(rc));
+}
+
 void cal_modules_counts(cal_modules *modules, uint64_t *ret_loaded, uint64_t *ret_compiled) {
     pthread_mutex_lock(&modules->lock);
     *ret_loaded = modules->count;

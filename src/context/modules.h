@@ -35,6 +35,11 @@ void cal_modules_put(cal_modules *modules, cal_loaded_module *module);
 bool cal_modules_known_view(cal_modules *modules, const cal_blob_id *code, const char *service,
                             const char *method);
 
+/* Adds the removal of a code's artefacts to the batch. */
+void cal_modules_forget(cal_modules *modules, const cal_blob_id *code, cal_batch *batch);
+/* Removes artefacts that another engine made. Blocks; from a worker. */
+int cal_modules_sweep(cal_modules *modules, cal_error *err);
+
 void cal_modules_counts(cal_modules *modules, uint64_t *ret_loaded, uint64_t *ret_compiled);
 
 #endif

@@ -30,7 +30,8 @@ struct row_operation {
     node_operation operation;
     cal_task done_task;
     cal_batch *batch;
-    bool must_be_new; /* the key may not exist */
+    bool must_be_new;  /* the key may not exist */
+    cal_list new_link; /* in cal_node.new_rows while it is on its way */
     cal_column column;
     uint8_t key[ROW_KEY_MAX + 8];
     size_t key_len;
@@ -41,6 +42,7 @@ struct row_operation {
 
 static void row_answer(struct row_operation *op, int code, const char *message) {
     cal_node *node = op->operation.node;
+    cal_list_remove(&op->new_link);
     cal_error err;
     if (code != 0) cal_fail(&err, code, "%s", message);
     if (op->done) op->done(op->user, code == 0 ? NULL : &err);
@@ -61,17 +63,31 @@ static void row_stored(void *user, int result) { /* the store's writer thread */
     node_post(op->operation.node, &op->done_task);
 }
 
+/* Whether another operation is writing the same new row: not durable yet, but taken. */
+static bool on_its_way(const cal_node *node, const struct row_operation *op) {
+    for (const cal_list *at = node->new_rows.next; at != &node->new_rows; at = at->next) {
+        const struct row_operation *other =
+            CAL_CONTAINER_OF((cal_list *)(uintptr_t)at, struct row_operation, new_link);
+        if (other->column == op->column && other->key_len == op->key_len &&
+            memcmp(other->key, op->key, op->key_len) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void start_row(node_operation *operation) {
     struct row_operation *op = CAL_CONTAINER_OF(operation, struct row_operation, operation);
     if (op->must_be_new) {
         int found = cal_store_get(operation->node->store, op->column,
                                   cal_slice_of(op->key, op->key_len), NULL);
+        if (found == CAL_ENOTFOUND && on_its_way(operation->node, op)) found = 0;
         if (found != CAL_ENOTFOUND) {
             int code = found == 0 ? CAL_EEXISTS : found;
             row_answer(op, code, found == 0 ? "alias already exists" : cal_error_text(found));
             return;
         }
     }
+    if (op->must_be_new) cal_list_push(&operation->node->new_rows, &op->new_link);
     cal_batch *batch = op->batch;
     op->batch = NULL;
     cal_store_submit(operation->node->store, batch, row_stored, op);
@@ -97,6 +113,7 @@ static void write_row(cal_node *node, cal_column column, cal_slice key, const ca
                                  .done = done,
                                  .user = user};
     memcpy(op->key, key.data, key.len);
+    cal_list_init(&op->new_link);
     if (value)
         cal_batch_put(batch, column, key, *value);
     else

@@ -87,8 +87,10 @@ static void work_installation(cal_task *task) {
     cal_arena arena;
     cal_arena_init(&arena, NODE_ARENA_MAX);
     cal_batch *batch = cal_batch_new();
-    int rc = batch ? install(installation, batch, &arena)
-                   : cal_fail(&installation->err, CAL_ENOMEM, "out of memory");
+    int rc = atomic_load(&node->stopping)
+                 ? cal_fail(&installation->err, CAL_ECANCELED, "the node is stopping")
+             : batch ? install(installation, batch, &arena)
+                     : cal_fail(&installation->err, CAL_ENOMEM, "out of memory");
     if (rc == 0)
         rc = cal_store_commit(node->store, batch, &installation->err);
     else
@@ -105,7 +107,7 @@ static void start_installation(node_operation *operation) {
     installation->work.run = work_installation;
     installation->answer.run = answer_installation;
     if (!operation->node->stopping) {
-        node_slow(operation->node, &installation->work);
+        node_install(operation->node, &installation->work);
         return;
     }
     cal_fail(&installation->err, CAL_ECANCELED, "the node is stopping");
@@ -175,6 +177,7 @@ static void install_wait_done(void *user, const cal_error *err, const cal_applic
 
 int cal_install_file_wait(cal_node *node, const char *path, const cal_install_options *options,
                           cal_application_id *ret_id, cal_error *err) {
+    if (cal_node_on_loop(node)) return node_no_waiting(err);
     struct install_wait wait = {.err = err, .id = ret_id};
     node_waiter_init(&wait.waiter);
     cal_install_file(node, path, options, install_wait_done, &wait);
@@ -184,8 +187,31 @@ int cal_install_file_wait(cal_node *node, const char *path, const cal_install_op
 
 /* --- removing --- */
 
+int node_claim_application(cal_node *node, node_claim *claim, const cal_application_id *application,
+                           bool removal, cal_error *err) {
+    for (cal_list *at = node->claims.next; at != &node->claims; at = at->next) {
+        const node_claim *other = CAL_CONTAINER_OF(at, node_claim, link);
+        if (!(removal || other->removal) ||
+            memcmp(&other->application, application, sizeof *application) != 0)
+            continue;
+        return cal_fail(err, CAL_ESTATE,
+                        removal
+                            ? "the application is being used by an operation under way: try again"
+                            : "the application is being removed");
+    }
+    claim->application = *application;
+    claim->removal = removal;
+    cal_list_push(&node->claims, &claim->link);
+    return 0;
+}
+
+void node_unclaim(node_claim *claim) {
+    if (claim->link.next) cal_list_remove(&claim->link);
+}
+
 struct removal {
     node_operation operation;
+    node_claim claim;
     cal_task answer;
     cal_application_id id;
     int result;
@@ -200,6 +226,7 @@ static void answer_removal(cal_task *task) {
     if (removal->result != 0 && removal->err.code == 0)
         cal_fail(&removal->err, removal->result, "the application could not be removed: %s",
                  cal_error_text(removal->result));
+    node_unclaim(&removal->claim);
     removal->done(removal->user, removal->result == 0 ? NULL : &removal->err);
     free(removal);
     node_end(node);
@@ -241,9 +268,27 @@ static void look_for_namespace(void *user, const gov_group_info *info) {
 static bool in_use(void *user, const cal_application_id *id, char *ret_user, size_t max) {
     cal_node *node = user;
     struct use_search search = {.id = id, .text = ret_user, .max = max};
-    cal_contexts_each(node->contexts, look_for_use, &search);
+    if (cal_contexts_each(node->contexts, look_for_use, &search) !=
+        0) { /* what cannot be read may use it */
+        snprintf(ret_user, max, "a context that cannot be read");
+        search.found = true;
+    }
     if (!search.found) gov_namespace_each(node->gov, look_for_namespace, &search);
     return search.found;
+}
+
+/* Its compiled modules go with it. */
+static int forget_modules(cal_node *node, cal_snapshot *snapshot, const cal_application_id *id,
+                          cal_batch *batch) {
+    cal_arena arena;
+    cal_arena_init(&arena, NODE_ARENA_MAX);
+    cal_application_version *versions;
+    size_t count = 0;
+    int rc = cal_application_versions(snapshot, id, &arena, &versions, &count);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        cal_contexts_forget_code(node->contexts, &versions[i].bytecode, batch);
+    cal_arena_deinit(&arena);
+    return rc == CAL_ENOTFOUND ? 0 : rc; /* not installed: uninstalling says so */
 }
 
 static void start_removal(node_operation *operation) {
@@ -252,7 +297,11 @@ static void start_removal(node_operation *operation) {
     removal->answer.run = answer_removal;
     cal_snapshot *snapshot = NULL;
     cal_batch *batch = cal_batch_new();
-    removal->result = batch ? cal_store_snapshot(node->store, &snapshot) : CAL_ENOMEM;
+    removal->result =
+        batch ? node_claim_application(node, &removal->claim, &removal->id, true, &removal->err)
+              : CAL_ENOMEM;
+    if (removal->result == 0) removal->result = cal_store_snapshot(node->store, &snapshot);
+    if (removal->result == 0) removal->result = forget_modules(node, snapshot, &removal->id, batch);
     if (removal->result == 0)
         removal->result =
             cal_application_uninstall(snapshot, &removal->id, in_use, node, batch, &removal->err);

@@ -313,6 +313,9 @@ static void collect(cal_task *task) {
     cal_node *node = CAL_CONTAINER_OF(task, cal_node, collection);
     cal_error err;
     uint64_t removed = 0;
+    if (!node->swept && cal_contexts_sweep(node->contexts, &err) != 0)
+        cal_log(CAL_LOG_WARN, "node", "modules compiled by another engine stay: %s", err.message);
+    node->swept = true;
     int rc = cal_blobs_collect(node->blobs, &removed, &err);
     if (rc != 0)
         cal_log(CAL_LOG_WARN, "node", "unused blob chunks could not be collected: %s", err.message);

@@ -10,7 +10,7 @@ static void durable(cal_task *task) {
     node_change *change = CAL_CONTAINER_OF(task, node_change, task);
     cal_error err;
     if (change->result == 0) {
-        gov_change_commit(change->change);
+        if (change->change) gov_change_commit(change->change);
         change->finished(change, NULL);
         return;
     }
@@ -36,12 +36,13 @@ static void refuse(node_change *change, const cal_error *err) {
 static void attempt(void *user) {
     node_change *change = user;
     cal_error err = {0};
-    int rc = change->prepare(change, &err);
+    int rc = change->prepare ? change->prepare(change, &err) : 0;
     if (rc == CAL_EBUSY &&
         gov_when_idle(change->node->gov, &change->namespace_id, attempt, change) == 0)
         return;
     if (rc == 0 && !change->batch && !(change->batch = cal_batch_new())) rc = CAL_ENOMEM;
-    if (rc == 0) rc = cal_batch_merge(change->batch, gov_change_batch(change->change));
+    if (rc == 0 && change->change)
+        rc = cal_batch_merge(change->batch, gov_change_batch(change->change));
     if (rc != 0) {
         gov_change_abort(change->change);
         if (err.code == 0)

@@ -12,6 +12,7 @@
 struct check {
     cal_store *store;
     cal_snapshot *snapshot;
+    cal_gov *gov;    /* while governance is checked */
     cal_arena arena; /* of the context, delta or blob being looked at */
     void (*report)(void *user, const char *finding);
     void *user;
@@ -109,9 +110,35 @@ static int read_state(void *user, const uint8_t key[32], crdt_bytes *ret_value) 
     return rc == 0 ? 1 : rc == CAL_ENOTFOUND ? 0 : rc;
 }
 
+/* Whether any row is an entity's record. A guest made without an SDK keeps none: its root is its
+ * own word, and nothing here can tell. */
+static bool has_entities(const struct tree *tree) {
+    cal_buffer end;
+    cal_buffer_init(&end, CAL_STORE_KEY_MAX);
+    cal_slice prefix = cal_slice_of(tree->id->bytes, CAL_ID_SIZE);
+    cal_prefix_end(prefix, &end);
+    cal_cursor *cursor = NULL;
+    bool found = false;
+    int rc = cal_cursor_open(tree->check->snapshot, CAL_COLUMN_STATE, prefix,
+                             cal_buffer_slice(&end), false, &cursor);
+    cal_slice key, value;
+    while (rc == 0 && !found && (rc = cal_cursor_next(cursor, &key, &value)) == 0) {
+        cal_arena arena;
+        cal_arena_init(&arena, NODE_ARENA_MAX);
+        crdt_memory memory = {.user = &arena, .alloc = arena_alloc};
+        crdt_index index;
+        found = crdt_index_decode(&memory, crdt_bytes_of(value.data, value.len), &index) == 0;
+        cal_arena_deinit(&arena);
+    }
+    cal_cursor_free(cursor);
+    cal_buffer_deinit(&end);
+    return found;
+}
+
 static int tree_flaw(void *user, crdt_flaw flaw, const crdt_id *id, const crdt_id *parent) {
     (void)parent;
     struct tree *tree = user;
+    if (flaw == CRDT_FLAW_ROOT_MISSING && !has_entities(tree)) return 0;
     char context[CAL_ID_TEXT_MAX], entity[CAL_ID_TEXT_MAX];
     cal_id_to_hex(id->bytes, entity);
     finding(tree->check, "context %s, entity %s: %s", base58(tree->id->bytes, context), entity,
@@ -291,6 +318,18 @@ static int check_blobs(struct check *check, const cal_os *os, cal_error *err) {
     return rc == CAL_ECORRUPT ? 0 : rc; /* its findings are counted */
 }
 
+static int check_registration(struct check *check, cal_slice key, cal_slice value) {
+    (void)value;
+    cal_context_id id;
+    cal_group_id group, namespace_id;
+    char text[CAL_ID_TEXT_MAX];
+    if (key.len != sizeof id.bytes) return 0;
+    memcpy(id.bytes, key.data, sizeof id.bytes);
+    if (gov_context_group(check->gov, &id, &group, &namespace_id) != 0)
+        finding(check, "context %s is registered in no group", base58(id.bytes, text));
+    return 0;
+}
+
 /* Operations by their own checker, and each registered context that should be here. gov_open mints
  * no identity: the store has one. */
 static int check_governance(struct check *check, const cal_os *os, cal_error *err) {
@@ -302,6 +341,11 @@ static int check_governance(struct check *check, const cal_os *os, cal_error *er
         return 0;
     }
     if (rc == 0) rc = gov_check(gov, check->snapshot, page_finding, check);
+    check->gov = gov;
+    if (rc == 0 || rc == CAL_ECORRUPT) {
+        int walked = each_row(check, CAL_COLUMN_CONTEXT, (cal_slice){0}, check_registration);
+        if (walked != 0) rc = walked;
+    }
     gov_close(gov);
     return rc == CAL_ECORRUPT ? 0 : rc; /* its findings are counted */
 }

@@ -15,6 +15,7 @@ static void fail_now(cal_simple_done done, void *user) {
 
 struct creation {
     node_operation operation;
+    node_claim claim;
     node_change change;
     cal_context_create_options options; /* strings and bytes are its own */
     cal_context_genesis genesis;
@@ -36,6 +37,7 @@ static void creation_finished(node_change *change, const cal_error *err) {
     cal_context_created created = {.id = creation->genesis.id,
                                    .group = creation->options.group,
                                    .member = gov_self(node->gov)->sign_key};
+    node_unclaim(&creation->claim);
     creation->done(creation->user, err, err ? NULL : &created);
     free_creation(creation);
     node_end(node);
@@ -55,6 +57,8 @@ static void application_source(cal_node *node, const cal_application_id *id, cal
 
 static int prepare_creation(node_change *change, cal_error *err) {
     struct creation *creation = CAL_CONTAINER_OF(change, struct creation, change);
+    if (node_namespace_closing(change->node, &change->namespace_id))
+        return cal_fail(err, CAL_ESTATE, "the namespace is being deleted");
     cal_arena arena;
     cal_arena_init(&arena, NODE_ARENA_MAX);
     gov_context_spec spec = {.context = creation->genesis.id,
@@ -99,6 +103,8 @@ static void start_creation(node_operation *operation) {
                       "the group runs application %s, a context in it cannot run another one",
                       target);
     }
+    if (rc == 0)
+        rc = node_claim_application(node, &creation->claim, &plan.application, false, &err);
     if (rc != 0) {
         creation_finished(&creation->change, &err);
         return;
@@ -163,6 +169,7 @@ static void creation_wait_done(void *user, const cal_error *err,
 
 int cal_context_create_wait(cal_node *node, const cal_context_create_options *options,
                             cal_context_created *ret_created, cal_error *err) {
+    if (cal_node_on_loop(node)) return node_no_waiting(err);
     struct creation_wait wait = {.err = err, .created = ret_created};
     node_waiter_init(&wait.waiter);
     cal_context_create(node, options, creation_wait_done, &wait);
@@ -185,6 +192,7 @@ static void deletion_finished(node_change *change, const cal_error *err) {
     struct deletion *deletion = CAL_CONTAINER_OF(change, struct deletion, change);
     cal_node *node = change->node;
     if (deletion->held) cal_contexts_delete_end(node->contexts, &deletion->id, err == NULL);
+    node_deletion_ended(node);
     deletion->done(deletion->user, err);
     free(deletion);
     node_end(node);
@@ -204,16 +212,11 @@ static void deletion_ready(void *user, const cal_error *err, cal_batch *batch) {
     deletion->held = true;
     deletion->change.batch = batch;
     cal_group_id group;
-    int rc = gov_context_group(deletion->change.node->gov, &deletion->id, &group,
-                               &deletion->change.namespace_id);
-    if (rc == 0) {
-        node_change_run(&deletion->change);
-        return;
-    }
-    cal_error unknown;
-    cal_batch_free(batch);
-    cal_fail(&unknown, rc, "the context is registered in no group");
-    deletion_finished(&deletion->change, &unknown);
+    if (gov_context_group(deletion->change.node->gov, &deletion->id, &group,
+                          &deletion->change.namespace_id) != 0)
+        deletion->change.prepare =
+            NULL; /* registered nowhere: its rows are all there is to remove */
+    node_change_run(&deletion->change);
 }
 
 static void start_deletion(node_operation *operation) {
@@ -426,6 +429,7 @@ static void execution_wait_done(void *user, const cal_call_result *result) {
 int cal_execute_wait(cal_node *node, const cal_context_id *context, const char *method,
                      const void *args, size_t args_len, cal_call_done visit, void *user,
                      cal_error *err) {
+    if (cal_node_on_loop(node)) return node_no_waiting(err);
     struct execution_wait wait = {.visit = visit, .user = user, .err = err};
     node_waiter_init(&wait.waiter);
     cal_execute(node, context, method, args, args_len, execution_wait_done, &wait);

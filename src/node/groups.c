@@ -13,6 +13,7 @@ struct group_operation {
     cal_application_id application;
     bool has_app_key;
     cal_blob_id app_key;
+    node_claim claim;
     cal_group_id id; /* in: the namespace; out: what was created */
     char *name;
     bool open;
@@ -27,6 +28,7 @@ static void free_group_operation(struct group_operation *op) {
 
 static void group_finished(node_change *change, const cal_error *err) {
     struct group_operation *op = CAL_CONTAINER_OF(change, struct group_operation, change);
+    node_unclaim(&op->claim);
     op->done(op->user, err, err ? NULL : &op->id);
     cal_node *node = change->node;
     free_group_operation(op);
@@ -82,7 +84,16 @@ static void start_group(node_operation *operation) {
     op->change.node = operation->node;
     op->change.namespace_id = op->id;
     op->change.finished = group_finished;
-    node_change_run(&op->change);
+    cal_error err = {0};
+    bool creates_namespace = op->change.prepare == prepare_namespace;
+    if (creates_namespace)
+        node_claim_application(operation->node, &op->claim, &op->application, false, &err);
+    else if (node_namespace_closing(operation->node, &op->id))
+        cal_fail(&err, CAL_ESTATE, "the namespace is being deleted");
+    if (err.code == 0)
+        node_change_run(&op->change);
+    else
+        group_finished(&op->change, &err);
 }
 
 static struct group_operation *new_group_operation(const char *name, cal_group_done done,
@@ -142,6 +153,7 @@ static void group_wait_done(void *user, const cal_error *err, const cal_group_id
 
 int cal_namespace_create_wait(cal_node *node, const cal_application_id *application,
                               const char *name, cal_group_id *ret_id, cal_error *err) {
+    if (cal_node_on_loop(node)) return node_no_waiting(err);
     struct group_wait wait = {.err = err, .id = ret_id};
     node_waiter_init(&wait.waiter);
     cal_namespace_create(node, application, NULL, name, group_wait_done, &wait);
@@ -149,15 +161,21 @@ int cal_namespace_create_wait(cal_node *node, const cal_application_id *applicat
     return wait.code;
 }
 
-/* --- deleting a namespace: its contexts leave first, each when its writer is done; then one
- * transaction removes all --- */
+/* --- deleting a namespace ---
+ *
+ * From the first moment it takes no new context or group. Once no change is open its contexts are
+ * known for good; each is taken when its writer is done, or waited for when it is being deleted by
+ * itself; then one transaction removes all. */
 
 struct purge {
     node_operation operation;
+    cal_list link; /* in cal_node.purges */
     node_change change;
     cal_context_id *contexts;
-    size_t count, next, held; /* held: contexts whose place we have */
-    cal_error err;
+    size_t count, held; /* the first `held` are ours */
+    bool waiting;       /* for somebody else's deletion of the next context */
+    uint64_t tried;     /* at which deletion's end it was woken last */
+    int result;
     cal_simple_done done;
     void *user;
 };
@@ -169,30 +187,40 @@ static void purge_finished(node_change *change, const cal_error *err) {
     cal_node *node = change->node;
     for (size_t i = 0; i < purge->held; i++)
         cal_contexts_delete_end(node->contexts, &purge->contexts[i], err == NULL);
+    cal_list_remove(&purge->link);
+    node_deletion_ended(node);
     purge->done(purge->user, err);
     free(purge->contexts);
     free(purge);
     node_end(node);
 }
 
+static void purge_fail(struct purge *purge, int rc, const char *message) {
+    cal_error err;
+    cal_batch_free(purge->change.batch);
+    cal_fail(&err, rc, "%s", message);
+    purge_finished(&purge->change, &err);
+}
+
 static void purge_ready(void *user, const cal_error *err, cal_batch *batch) {
     struct purge *purge = user;
-    if (err && err->code == CAL_ENOTFOUND) { /* registered, but never here: nothing to remove */
-        purge->count--;
-        purge->contexts[purge->next] = purge->contexts[purge->count];
+    if (err && err->code == CAL_EBUSY) {
+        purge->waiting = true;
+        return;
+    }
+    if (err &&
+        err->code == CAL_ENOTFOUND) { /* registered, but not here (any more): nothing to remove */
+        purge->contexts[purge->held] = purge->contexts[--purge->count];
         purge_next(purge);
         return;
     }
     int rc = err ? err->code : cal_batch_merge(purge->change.batch, batch);
     cal_batch_free(batch);
     if (!err) purge->held++;
-    if (rc != 0) {
-        purge->err = err ? *err : (cal_error){.code = rc};
-        purge_finished(&purge->change, &purge->err);
-        return;
-    }
-    purge->next++;
-    purge_next(purge);
+    if (rc == 0)
+        purge_next(purge);
+    else
+        purge_fail(purge, rc, err ? err->message : "out of memory");
 }
 
 static int prepare_purge(node_change *change, cal_error *err) {
@@ -200,8 +228,8 @@ static int prepare_purge(node_change *change, cal_error *err) {
 }
 
 static void purge_next(struct purge *purge) {
-    if (purge->next < purge->count)
-        cal_contexts_delete(purge->change.node->contexts, &purge->contexts[purge->next],
+    if (purge->held < purge->count)
+        cal_contexts_delete(purge->change.node->contexts, &purge->contexts[purge->held],
                             purge_ready, purge);
     else
         node_change_run(&purge->change);
@@ -210,29 +238,65 @@ static void purge_next(struct purge *purge) {
 static void collect_context(void *user, const gov_context_info *info) {
     struct purge *purge = user;
     cal_context_id *grown = realloc(purge->contexts, (purge->count + 1) * sizeof *grown);
-    if (!grown) return;
+    if (!grown) {
+        purge->result = CAL_ENOMEM;
+        return;
+    }
     purge->contexts = grown;
     grown[purge->count++] = info->id;
 }
 
+static void purge_begin(void *user) {
+    struct purge *purge = user;
+    int rc = gov_namespace_contexts(purge->change.node->gov, &purge->change.namespace_id,
+                                    collect_context, purge);
+    if (rc == 0) rc = purge->result;
+    if (rc == 0)
+        purge_next(purge);
+    else
+        purge_fail(purge, rc, rc == CAL_ENOTFOUND ? "Namespace not found" : cal_error_text(rc));
+}
+
 static void start_purge(node_operation *operation) {
     struct purge *purge = CAL_CONTAINER_OF(operation, struct purge, operation);
-    purge->change.node = operation->node;
+    cal_node *node = operation->node;
+    purge->change.node = node;
     purge->change.prepare = prepare_purge;
     purge->change.finished = purge_finished;
-    purge->change.batch = cal_batch_new();
-    cal_error err;
-    int rc = purge->change.batch
-                 ? gov_namespace_contexts(operation->node->gov, &purge->change.namespace_id,
-                                          collect_context, purge)
-                 : CAL_ENOMEM;
-    if (rc == 0) {
-        purge_next(purge);
+    cal_list_init(&purge->link);
+    if (node_namespace_closing(node, &purge->change.namespace_id)) {
+        purge_fail(purge, CAL_ESTATE, "the namespace is being deleted");
         return;
     }
-    cal_batch_free(purge->change.batch);
-    cal_fail(&err, rc, rc == CAL_ENOTFOUND ? "Namespace not found" : "out of memory");
-    purge_finished(&purge->change, &err);
+    cal_list_push(&node->purges, &purge->link);
+    purge->change.batch = cal_batch_new();
+    int rc = purge->change.batch
+                 ? gov_when_idle(node->gov, &purge->change.namespace_id, purge_begin, purge)
+                 : CAL_ENOMEM;
+    if (rc != 0) purge_fail(purge, rc, cal_error_text(rc));
+}
+
+bool node_namespace_closing(const cal_node *node, const cal_group_id *namespace_id) {
+    for (const cal_list *at = node->purges.next; at != &node->purges; at = at->next) {
+        const struct purge *purge = CAL_CONTAINER_OF((cal_list *)(uintptr_t)at, struct purge, link);
+        if (memcmp(&purge->change.namespace_id, namespace_id, sizeof *namespace_id) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Each waiting purge is tried once; one that ends takes itself off the list, so the walk starts
+ * over after each. */
+void node_deletion_ended(cal_node *node) {
+    uint64_t round = ++node->deletions_ended;
+    for (cal_list *at = node->purges.next; at != &node->purges; at = at->next) {
+        struct purge *purge = CAL_CONTAINER_OF(at, struct purge, link);
+        if (!purge->waiting || purge->tried >= round) continue;
+        purge->waiting = false;
+        purge->tried = round;
+        purge_next(purge);
+        at = &node->purges;
+    }
 }
 
 void cal_namespace_delete(cal_node *node, const cal_group_id *id, cal_simple_done done,

@@ -63,10 +63,11 @@ struct cal_node {
     uv_timer_t housekeeping; /* looks for chunks that no blob lists any more */
     cal_task collection;
     bool collecting; /* on a slow worker */
+    bool swept;      /* modules of other engines are gone; the collecting worker's */
     uv_thread_t loop_thread;
     pthread_mutex_t posted_lock;
     cal_list posted; /* tasks for the loop */
-    node_pool guests, slow;
+    node_pool guests, slow, installs;
 
     atomic_bool stopping; /* set by the loop; slow work looks at it to give up early */
 
@@ -76,7 +77,11 @@ struct cal_node {
     cal_node_part parts[NODE_PARTS_MAX];
     size_t part_count;
     cal_list subscriptions;
-    bool delivering; /* events are being handed out: removals are put off */
+    cal_list claims;          /* applications that an operation under way uses or removes */
+    cal_list purges;          /* namespaces being deleted */
+    uint64_t deletions_ended; /* counts them, to wake each waiting purge once */
+    cal_list new_rows;        /* rows on their way that must not have been there */
+    bool delivering;          /* events are being handed out: removals are put off */
     uint64_t events;
 };
 
@@ -86,6 +91,8 @@ void node_pool_stop(node_pool *pool);           /* runs what is queued, then joi
 void node_post(cal_node *node, cal_task *task); /* to the loop; any thread */
 void node_slow(cal_node *node,
                cal_task *task); /* to a thread that may block for long; any thread */
+void node_install(cal_node *node,
+                  cal_task *task); /* the same, for downloads and installs: any thread */
 void node_enter(cal_node *node,
                 cal_task *task); /* on the loop: now when already there, posted otherwise */
 void node_run_posted(cal_node *node);
@@ -104,6 +111,8 @@ void node_begin(cal_node *node, node_operation *operation,
 void node_end(cal_node *node); /* loop thread: an operation was answered */
 
 /* Waiting for an asynchronous operation from another thread. */
+int node_no_waiting(
+    cal_error *err); /* fails with CAL_ESTATE: on the loop thread that would wait for ever */
 typedef struct node_waiter {
     pthread_mutex_t lock;
     pthread_cond_t done;
@@ -112,6 +121,24 @@ typedef struct node_waiter {
 void node_waiter_init(node_waiter *waiter);
 void node_waiter_finish(node_waiter *waiter);
 void node_waiter_wait(node_waiter *waiter); /* and deinitialises it */
+
+/* apps.c: an application that an operation under way relies on, or removes; committed rows do not
+ * show either yet. Loop thread. */
+typedef struct node_claim {
+    cal_list link;
+    cal_application_id application;
+    bool removal;
+} node_claim;
+/* CAL_ESTATE: the application is being removed (or, for a removal, being used). Unclaim also what
+ * was refused or never claimed. */
+int node_claim_application(cal_node *node, node_claim *claim, const cal_application_id *application,
+                           bool removal, cal_error *err);
+void node_unclaim(node_claim *claim);
+
+/* groups.c: whether the namespace is being deleted; and that a context's own deletion has ended.
+ * Loop thread. */
+bool node_namespace_closing(const cal_node *node, const cal_group_id *namespace_id);
+void node_deletion_ended(cal_node *node);
 
 /* change.c: one governance change with rows of others in the same transaction. Loop thread. */
 typedef struct node_change node_change;
@@ -122,7 +149,8 @@ struct node_change {
     cal_batch *batch;          /* rows to commit along with it; NULL allowed, taken */
     gov_change *change;
     int result;
-    /* Makes the change: called when no other one is open in the namespace. 0 or a code with err. */
+    /* Makes the change: called when no other one is open in the namespace. 0 or a code with err.
+     * NULL: rows only. */
     int (*prepare)(node_change *change, cal_error *err);
     /* The end: err NULL when durable. Owns the struct. */
     void (*finished)(node_change *change, const cal_error *err);

@@ -28,6 +28,14 @@ void cal_node_identity_get(cal_node *node, cal_node_identity *ret_identity) {
                                         .account_root_key = self->root_key};
 }
 
+static uint32_t worker_count(const cal_node_options *options) {
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t wanted = options->workers ? options->workers
+                      : processors > 2 ? (uint32_t)processors
+                                       : 2;
+    return wanted > NODE_WORKERS_MAX ? NODE_WORKERS_MAX : wanted;
+}
+
 /* --- the store of a home --- */
 
 static int join_path(char ret_path[NODE_PATH_MAX], const char *folder, const char *name,
@@ -58,6 +66,7 @@ int node_store_options(const cal_node_options *options, char folder[NODE_PATH_MA
                                        .durability = options->durability == CAL_NODE_DURABLE_PROCESS
                                                          ? CAL_DURABLE_PROCESS
                                                          : CAL_DURABLE_FULL,
+                                       .readers_max = worker_count(options) + NODE_SLOW_WORKERS + 2,
                                        .key = ret_key};
     return 0;
 }
@@ -91,14 +100,6 @@ int cal_node_init(const cal_node_options *options, cal_error *err) {
 }
 
 /* --- start --- */
-
-static uint32_t worker_count(const cal_node_options *options) {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t wanted = options->workers ? options->workers
-                      : processors > 2 ? (uint32_t)processors
-                                       : 2;
-    return wanted > NODE_WORKERS_MAX ? NODE_WORKERS_MAX : wanted;
-}
 
 static int open_modules(cal_node *node, cal_error *err) {
     const cal_node_options *options = &node->options;
@@ -160,6 +161,7 @@ static void free_node(cal_node *node) {
 static int start_threads(cal_node *node, cal_error *err) {
     int rc = node_pool_start(&node->guests, worker_count(&node->options));
     if (rc == 0) rc = node_pool_start(&node->slow, NODE_SLOW_WORKERS);
+    if (rc == 0) rc = node_pool_start(&node->installs, NODE_SLOW_WORKERS);
     if (rc == 0 && uv_thread_create(&node->loop_thread, loop_thread, node) != 0) rc = CAL_ENOMEM;
     return rc == 0 ? 0 : cal_fail(err, rc, "the node's threads could not be started");
 }
@@ -171,6 +173,9 @@ int cal_node_start(const cal_node_options *options, cal_node **ret_node, cal_err
     node->os = cal_os_posix();
     cal_list_init(&node->posted);
     cal_list_init(&node->subscriptions);
+    cal_list_init(&node->claims);
+    cal_list_init(&node->purges);
+    cal_list_init(&node->new_rows);
     pthread_mutex_init(&node->posted_lock, NULL);
     node->home = options->home ? strdup(options->home) : NULL;
     node->options.home = node->home;
@@ -254,6 +259,7 @@ void cal_node_stop(cal_node *node) {
     uv_thread_join(&node->loop_thread);
     node_pool_stop(&node->guests);
     node_pool_stop(&node->slow);
+    node_pool_stop(&node->installs);
     uv_run(&node->loop, UV_RUN_DEFAULT);
     uv_loop_close(&node->loop);
     node_events_close(node);

@@ -1,5 +1,5 @@
-/* Tasks: to the loop thread, and to the two pools of threads. Guests have a pool of their own, so
- * that a download or a backup never keeps a call waiting. */
+/* Tasks: to the loop thread, and to the two pools of threads. Guests have a pool of their own, and
+ * so have installs, so that a download or a backup never keeps a call waiting. */
 #include "node/internal.h"
 
 static void *pool_thread(void *user) {
@@ -57,6 +57,7 @@ static void pool_push(node_pool *pool, cal_task *task) {
 }
 
 void node_slow(cal_node *node, cal_task *task) { pool_push(&node->slow, task); }
+void node_install(cal_node *node, cal_task *task) { pool_push(&node->installs, task); }
 
 static void on_worker(void *user, cal_task *task) { pool_push(&((cal_node *)user)->guests, task); }
 
@@ -113,6 +114,12 @@ void node_begin(cal_node *node, node_operation *operation,
 }
 
 /* --- waiting --- */
+
+int node_no_waiting(cal_error *err) {
+    return cal_fail(err, CAL_ESTATE,
+                    "a _wait form blocks and cannot be used on the node's loop thread: use the one "
+                    "with a callback");
+}
 
 void node_waiter_init(node_waiter *waiter) {
     *waiter = (node_waiter){.finished = false};

@@ -17,7 +17,7 @@
 enum {
     STORE_PATH_MAX = 4096,
     STORE_READERS_DEFAULT = 4,
-    STORE_READERS_LIMIT = 64,
+    STORE_READERS_LIMIT = 512, /* far above what the node's threads hold at once */
     STORE_CACHE_KIB_DEFAULT = 2048,
     STORE_PAGE_SIZE = 4096,
     STORE_TRANSACTION_BYTES_MAX =

@@ -3,6 +3,11 @@
  * A snapshot is a read transaction on a connection of its own; SQLite fixes what it sees when the
  * transaction reads for the first time, which the engine's begin does before it returns. A
  * connection that met damage is closed instead of given back, so the next reader starts clean.
+ *
+ * Nobody waits for a reader: a thread that holds one may need another (a guest that opens a blob),
+ * and waiting for each other they would wait for ever. The pool only bounds how many idle
+ * connections are kept; STORE_READERS_LIMIT is far above what the node's threads can hold at once.
+ *
  * Taking and giving: any thread; a snapshot and its cursors: one thread at a time. */
 #include "store/internal.h"
 
@@ -22,7 +27,7 @@ struct cal_cursor {
 
 int store_reader_take(cal_store *store, cal_engine_conn **ret_conn) {
     pthread_mutex_lock(&store->reader_mutex);
-    while (store->readers_used == store->readers_max)
+    while (store->readers_used == STORE_READERS_LIMIT)
         pthread_cond_wait(&store->reader_free, &store->reader_mutex);
     store->readers_used++;
     cal_engine_conn *conn = store->idle_count ? store->idle[--store->idle_count] : NULL;
@@ -43,10 +48,12 @@ void store_reader_give(cal_store *store, cal_engine_conn *conn) {
         conn = NULL;
     }
     pthread_mutex_lock(&store->reader_mutex);
-    if (conn) store->idle[store->idle_count++] = conn;
+    bool keep = conn && store->idle_count < store->readers_max;
+    if (keep) store->idle[store->idle_count++] = conn;
     store->readers_used--;
     pthread_cond_signal(&store->reader_free);
     pthread_mutex_unlock(&store->reader_mutex);
+    if (!keep) store->engine->disconnect(conn);
 }
 
 int cal_store_snapshot(cal_store *store, cal_snapshot **ret_snapshot) {

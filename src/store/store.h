@@ -68,7 +68,7 @@ typedef struct cal_store_options {
     const cal_os *os;   /* NULL: posix */
     const char *folder; /* exists; holds the database, the wrapped key and the lock */
     cal_durability durability;
-    uint32_t readers_max; /* parallel read connections; 0: 4 */
+    uint32_t readers_max; /* idle read connections kept, more are opened when needed; 0: 4 */
     uint32_t cache_kib;   /* page cache of each connection; 0: 2048 */
     const struct cal_key_source *key;
 } cal_store_options;
@@ -106,6 +106,7 @@ void cal_store_submit(cal_store *store, cal_batch *batch, cal_store_done done, v
 int cal_store_commit(cal_store *store, cal_batch *batch, cal_error *err);
 
 /* --- reading --- A snapshot, its cursors and what they return belong to one thread at a time. */
+/* Never waits for another snapshot to end. */
 int cal_store_snapshot(
     cal_store *store,
     cal_snapshot **ret_snapshot); /* waits for a free reader; CAL_ENOMEM, CAL_EIO, CAL_ECORRUPT */
