@@ -1,0 +1,347 @@
+/* The streams of gossip, see gossip_host.h. To each connected peer we open one stream and only
+ * write to it; from each we accept one, the newest, and only read from it (pubsub specification,
+ * "Stream management"). A stream of ours that is lost is opened again a heartbeat later. */
+#include "net/gossip_host.h"
+
+#include <stdlib.h>
+
+#include "base/map.h"
+
+static const char *const protocols[] = GOSSIP_PROTOCOLS;
+enum { PROTOCOLS = sizeof protocols / sizeof *protocols };
+
+typedef struct gossip_link {
+    gossip_host *owner;
+    gossip_peer *peer;
+    cal_p2p_stream *out, *in;
+    cal_p2p_frames frames;
+    uint64_t open_at; /* when our stream is to be opened; NET_NEVER: it is, or the peer has none */
+} gossip_link;
+
+struct gossip_host {
+    cal_p2p *host;
+    cal_gossip *gossip;
+    gossip_host_options options;
+    cal_map links; /* peer id -> gossip_link */
+    net_timer timer;
+    bool working;
+};
+
+static const cal_p2p_stream_events out_events, in_events, no_events;
+
+static cal_slice id_slice(const cal_peer_id *id) { return (cal_slice){id->bytes, id->len}; }
+static uint64_t now_of(const gossip_host *g) { return net_now_ns(g->host); }
+
+/* --- writing and reading --- */
+
+static void link_write(gossip_link *link) {
+    while (link->out) {
+        cal_slice out = gossip_output(link->peer, now_of(link->owner));
+        if (out.len == 0) return;
+        size_t taken = cal_p2p_stream_write(link->out, out.data, out.len);
+        gossip_sent(link->peer, taken);
+        if (taken < out.len) return; /* `writable` follows */
+    }
+}
+
+static void link_close_in(gossip_link *link) {
+    cal_p2p_stream *stream = link->in;
+    if (!stream) return;
+    link->in = NULL;
+    cal_p2p_frames_deinit(&link->frames);
+    cal_p2p_stream_set_events(stream, &no_events, NULL);
+    cal_p2p_stream_reset(stream);
+}
+
+static void link_close_out(gossip_link *link) {
+    cal_p2p_stream *stream = link->out;
+    if (!stream) return;
+    link->out = NULL;
+    gossip_peer_shut(link->peer, now_of(link->owner));
+    cal_p2p_stream_set_events(stream, &no_events, NULL);
+    cal_p2p_stream_reset(stream);
+}
+
+static void link_read(gossip_link *link) {
+    const uint8_t *bytes;
+    size_t len;
+    while (link->in && gossip_ready(link->peer)) {
+        int result = cal_p2p_frames_next(&link->frames, link->in, &bytes, &len);
+        if (result == CAL_ESTATE) return;
+        if (!result)
+            result = gossip_receive(link->peer, (cal_slice){bytes, len}, now_of(link->owner));
+        if (result) link_close_in(link); /* finished, or not gossip: counted where it was seen */
+    }
+}
+
+/* --- our stream --- */
+
+static void link_open(gossip_link *link) {
+    gossip_host *g = link->owner;
+    link->open_at = NET_NEVER;
+    if (cal_p2p_open(g->host, gossip_peer_id(link->peer), protocols, PROTOCOLS, &out_events, link,
+                     &link->out)) {
+        link->out = NULL;
+        link->open_at = now_of(g) + GOSSIP_HEARTBEAT_NS;
+    }
+}
+
+static void open_due(gossip_host *g) {
+    cal_map_cursor cursor = {0};
+    void *value;
+    while (cal_map_next(&g->links, &cursor, NULL, &value)) {
+        gossip_link *link = value;
+        if (link->open_at <= now_of(g)) link_open(link);
+    }
+}
+
+/* --- between calls --- */
+
+/* Tells the application, writes what is there, and sets the alarm. */
+static void work(gossip_host *g) {
+    gossip_event event;
+    if (g->working) return; /* the application called us from its event */
+    g->working = true;
+    for (bool more = true; more;) {
+        more = false;
+        while (gossip_next_event(g->gossip, &event)) {
+            gossip_link *link = event.peer ? gossip_peer_user(event.peer) : NULL;
+            if (event.kind == GOSSIP_READY)
+                link_read(link);
+            else if (event.kind == GOSSIP_CLOSE) {
+                link_close_out(link);
+                link->open_at = now_of(g) + GOSSIP_HEARTBEAT_NS;
+            } else {
+                g->options.on_event(g->options.user, &event);
+            }
+            more = true;
+        }
+        for (gossip_peer *peer; (peer = gossip_next_output(g->gossip));)
+            link_write(gossip_peer_user(peer));
+        if (!more) break;
+        cal_map_cursor cursor = {0}; /* who was not read because of waiting events */
+        void *value;
+        while (cal_map_next(&g->links, &cursor, NULL, &value)) link_read(value);
+    }
+    g->working = false;
+    net_timer_set(g->host, &g->timer, gossip_deadline(g->gossip));
+}
+
+static void on_timer(void *user, uint64_t now_ns) {
+    gossip_host *g = user;
+    if (gossip_deadline(g->gossip) <= now_ns) {
+        gossip_expire(g->gossip, now_ns);
+        open_due(g);
+    }
+    work(g);
+}
+
+/* After a call of the application: its events come later, from the timer. */
+static void work_soon(gossip_host *g) {
+    if (!g->working) net_timer_set(g->host, &g->timer, now_of(g));
+}
+
+/* --- streams --- */
+
+static void out_opened(void *user, cal_p2p_stream *stream) {
+    gossip_link *link = user;
+    gossip_peer_open(link->peer, gossip_version_of(cal_p2p_stream_protocol(stream)),
+                     now_of(link->owner));
+    work(link->owner);
+}
+
+static void out_readable(void *user, cal_p2p_stream *stream) {
+    const uint8_t *bytes;
+    (void)user; /* nothing is said on this stream; whatever comes is dropped */
+    for (size_t len; (len = cal_p2p_stream_peek(stream, &bytes)) > 0;)
+        cal_p2p_stream_consume(stream, len);
+}
+
+static void out_writable(void *user, cal_p2p_stream *stream) {
+    (void)stream;
+    link_write(user);
+}
+
+static void out_closed(void *user, cal_p2p_stream *stream, int reason) {
+    gossip_link *link = user;
+    if (link->out != stream) return;
+    link->out = NULL;
+    gossip_peer_shut(link->peer, now_of(link->owner));
+    if (reason != CAL_EUNSUPPORTED) link->open_at = now_of(link->owner) + GOSSIP_HEARTBEAT_NS;
+    work(link->owner);
+}
+
+static void in_readable(void *user, cal_p2p_stream *stream) {
+    gossip_link *link = user;
+    if (link->in != stream) return;
+    link_read(link);
+    work(link->owner);
+}
+
+static void in_closed(void *user, cal_p2p_stream *stream, int reason) {
+    gossip_link *link = user;
+    (void)reason;
+    if (link->in != stream) return;
+    link->in = NULL;
+    cal_p2p_frames_deinit(&link->frames);
+}
+
+static gossip_link *link_of(gossip_host *g, const cal_peer_id *id);
+
+static void in_opened(void *user, cal_p2p_stream *stream) {
+    gossip_host *g = user;
+    cal_peer_id id;
+    cal_p2p_stream_peer(stream, &id);
+    gossip_link *link = link_of(g, &id);
+    if (!link) {
+        cal_p2p_stream_set_events(stream, &no_events, NULL);
+        cal_p2p_stream_reset(stream);
+        return;
+    }
+    link_close_in(link);
+    link->in = stream;
+    cal_p2p_frames_init(&link->frames, CAL_P2P_FRAME_VARINT, GOSSIP_RPC_MAX);
+    cal_p2p_stream_set_events(stream, &in_events, link);
+    if (link->open_at == NET_NEVER && !link->out) link_open(link); /* it speaks gossip after all */
+    link_read(link);
+    work(g);
+}
+
+static const cal_p2p_stream_events out_events = {out_opened, out_readable, out_writable,
+                                                 out_closed};
+static const cal_p2p_stream_events in_events = {NULL, in_readable, NULL, in_closed};
+static const cal_p2p_stream_events accept_events = {in_opened, NULL, NULL, NULL};
+static const cal_p2p_stream_events no_events = {0};
+
+/* --- peers --- */
+
+static void note_direction(void *user, const cal_p2p_peer *peer) { *(bool *)user = peer->outgoing; }
+
+/* The link of a connected peer, made when it is new; NULL: over a limit, or no memory. */
+static gossip_link *link_of(gossip_host *g, const cal_peer_id *id) {
+    gossip_link *link = cal_map_get(&g->links, id_slice(id));
+    bool outgoing = false;
+    if (link || cal_p2p_peer_get(g->host, id, note_direction, &outgoing)) return link;
+    link = calloc(1, sizeof *link);
+    if (!link) return NULL;
+    link->owner = g;
+    link->open_at = NET_NEVER;
+    if (cal_map_put(&g->links, id_slice(id), link)) {
+        free(link);
+        return NULL;
+    }
+    if (gossip_peer_add(g->gossip, id, outgoing, link, now_of(g), &link->peer)) {
+        cal_map_remove(&g->links, id_slice(id));
+        free(link);
+        return NULL;
+    }
+    link_open(link);
+    return link;
+}
+
+static void link_free(gossip_link *link) {
+    link_close_in(link);
+    link_close_out(link);
+    gossip_peer_remove(link->peer, now_of(link->owner));
+    free(link);
+}
+
+static void on_connected(void *user, const cal_peer_id *peer) { link_of(user, peer); }
+
+static void on_disconnected(void *user, const cal_peer_id *peer) {
+    gossip_host *g = user;
+    gossip_link *link = cal_map_remove(&g->links, id_slice(peer));
+    if (link) link_free(link);
+    work_soon(g);
+}
+
+static const cal_p2p_peer_events peer_events = {on_connected, on_disconnected, NULL};
+
+static void take_over(void *user, const cal_p2p_peer *peer) { link_of(user, &peer->id); }
+
+/* --- lifecycle --- */
+
+int gossip_host_new(cal_p2p *host, const gossip_host_options *options, gossip_host **ret_gossip) {
+    gossip_host *g = calloc(1, sizeof *g);
+    uint64_t seeds[2];
+    if (!g) return CAL_ENOMEM;
+    g->host = host;
+    g->options = *options;
+    net_random(host, seeds, sizeof seeds);
+    cal_map_init(&g->links, seeds[1]);
+    gossip_options core = {.key = net_seed(host),
+                           .random = seeds[0],
+                           .first_seqno = net_os(host)->wall_ns(net_os(host)->user),
+                           .plain_ids = options->plain_ids,
+                           .mesh_publish = options->mesh_publish};
+    int result = gossip_new(&core, now_of(g), &g->gossip), handled = 0;
+    for (; !result && handled < PROTOCOLS; handled += !result)
+        result = cal_p2p_handle(host, &(cal_p2p_protocol){.id = protocols[handled],
+                                                          .events = &accept_events,
+                                                          .user = g,
+                                                          .peer_streams_max = 4});
+    if (!result) result = cal_p2p_observe(host, &peer_events, g);
+    if (result) {
+        while (handled > 0) cal_p2p_unhandle(host, protocols[--handled]);
+        gossip_free(g->gossip);
+        cal_map_deinit(&g->links);
+        free(g);
+        return result;
+    }
+    net_timer_start(host, &g->timer, g, on_timer);
+    net_timer_set(host, &g->timer, gossip_deadline(g->gossip));
+    cal_p2p_peers(host, take_over, g);
+    *ret_gossip = g;
+    return 0;
+}
+
+void gossip_host_free(gossip_host *g) {
+    if (!g) return;
+    for (int i = 0; i < PROTOCOLS; i++) cal_p2p_unhandle(g->host, protocols[i]);
+    cal_p2p_unobserve(g->host, &peer_events, g);
+    net_timer_stop(&g->timer);
+    cal_map_cursor cursor = {0};
+    void *link;
+    while (cal_map_next(&g->links, &cursor, NULL, &link)) link_free(link);
+    cal_map_deinit(&g->links);
+    gossip_free(g->gossip);
+    free(g);
+}
+
+/* --- the application's side --- */
+
+int gossip_host_subscribe(gossip_host *g, cal_slice topic, bool validate, cal_error *err) {
+    int result = gossip_subscribe(g->gossip, topic, validate, now_of(g), err);
+    work_soon(g);
+    return result;
+}
+
+int gossip_host_unsubscribe(gossip_host *g, cal_slice topic) {
+    int result = gossip_unsubscribe(g->gossip, topic, now_of(g));
+    work_soon(g);
+    return result;
+}
+
+int gossip_host_publish(gossip_host *g, cal_slice topic, cal_slice data, size_t *ret_peers,
+                        cal_error *err) {
+    int result = gossip_publish(g->gossip, topic, data, now_of(g), ret_peers, err);
+    if (!g->working) /* written at once: a publish should not wait for the loop to come round */
+        for (gossip_peer *peer; (peer = gossip_next_output(g->gossip));)
+            link_write(gossip_peer_user(peer));
+    return result;
+}
+
+int gossip_host_validated(gossip_host *g, uint64_t ticket, gossip_verdict verdict) {
+    int result = gossip_validated(g->gossip, ticket, verdict, now_of(g));
+    work_soon(g);
+    return result;
+}
+
+int gossip_host_score(gossip_host *g, const cal_peer_id *peer, uint32_t score) {
+    gossip_link *link = cal_map_get(&g->links, id_slice(peer));
+    if (!link) return CAL_ENOTFOUND;
+    gossip_peer_score(link->peer, score);
+    return 0;
+}
+
+const cal_gossip *gossip_host_state(const gossip_host *g) { return g->gossip; }
