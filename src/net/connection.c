@@ -65,7 +65,8 @@ static void count_failure(net_connection *connection, int reason) {
     if (reason == CAL_ECANCELED) return; /* given up by this host */
     if (reason == CAL_ETIMEOUT)
         stats->handshakes_timed_out++;
-    else if (connection->phase == CONNECTION_NOISE && reason == CAL_EVERIFY)
+    else if (connection->phase == CONNECTION_NOISE && reason == CAL_EVERIFY &&
+             connection->channel.state == NOISE_FAILED)
         stats->identities_refused++;
     if (connection->phase > CONNECTION_CONNECTING) stats->handshakes_failed++;
 }
@@ -217,8 +218,10 @@ static int feed_channel(net_connection *connection, const uint8_t *bytes, size_t
     cal_buffer_reset(plain);
     int result = noise_feed(&connection->channel, bytes, len, &connection->out, plain, ret_used);
     if (result) return result;
-    if (connection->phase == CONNECTION_NOISE && connection->channel.state == NOISE_OPEN)
-        result = start_muxer_choice(connection);
+    if (connection->phase == CONNECTION_NOISE && connection->channel.state == NOISE_OPEN) {
+        result = peer_check(connection);
+        if (!result) result = start_muxer_choice(connection);
+    }
     return result ? result : feed_plain(connection, cal_buffer_slice(plain));
 }
 

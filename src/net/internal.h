@@ -254,6 +254,9 @@ net_peer *peer_find(const cal_p2p *host, const cal_peer_id *id);
 net_peer *peer_get(cal_p2p *host, const cal_peer_id *id); /* makes it; NULL: no memory or room */
 net_connection *peer_active(const net_peer *peer);        /* NULL: not connected */
 void peer_learn(cal_p2p *host, net_peer *peer, const cal_multiaddr *address, bool good);
+/* Whether the proven peer is one to go on with: CAL_EVERIFY another was dialled, CAL_EINVAL it is
+ * this host. */
+int peer_check(const net_connection *connection);
 /* A secured connection joins its peer, or is refused: CAL_E*. */
 int peer_join(cal_p2p *host, net_connection *connection);
 void peer_leave(cal_p2p *host, net_connection *connection);

@@ -215,14 +215,19 @@ static void drain(net_connection *connection) {
     connection->host->stats.connections_duplicate++;
 }
 
-int peer_join(cal_p2p *host, net_connection *connection) {
+int peer_check(const net_connection *connection) {
+    cal_p2p *host = connection->host;
     const cal_peer_id *id = &connection->channel.peer;
     const net_dial *dial = connection->dial;
     if (dial && dial->peer.len && !cal_peer_id_equal(&dial->peer, id)) {
         host->stats.identities_unexpected++;
         return CAL_EVERIFY;
     }
-    if (cal_peer_id_equal(id, &host->id)) return CAL_EINVAL; /* an address of our own */
+    return cal_peer_id_equal(id, &host->id) ? CAL_EINVAL : 0; /* an address of our own */
+}
+
+int peer_join(cal_p2p *host, net_connection *connection) {
+    const cal_peer_id *id = &connection->channel.peer;
     if (host->stopping) return CAL_ECANCELED;
     net_peer *peer =
         host->connection_count < host->limits.connections_max ? peer_get(host, id) : NULL;

@@ -1,0 +1,315 @@
+/* Our peer for interop.py: listens, answers, and does what JSON lines on its standard input say,
+ * like js_peer.mjs and go_peer.go. Uses nothing but calimero/p2p.h (JSON and hash apart). */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yyjson.h>
+
+#include "calimero/p2p.h"
+#include "codec/text.h"
+#include "crypto/crypto.h"
+
+enum { LARGE = 64 * 1024 * 1024, BLOCK = 64 * 1024, AT_ONCE = 50 };
+static const char large_id[] = "/interop/large/1", echo_id[] = "/interop/echo/1";
+static cal_p2p *host;
+
+/* --- saying --- */
+
+static void say_start(const char *event, int64_t id) {
+    printf("{\"event\":\"%s\"", event);
+    if (id) printf(",\"id\":%lld", (long long)id);
+}
+static void say_end(void) {
+    printf("}\n");
+    fflush(stdout);
+}
+static void say_hash(const char *name, const uint8_t hash[32]) {
+    char text[65];
+    cal_hex_encode(cal_slice_of(hash, 32), text);
+    printf(",\"%s\":\"%s\"", name, text);
+}
+static void say_error(int64_t id, const char *message) {
+    say_start("done", id);
+    printf(",\"error\":\"%s\"", message);
+    say_end();
+}
+static void say_peer(const char *event, const cal_peer_id *peer) {
+    char text[CAL_PEER_ID_TEXT_MAX];
+    cal_peer_id_text(peer, text);
+    say_start(event, 0);
+    printf(",\"peer\":\"%s\"", text);
+}
+
+/* --- echo --- */
+
+static void echo_read(void *user, cal_p2p_stream *stream) {
+    const uint8_t *bytes;
+    size_t len;
+    (void)user;
+    while ((len = cal_p2p_stream_peek(stream, &bytes)) > 0) {
+        size_t n = cal_p2p_stream_write(stream, bytes, len);
+        cal_p2p_stream_consume(stream, n);
+        if (n < len) return;
+    }
+    if (cal_p2p_stream_ended(stream)) cal_p2p_stream_finish(stream);
+}
+static const cal_p2p_stream_events echo_events = {.readable = echo_read, .writable = echo_read};
+
+/* --- large: the pattern both ways --- */
+
+typedef struct transfer {
+    int64_t id; /* of the command; 0: the other end asked */
+    cal_sha256_stream sent_hash, got_hash;
+    uint8_t sent[32], got[32], block[BLOCK];
+    size_t block_no, at, received;
+    bool sent_all, got_all;
+} transfer;
+
+static transfer *transfer_new(int64_t id) {
+    transfer *t = calloc(1, sizeof *t);
+    if (!t) abort();
+    t->id = id;
+    t->at = BLOCK;
+    t->block_no = (size_t)-1;
+    cal_sha256_begin(&t->sent_hash);
+    cal_sha256_begin(&t->got_hash);
+    return t;
+}
+
+static void transfer_write(void *user, cal_p2p_stream *stream) {
+    transfer *t = user;
+    while (!t->sent_all) {
+        if (t->at == BLOCK) {
+            if (++t->block_no == LARGE / BLOCK) {
+                t->sent_all = true;
+                cal_sha256_end(&t->sent_hash, t->sent);
+                cal_p2p_stream_finish(stream);
+                return;
+            }
+            memset(t->block, (int)(t->block_no % 251), BLOCK);
+            cal_sha256_feed(&t->sent_hash, cal_slice_of(t->block, BLOCK));
+            t->at = 0;
+        }
+        size_t n = cal_p2p_stream_write(stream, t->block + t->at, BLOCK - t->at);
+        t->at += n;
+        if (t->at < BLOCK) return;
+    }
+}
+
+static void transfer_read(void *user, cal_p2p_stream *stream) {
+    transfer *t = user;
+    const uint8_t *bytes;
+    size_t len;
+    while ((len = cal_p2p_stream_peek(stream, &bytes)) > 0) {
+        cal_sha256_feed(&t->got_hash, cal_slice_of(bytes, len));
+        t->received += len;
+        cal_p2p_stream_consume(stream, len);
+    }
+    if (!cal_p2p_stream_ended(stream) || t->got_all) return;
+    t->got_all = true;
+    cal_sha256_end(&t->got_hash, t->got);
+}
+
+static void transfer_closed(void *user, cal_p2p_stream *stream, int reason) {
+    transfer *t = user;
+    (void)stream;
+    say_start(t->id ? "done" : "large", t->id);
+    if (reason)
+        printf(",\"error\":\"%s after %zu bytes\"", cal_error_text(reason), t->received);
+    else {
+        say_hash("sent", t->sent);
+        say_hash("got", t->got);
+        printf(",\"bytes\":%zu", t->received);
+    }
+    say_end();
+    if (!t->sent_all) cal_sha256_end(&t->sent_hash, NULL);
+    if (!t->got_all) cal_sha256_end(&t->got_hash, NULL);
+    free(t);
+}
+
+static const cal_p2p_stream_events transfer_events = {transfer_write, transfer_read, transfer_write,
+                                                      transfer_closed};
+
+static void large_accepted(void *user, cal_p2p_stream *stream) {
+    (void)user;
+    transfer *t = transfer_new(0);
+    cal_p2p_stream_set_events(stream, &transfer_events, t);
+    transfer_write(t, stream);
+}
+static const cal_p2p_stream_events large_events = {.opened = large_accepted};
+
+/* --- many: streams opened and closed --- */
+
+typedef struct many {
+    int64_t id;
+    cal_peer_id peer;
+    int count, opened, closed, good;
+} many;
+
+static void many_next(many *m);
+static void many_read(void *user, cal_p2p_stream *stream) {
+    many *m = user;
+    const uint8_t *bytes;
+    size_t len = cal_p2p_stream_peek(stream, &bytes);
+    if (len == 5 && memcmp(bytes, "hello", 5) == 0) m->good++;
+    cal_p2p_stream_consume(stream, len);
+}
+static void many_closed(void *user, cal_p2p_stream *stream, int reason) {
+    many *m = user;
+    (void)stream;
+    (void)reason;
+    m->closed++;
+    if (m->opened < m->count) many_next(m);
+    if (m->closed < m->count) return;
+    say_start("done", m->id);
+    printf(",\"good\":%d", m->good);
+    say_end();
+    free(m);
+}
+static const cal_p2p_stream_events many_events = {.readable = many_read, .closed = many_closed};
+
+static void many_next(many *m) {
+    const char *const id[] = {echo_id};
+    cal_p2p_stream *stream;
+    m->opened++;
+    if (cal_p2p_open(host, &m->peer, id, 1, &many_events, m, &stream)) {
+        m->closed++;
+        return;
+    }
+    cal_p2p_stream_write(stream, "hello", 5);
+    cal_p2p_stream_finish(stream);
+}
+
+/* --- commands --- */
+
+typedef struct command {
+    int64_t id;
+    int count;
+    char name[32], address[CAL_MULTIADDR_TEXT_MAX];
+} command;
+
+static void on_dialled(void *user, const cal_error *err, const cal_peer_id *peer) {
+    command *c = user;
+    char text[CAL_PEER_ID_TEXT_MAX];
+    cal_peer_id_text(peer, text);
+    if (err) {
+        say_error(c->id, err->message);
+    } else if (strcmp(c->name, "dial") == 0) {
+        say_start("done", c->id);
+        printf(",\"peer\":\"%s\"", text);
+        say_end();
+    } else if (strcmp(c->name, "large") == 0) {
+        const char *const id[] = {large_id};
+        cal_p2p_stream *stream;
+        if (cal_p2p_open(host, peer, id, 1, &transfer_events, transfer_new(c->id), &stream))
+            say_error(c->id, "cannot open a stream");
+    } else {
+        many *m = calloc(1, sizeof *m);
+        if (!m) abort();
+        *m = (many){.id = c->id, .peer = *peer, .count = c->count};
+        for (int i = 0; i < AT_ONCE && i < c->count; i++) many_next(m);
+    }
+    free(c);
+}
+
+static void on_rtt(void *user, const cal_p2p_peer *peer) {
+    *(double *)user = (double)peer->rtt_ns / 1e6;
+}
+
+static void run_command(void *arg) {
+    command *c = arg;
+    cal_multiaddr address;
+    cal_peer_id peer;
+    if (strcmp(c->name, "stop") == 0) {
+        say_start("done", c->id);
+        say_end();
+        cal_p2p_stop(host);
+        free(c);
+    } else if (cal_multiaddr_parse(c->address, &address)) {
+        say_error(c->id, "bad address");
+        free(c);
+    } else if (strcmp(c->name, "ping") == 0) { /* the host pings by itself */
+        double ms = 0;
+        if (cal_multiaddr_peer(&address, &peer) == 0) cal_p2p_peer_get(host, &peer, on_rtt, &ms);
+        say_start("done", c->id);
+        printf(",\"ms\":%.3f", ms);
+        say_end();
+        free(c);
+    } else {
+        cal_p2p_connect(host, NULL, &address, 1, on_dialled, c);
+    }
+}
+
+static void *read_commands(void *unused) {
+    char line[4096];
+    (void)unused;
+    while (fgets(line, sizeof line, stdin)) {
+        yyjson_doc *doc = yyjson_read(line, strlen(line), 0);
+        yyjson_val *root = yyjson_doc_get_root(doc);
+        command *c = calloc(1, sizeof *c);
+        if (!c) abort();
+        c->id = yyjson_get_sint(yyjson_obj_get(root, "id"));
+        c->count = (int)yyjson_get_sint(yyjson_obj_get(root, "count"));
+        const char *name = yyjson_get_str(yyjson_obj_get(root, "do"));
+        const char *address = yyjson_get_str(yyjson_obj_get(root, "address"));
+        snprintf(c->name, sizeof c->name, "%s", name ? name : "");
+        snprintf(c->address, sizeof c->address, "%s", address ? address : "");
+        yyjson_doc_free(doc);
+        cal_p2p_post(host, run_command, c);
+    }
+    return NULL;
+}
+
+/* --- peers --- */
+
+static void on_connected(void *user, const cal_peer_id *peer) {
+    (void)user;
+    say_peer("connect", peer);
+    say_end();
+}
+static void on_disconnected(void *user, const cal_peer_id *peer) {
+    (void)user;
+    say_peer("disconnect", peer);
+    say_end();
+}
+static void on_identified(void *user, const cal_p2p_peer *peer) {
+    (void)user;
+    say_peer("identify", &peer->id);
+    printf(",\"agent\":\"%s\",\"protocol\":\"%s\",\"protocols\":[", peer->agent,
+           peer->protocol_version);
+    for (size_t i = 0; i < peer->protocol_count; i++)
+        printf("%s\"%s\"", i ? "," : "", peer->protocols[i]);
+    printf("]");
+    say_end();
+}
+static const cal_p2p_peer_events peer_events = {on_connected, on_disconnected, on_identified};
+
+int main(void) {
+    const char *const listen[] = {"/ip4/127.0.0.1/tcp/0"};
+    cal_p2p_options options = {.listen = listen, .listen_count = 1, .agent = "calimero-c/interop"};
+    cal_error err;
+    pthread_t reader;
+    cal_multiaddr address;
+    cal_peer_id id;
+    char text[CAL_MULTIADDR_TEXT_MAX];
+    if (cal_p2p_new(&options, &host, &err)) {
+        fprintf(stderr, "%s\n", err.message);
+        return 1;
+    }
+    cal_p2p_handle(host, &(cal_p2p_protocol){
+                             .id = echo_id, .events = &echo_events, .peer_streams_max = 250});
+    cal_p2p_handle(host, &(cal_p2p_protocol){.id = large_id, .events = &large_events});
+    cal_p2p_observe(host, &peer_events, NULL);
+    cal_p2p_id(host, &id);
+    cal_p2p_addresses(host, &address, 1);
+    cal_multiaddr_set_peer(&address, &id);
+    cal_multiaddr_text(&address, text);
+    say_peer("ready", &id);
+    printf(",\"addresses\":[\"%s\"]", text);
+    say_end();
+    pthread_create(&reader, NULL, read_commands, NULL);
+    cal_p2p_run(host);
+    cal_p2p_free(host);
+    return 0;
+}
