@@ -39,6 +39,7 @@ typedef struct listener_door {
     uv_tcp_t tcp;
     api_listener *listener;
     uint16_t port;
+    bool waiting; /* a connection is to be turned away once `spare` is free */
     char text[LISTENER_ADDRESS_TEXT_MAX];
 } listener_door;
 
@@ -46,6 +47,8 @@ struct api_listener {
     uv_loop_t *loop;
     http_env *env;
     uv_timer_t tick, grace;
+    uv_tcp_t spare; /* takes a connection only to turn it away */
+    bool spare_used;
     listener_door *doors[LISTENER_ADDRESSES_MAX];
     size_t door_count, handles, connections, connections_max;
     cal_list clients;
@@ -239,17 +242,35 @@ static void on_tick(uv_timer_t *timer) {
 
 /* --- clients --- */
 
-static void on_refused_closed(uv_handle_t *handle) {
-    api_listener *listener = ((http_client *)handle->data)->listener;
-    free(handle->data);
+static void turn_away(listener_door *door);
+
+static void on_turned_away(uv_handle_t *handle) {
+    api_listener *listener = handle->data;
+    listener->spare_used = false;
+    for (size_t i = 0; i < listener->door_count; i++) {
+        if (!listener->doors[i]->waiting) continue;
+        listener->doors[i]->waiting = false;
+        turn_away(listener->doors[i]);
+    }
     handle_closed(listener);
 }
 
-/* Too many connections: says so as far as one write goes. */
-static void refuse(http_client *client) {
+/* Too many connections, or no memory for one: says so as far as one write goes. It is accepted all
+ * the same, and without allocating, because libuv hears of no other until this one was. */
+static void turn_away(listener_door *door) {
+    api_listener *listener = door->listener;
     uv_buf_t buf = uv_buf_init((char *)(uintptr_t)FULL, sizeof FULL - 1);
-    uv_try_write((uv_stream_t *)&client->tcp, &buf, 1);
-    uv_close((uv_handle_t *)&client->tcp, on_refused_closed);
+    if (listener->spare_used) {
+        door->waiting = true;
+        return;
+    }
+    listener->spare_used = true;
+    listener->handles++;
+    uv_tcp_init(listener->loop, &listener->spare);
+    listener->spare.data = listener;
+    if (uv_accept((uv_stream_t *)&door->tcp, (uv_stream_t *)&listener->spare) == 0)
+        uv_try_write((uv_stream_t *)&listener->spare, &buf, 1);
+    uv_close((uv_handle_t *)&listener->spare, on_turned_away);
 }
 
 static void on_connection(uv_stream_t *stream, int status) {
@@ -259,28 +280,27 @@ static void on_connection(uv_stream_t *stream, int status) {
         cal_log(CAL_LOG_WARN, AREA, "a connection could not be accepted: %s", uv_strerror(status));
         return;
     }
-    http_client *client = calloc(1, sizeof *client);
-    if (!client) return;
+    bool room = listener->connections < listener->connections_max;
+    http_client *client = room ? calloc(1, sizeof *client) : NULL;
+    if (client) client->connection = http_connection_new(listener->env, on_wake, client);
+    if (!client || !client->connection) {
+        free(client);
+        turn_away(door);
+        return;
+    }
     client->listener = listener;
     uv_tcp_init(listener->loop, &client->tcp);
     client->tcp.data = client;
     listener->handles++;
-    if (uv_accept(stream, (uv_stream_t *)&client->tcp) != 0 ||
-        listener->connections >= listener->connections_max) {
-        refuse(client);
-        return;
-    }
-    if (listener->connections == 0) {
+    if (listener->connections++ == 0) {
         refresh_date(listener->env);
         uv_timer_start(&listener->tick, on_tick, TICK_MS, TICK_MS);
     }
-    client->connection = http_connection_new(listener->env, on_wake, client);
-    if (!client->connection) {
-        refuse(client);
+    cal_list_push(&listener->clients, &client->node);
+    if (uv_accept(stream, (uv_stream_t *)&client->tcp) != 0) {
+        client_close(client);
         return;
     }
-    listener->connections++;
-    cal_list_push(&listener->clients, &client->node);
     uv_tcp_nodelay(&client->tcp, 1);
     client_update(client);
 }

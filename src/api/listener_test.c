@@ -202,18 +202,27 @@ static void test_upload_and_download(void **state) {
 static void test_too_many(void **state) {
     (void)state;
     world w;
-    visitor a = {0}, b = {0};
+    visitor a = {0}, others[5] = {0}, last = {0};
+    const size_t count = sizeof others / sizeof *others;
     world_init(&w, 1);
     visit(&w, &a, "GET /hello HTTP/1.1\r\n" HOST "\r\n");
     wait_for(&w, &a, "hello");
-    visit(&w, &b, "");
-    wait_closed(&w, &b);
-    assert_ptr_equal(strstr(cal_buffer_cstr(&b.in), "HTTP/1.1 503 "), b.in.data);
+    for (size_t i = 0; i < count; i++) visit(&w, &others[i], "");
+    for (size_t i = 0; i < count; i++) {
+        wait_closed(&w, &others[i]);
+        assert_ptr_equal(strstr(cal_buffer_cstr(&others[i].in), "HTTP/1.1 503 "),
+                         others[i].in.data);
+        visitor_deinit(&others[i]);
+    }
     leave(&a);
     wait_closed(&w, &a);
+    while (api_listener_connections(w.listener) > 0) uv_run(&w.loop, UV_RUN_ONCE);
+    visit(&w, &last, "GET /hello HTTP/1.1\r\n" HOST "connection: close\r\n\r\n");
+    wait_closed(&w, &last); /* those turned away did not stop it from accepting */
+    assert_non_null(strstr(cal_buffer_cstr(&last.in), "hello"));
     world_deinit(&w);
     visitor_deinit(&a);
-    visitor_deinit(&b);
+    visitor_deinit(&last);
 }
 
 static void test_graceful_stop(void **state) {
