@@ -333,7 +333,14 @@ int cal_app_pick_service(const cal_application *application, const char *request
                          const char **ret_service, cal_error *err);
 
 /* --- Installing. The blobs are stored, the rows are put into the batch; the node commits it and
- * then answers. */
+ * then answers, or takes the blobs back when it cannot use them after all. */
+
+/* The blobs that a run stored and that were not there before. */
+typedef struct cal_app_stored {
+    cal_blob_id ids[CAL_BUNDLE_SERVICES_MAX + 1];
+    size_t count;
+} cal_app_stored;
+
 typedef struct cal_app_installer {
     const cal_os *os;
     const cal_app_blobs *blobs;
@@ -341,6 +348,9 @@ typedef struct cal_app_installer {
      */
     int (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
+    /* Where a run that succeeds adds what it stored, for cal_app_install_undo; NULL: nobody asks.
+     * With it an installer serves one run. */
+    cal_app_stored *stored;
 } cal_app_installer;
 
 typedef struct cal_app_install {
@@ -366,6 +376,10 @@ int cal_app_install_run(const cal_app_installer *installer, const cal_app_instal
 int cal_app_install_blob(const cal_app_installer *installer, const cal_blob_id *blob,
                          const char *source, cal_batch *batch, cal_arena *arena,
                          cal_application *ret_application, cal_error *err);
+
+/* After a run that succeeded, when its code does not compile or its batch cannot be committed:
+ * removes the blobs in `stored`. The batch is the caller's to drop. */
+void cal_app_install_undo(const cal_app_installer *installer);
 
 /* Whether a node may fetch from the address: globally routable unicast. Pure. */
 bool cal_app_address_public(const cal_os_address *address);

@@ -259,13 +259,39 @@ static int install_raw(const cal_app_install *what, const cal_blob_id *blob, uin
     return put_record(batch, &application, ret_application, err);
 }
 
+/* --- what a run stored --- */
+static void note_stored(cal_app_stored *stored, const app_stored *blob) {
+    const size_t max = sizeof stored->ids / sizeof *stored->ids;
+    if (blob->fresh && stored->count < max) stored->ids[stored->count++] = blob->id;
+}
+
+static void forget_stored(const cal_app_blobs *blobs, const cal_app_stored *stored) {
+    for (size_t i = 0; i < stored->count; i++) {
+        app_stored blob = {stored->ids[i], true};
+        app_put_forget(blobs, &blob);
+    }
+}
+
+static void hand_over(const cal_app_installer *installer, const cal_app_stored *stored) {
+    for (size_t i = 0; installer->stored && i < stored->count; i++) {
+        app_stored blob = {stored->ids[i], true};
+        note_stored(installer->stored, &blob);
+    }
+}
+
+void cal_app_install_undo(const cal_app_installer *installer) {
+    if (!installer->stored) return;
+    forget_stored(installer->blobs, installer->stored);
+    installer->stored->count = 0;
+}
+
 /* Services on their way into the record. */
 typedef struct bundle_install {
     const cal_app_installer *installer;
     cal_arena *arena;
     cal_application_service *services;
-    bool fresh[CAL_BUNDLE_SERVICES_MAX]; /* in archive order, as they come */
     size_t count;
+    cal_app_stored stored;
     uint32_t state_version;
 } bundle_install;
 
@@ -301,15 +327,9 @@ static int take_wasm(void *user, const cal_manifest_service *service, cal_slice 
     rc = put_blob(install->installer->blobs, wasm, &blob, err);
     if (rc != 0) return rc;
     target->bytecode = blob.id;
-    install->fresh[install->count++] = blob.fresh;
+    install->count++;
+    note_stored(&install->stored, &blob);
     return 0;
-}
-
-static void forget_services(const bundle_install *install) {
-    for (size_t i = 0; i < install->count; i++) {
-        app_stored blob = {install->services[i].bytecode, install->fresh[i]};
-        app_put_forget(install->installer->blobs, &blob);
-    }
 }
 
 static int compare_services(const void *a, const void *b) {
@@ -364,11 +384,14 @@ int cal_app_install_blob(const cal_app_installer *installer, const cal_blob_id *
                               : cal_fail(err, CAL_ENOMEM, "out of memory installing");
     }
     application.size = state.size;
-    if (rc != 0) forget_services(&install);
     if (rc == 0 && install.count)
         qsort(install.services, install.count, sizeof *install.services, compare_services);
     if (rc == 0) rc = describe(cal_bundle_manifest(bundle), &install, source, &application, err);
     if (rc == 0) rc = put_record(batch, &application, ret_application, err);
+    if (rc == 0)
+        hand_over(installer, &install.stored);
+    else
+        forget_stored(installer->blobs, &install.stored);
     cal_bundle_free(bundle);
     close_blob(&state);
     return rc;
@@ -409,7 +432,10 @@ int cal_app_install_run(const cal_app_installer *installer, const cal_app_instal
                                                 batch, arena, ret_application, err)
                          : install_raw(what, &blob.id, into.put.size, cal_buffer_cstr(&source),
                                        batch, arena, ret_application, err);
-    if (rc != 0) app_put_forget(installer->blobs, &blob);
+    if (rc != 0)
+        app_put_forget(installer->blobs, &blob);
+    else if (installer->stored)
+        note_stored(installer->stored, &blob);
     cal_buffer_deinit(&source);
     cal_buffer_deinit(&path);
     return rc;

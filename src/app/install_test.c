@@ -277,7 +277,10 @@ static void installs_services(void **state) {
     assert_int_equal(cal_manifest_make(&options, &json, NULL), 0);
     assert_int_equal(cal_bundle_pack(cal_buffer_slice(&json), files, 2, &seed, &archive, NULL), 0);
     const char *path = write_file(w, "p.mpk", cal_buffer_slice(&archive));
+    cal_app_stored stored = {0};
+    w->installer.stored = &stored;
     if (run(w, (cal_app_install){.path = path}) != 0) fail_msg("%s", w->err.message);
+    assert_int_equal(stored.count, 3);
     assert_int_equal(w->application.service_count, 2);
     assert_string_equal(w->application.services[0].name, "api");
     assert_int_equal(count_blobs(w), 3); /* the bundle and each service */
@@ -287,6 +290,8 @@ static void installs_services(void **state) {
     assert_int_equal(cal_app_load_code(&w->table, &w->application.bytecode, NULL, &wasm, &w->err),
                      CAL_ENOTFOUND);
     assert_non_null(strstr(w->err.message, "only named services"));
+    cal_app_install_undo(&w->installer);
+    assert_int_equal(count_blobs(w), 0);
     cal_buffer_deinit(&wasm);
     cal_buffer_deinit(&archive);
     cal_buffer_deinit(&json);
@@ -474,6 +479,28 @@ static void can_be_canceled(void **state) {
     assert_true(calls >= 2);
 }
 
+/* What the node does when the code does not compile: the run's own blobs go, no others. */
+static void can_be_undone(void **state) {
+    world *w = *state;
+    cal_app_stored stored = {0};
+    const char *first = write_file(w, "a.wasm", TESTING_WASM);
+    assert_int_equal(run(w, (cal_app_install){.path = first}), 0);
+    assert_int_equal(count_blobs(w), 1);
+    w->installer.stored = &stored;
+    assert_int_equal(run(w, (cal_app_install){.path = first}), 0);
+    assert_int_equal(stored.count, 0); /* it was there */
+    const char *bundle = write_file(w, "a.mpk", cal_buffer_slice(&w->bundle));
+    assert_int_equal(run(w, (cal_app_install){.path = bundle}), 0);
+    assert_int_equal(stored.count, 1);
+    assert_memory_equal(stored.ids[0].bytes, w->application.bytecode.bytes, CAL_ID_SIZE);
+    assert_int_equal(count_blobs(w), 2);
+    cal_app_install_undo(&w->installer);
+    assert_int_equal(stored.count, 0);
+    assert_int_equal(count_blobs(w), 1);
+    cal_app_install_undo(&w->installer);
+    assert_int_equal(count_blobs(w), 1);
+}
+
 int main(void) {
     if (cal_crypto_init() != 0) return 1;
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -483,6 +510,7 @@ int main(void) {
         TEST(stays_in_the_root),          TEST(refuses_what_is_no_application),
         TEST(leaves_the_blobs_of_others), TEST(knows_blob_ids),
         TEST(installs_from_a_url),        TEST(can_be_canceled),
+        TEST(can_be_undone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
