@@ -7,10 +7,9 @@ missing=""
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
-# The pinned crates need rustc 1.95 or newer: rustup's, or Debian's rustc-web.
-newest() { printf '%s\n%s\n' "$1" "$2" | sort -V | tail -n 1; }
-have=$( (${RUSTC:-rustc} --version 2>/dev/null || echo 'rustc 0') | cut -d' ' -f2)
-if [ "$(newest "$have" 1.95.0)" != "$have" ]; then missing="$missing rustc-web cargo-web"; fi
+# The pinned crates need rustc 1.95 or newer: rustup's, or Debian's rustc-web (the same test as in native.sh).
+recent() { "$1" --version 2>/dev/null | awk '{split($2, v, "."); ok = v[1] > 1 || (v[1] == 1 && v[2] >= 95)} END {exit !ok}'; }
+if ! recent "${RUSTC:-rustc}" && ! recent /usr/bin/rustc; then missing="$missing rustc-web cargo-web"; fi
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" -ne 0 ]; then
     echo "missing packages:$missing" >&2
