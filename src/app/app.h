@@ -378,8 +378,10 @@ int cal_app_install_blob(const cal_app_installer *installer, const cal_blob_id *
                          cal_application *ret_application, cal_error *err);
 
 /* After a run that succeeded, when its code does not compile or its batch cannot be committed:
- * removes the blobs in `stored`. The batch is the caller's to drop. */
-void cal_app_install_undo(const cal_app_installer *installer);
+ * removes the blobs in `stored`, except those that an application in the snapshot names: an
+ * installation of the same file beside this one may have succeeded (NULL: none could). The batch
+ * is the caller's. */
+void cal_app_install_undo(const cal_app_installer *installer, cal_snapshot *snapshot);
 
 /* Whether a node may fetch from the address: globally routable unicast. Pure. */
 bool cal_app_address_public(const cal_os_address *address);

@@ -197,6 +197,8 @@ static int store_file(sink *into, const char *path, app_stored *ret_blob, cal_er
     cal_os_stat stat = {0};
     int rc = os->stat(os->user, path, &stat);
     if (rc == 0 && stat.directory) return cal_fail(err, CAL_EINVAL, "%.200s is a folder", path);
+    if (rc == 0 && stat.special)
+        return cal_fail(err, CAL_EINVAL, "%.200s is a pipe, socket or device: give a file", path);
     if (rc == 0) rc = os->open(os->user, path, CAL_OS_READ, &file);
     if (rc != 0) return cal_fail(err, rc, "cannot read %.200s: %s", path, cal_error_text(rc));
     rc = app_put_begin(&into->put, into->installer->blobs, err);
@@ -279,10 +281,15 @@ static void hand_over(const cal_app_installer *installer, const cal_app_stored *
     }
 }
 
-void cal_app_install_undo(const cal_app_installer *installer) {
-    if (!installer->stored) return;
-    forget_stored(installer->blobs, installer->stored);
-    installer->stored->count = 0;
+void cal_app_install_undo(const cal_app_installer *installer, cal_snapshot *snapshot) {
+    cal_app_stored *stored = installer->stored;
+    for (size_t i = 0; stored && i < stored->count; i++) {
+        bool used = false;
+        app_stored blob = {stored->ids[i], true};
+        int rc = snapshot ? cal_application_uses_blob(snapshot, &blob.id, &used) : 0;
+        if (rc == 0 && !used) app_put_forget(installer->blobs, &blob);
+    }
+    if (stored) stored->count = 0;
 }
 
 /* Services on their way into the record. */

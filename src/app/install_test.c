@@ -290,7 +290,7 @@ static void installs_services(void **state) {
     assert_int_equal(cal_app_load_code(&w->table, &w->application.bytecode, NULL, &wasm, &w->err),
                      CAL_ENOTFOUND);
     assert_non_null(strstr(w->err.message, "only named services"));
-    cal_app_install_undo(&w->installer);
+    cal_app_install_undo(&w->installer, NULL);
     assert_int_equal(count_blobs(w), 0);
     cal_buffer_deinit(&wasm);
     cal_buffer_deinit(&archive);
@@ -309,6 +309,13 @@ static void refuses_paths(void **state) {
     snprintf(text, sizeof text, "%s/x/../app.wasm", w->folder);
     refuse(w, (cal_app_install){.path = text}, CAL_EINVAL, "`..`");
     refuse(w, (cal_app_install){.path = w->folder}, CAL_EINVAL, "is a folder");
+    refuse(w, (cal_app_install){.path = "/dev/zero"}, CAL_EINVAL, "pipe, socket or device");
+    snprintf(text, sizeof text, "%s/pipe", w->folder);
+    assert_int_equal(mkfifo(text, 0600), 0); /* with nobody at the other end */
+    refuse(w, (cal_app_install){.path = text}, CAL_EINVAL, "pipe, socket or device");
+    cal_os_file *file = NULL;
+    assert_int_equal(w->net.os.open(w->net.os.user, text, CAL_OS_READ, &file), CAL_EINVAL);
+    assert_int_equal(w->net.os.open(w->net.os.user, w->folder, CAL_OS_READ, &file), CAL_EINVAL);
     snprintf(text, sizeof text, "%s/missing", w->folder);
     refuse(w, (cal_app_install){.path = text}, CAL_ENOTFOUND, "missing");
     memset(long_path, '/', sizeof long_path);
@@ -494,10 +501,10 @@ static void can_be_undone(void **state) {
     assert_int_equal(stored.count, 1);
     assert_memory_equal(stored.ids[0].bytes, w->application.bytecode.bytes, CAL_ID_SIZE);
     assert_int_equal(count_blobs(w), 2);
-    cal_app_install_undo(&w->installer);
+    cal_app_install_undo(&w->installer, NULL);
     assert_int_equal(stored.count, 0);
     assert_int_equal(count_blobs(w), 1);
-    cal_app_install_undo(&w->installer);
+    cal_app_install_undo(&w->installer, NULL);
     assert_int_equal(count_blobs(w), 1);
 }
 
@@ -505,11 +512,16 @@ int main(void) {
     if (cal_crypto_init() != 0) return 1;
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(installs_a_module),          TEST(installs_a_bundle),
-        TEST(installs_services),          TEST(refuses_paths),
-        TEST(stays_in_the_root),          TEST(refuses_what_is_no_application),
-        TEST(leaves_the_blobs_of_others), TEST(knows_blob_ids),
-        TEST(installs_from_a_url),        TEST(can_be_canceled),
+        TEST(installs_a_module),
+        TEST(installs_a_bundle),
+        TEST(installs_services),
+        TEST(refuses_paths),
+        TEST(stays_in_the_root),
+        TEST(refuses_what_is_no_application),
+        TEST(leaves_the_blobs_of_others),
+        TEST(knows_blob_ids),
+        TEST(installs_from_a_url),
+        TEST(can_be_canceled),
         TEST(can_be_undone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

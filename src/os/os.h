@@ -38,6 +38,7 @@ typedef struct cal_os_address {
 typedef struct cal_os_stat {
     uint64_t size; /* bytes */
     bool directory;
+    bool special;  /* a pipe, socket or device: open refuses it */
     uint32_t mode; /* permission bits */
 } cal_os_stat;
 
@@ -49,6 +50,8 @@ struct cal_os {
     void (*random)(void *user, void *ret_bytes,
                    size_t len); /* cryptographic; aborts rather than fail */
 
+    /* Regular files only: CAL_EINVAL for anything else, and no waiting for the other end of a pipe.
+     */
     int (*open)(void *user, const char *path, int flags, cal_os_file **ret_file);
     void (*close)(cal_os_file *file);
     int (*read_at)(cal_os_file *file, uint64_t offset, void *ret_bytes, size_t len,
@@ -66,7 +69,8 @@ struct cal_os {
     int (*sync_dir)(void *user,
                     const char *path); /* makes creations, renames and removals in it durable */
 
-    /* The path without links, `.` and `..`; appends, no NUL. NULL where there are no links (os/sim). */
+    /* The path without links, `.` and `..`; appends, no NUL. NULL where there are no links
+     * (os/sim). */
     int (*real_path)(void *user, const char *path, cal_buffer *ret_path);
 
     /* Addresses of a host name, at most CAL_OS_ADDRESSES_MAX. Blocking: call from a worker.

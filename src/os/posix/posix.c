@@ -75,8 +75,16 @@ static int posix_open(void *user, const char *path, int flags, cal_os_file **ret
     if (flags & CAL_OS_CREATE) mode |= O_CREAT;
     if (flags & CAL_OS_EXCLUSIVE) mode |= O_EXCL;
     if (flags & CAL_OS_TRUNCATE) mode |= O_TRUNC;
-    int fd = open(path, mode | O_CLOEXEC, 0600);
+    int fd = open(path, mode | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
     if (fd < 0) return cal_posix_code(errno);
+    struct stat found;
+    int rc = fstat(fd, &found) != 0   ? cal_posix_code(errno)
+             : S_ISREG(found.st_mode) ? 0
+                                      : CAL_EINVAL;
+    if (rc != 0) {
+        close(fd);
+        return rc;
+    }
     cal_os_file *file = malloc(sizeof *file);
     if (!file) {
         close(fd);
@@ -145,6 +153,7 @@ static int posix_stat(void *user, const char *path, cal_os_stat *ret_stat) {
     if (stat(path, &found) != 0) return cal_posix_code(errno);
     *ret_stat = (cal_os_stat){.size = (uint64_t)found.st_size,
                               .directory = S_ISDIR(found.st_mode),
+                              .special = !S_ISDIR(found.st_mode) && !S_ISREG(found.st_mode),
                               .mode = (uint32_t)(found.st_mode & 07777)};
     return 0;
 }

@@ -359,8 +359,9 @@ static int sim_stat(void *user, const char *path, cal_os_stat *ret_stat) {
     if (!error) {
         const sim_inode *inode = sim_find(sim->names, normal);
         if (inode)
-            *ret_stat =
-                (cal_os_stat){inode->now.len, inode->directory, inode->directory ? 0700 : 0600};
+            *ret_stat = (cal_os_stat){.size = inode->now.len,
+                                      .directory = inode->directory,
+                                      .mode = inode->directory ? 0700 : 0600};
         else if (sim_is_root(normal))
             *ret_stat = (cal_os_stat){.directory = true, .mode = 0700};
         else
