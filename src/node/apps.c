@@ -19,6 +19,7 @@ struct installation {
     void (*progress)(void *user, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_user;
     cal_application_id id;
+    cal_app_stored stored;
     cal_error err;
     cal_app_done done;
     void *user;
@@ -65,7 +66,8 @@ static int install(struct installation *installation, cal_batch *batch, cal_aren
     cal_app_installer installer = {.os = node->os,
                                    .blobs = &node->app_blobs,
                                    .progress = report_progress,
-                                   .progress_user = installation};
+                                   .progress_user = installation,
+                                   .stored = &installation->stored};
     cal_app_install what = {.path = installation->path,
                             .url = installation->url,
                             .root = installation->path ? getenv("MEROD_DEV_INSTALL_ROOT") : NULL,
@@ -79,6 +81,22 @@ static int install(struct installation *installation, cal_batch *batch, cal_aren
     if (rc == 0) rc = compile_all(node, &application, &installation->err);
     if (rc == 0) installation->id = application.id;
     return rc;
+}
+
+/* The code does not compile or the rows are not committed: what was stored for them goes again. */
+static void undo(struct installation *installation) {
+    cal_node *node = installation->operation.node;
+    cal_snapshot *snapshot = NULL;
+    const cal_app_installer installer = {.blobs = &node->app_blobs,
+                                         .stored = &installation->stored};
+    if (installation->stored.count == 0) return;
+    int rc = cal_store_snapshot(node->store, &snapshot);
+    if (rc == 0)
+        cal_app_install_undo(&installer, snapshot);
+    else
+        cal_log(CAL_LOG_WARN, "node", "a refused installation left its blobs behind: %s",
+                cal_error_text(rc));
+    cal_snapshot_free(snapshot);
 }
 
 static void work_installation(cal_task *task) {
@@ -95,6 +113,7 @@ static void work_installation(cal_task *task) {
         rc = cal_store_commit(node->store, batch, &installation->err);
     else
         cal_batch_free(batch);
+    if (rc != 0) undo(installation);
     if (rc != 0 && installation->err.code == 0)
         cal_fail(&installation->err, rc, "the application could not be installed: %s",
                  cal_error_text(rc));
