@@ -23,6 +23,8 @@ static const http_refusal BAD_URL = {
     "Invalid URL: malformed percent-encoding, not UTF-8, or too many parameters"};
 static const http_refusal TOO_LARGE = {413, "text/plain; charset=utf-8",
                                        "Failed to buffer the request body: length limit exceeded"};
+static const http_refusal TOO_LARGE_CHECKED = {
+    400, "application/json", "{\"error\":\"Failed to read request body: length limit exceeded\"}"};
 static const http_refusal FOREIGN_HOST = {
     403, "application/json",
     "{\"error\":\"this API has no authentication and answers only requests addressed to this "
@@ -189,6 +191,11 @@ static void run_handler(http_exchange *exchange) {
     exchange->target.route->handle(exchange);
 }
 
+static const http_refusal *too_large(const http_exchange *exchange) {
+    const http_route *route = exchange->target.route;
+    return route && route->body == HTTP_BODY_CHECKED ? &TOO_LARGE_CHECKED : &TOO_LARGE;
+}
+
 /* Decides about the body before any of it is read. 0, or HPE_USER after an immediate answer. */
 static int admit_body(http_connection *connection) {
     http_exchange *exchange = connection->exchange;
@@ -202,7 +209,7 @@ static int admit_body(http_connection *connection) {
     if (exchange->refuse && (expect || parser->content_length > CAL_HTTP_BODY_MAX))
         return refuse_now(connection, exchange->refuse);
     if (!streams && !(parser->flags & F_CHUNKED) && parser->content_length > CAL_HTTP_BODY_MAX)
-        return refuse_now(connection, &TOO_LARGE);
+        return refuse_now(connection, too_large(exchange));
     if (expect && !exchange->http_1_0)
         cal_buffer_append_text(&connection->out, "HTTP/1.1 100 Continue\r\n\r\n");
     return 0;
@@ -244,7 +251,7 @@ static int on_body(llhttp_t *parser, const char *at, size_t len) {
         return connection->fate == HTTP_FATE_OPEN ? 0 : HPE_USER;
     }
     if (exchange->body_len > CAL_HTTP_BODY_MAX)
-        return refuse_now(connection, exchange->refuse ? exchange->refuse : &TOO_LARGE);
+        return refuse_now(connection, exchange->refuse ? exchange->refuse : too_large(exchange));
     if (exchange->refuse || exchange->target.route->body == HTTP_BODY_NONE) return 0;
     if (cal_buffer_append_slice(&exchange->body, bytes) != 0)
         return refuse_now(connection, &NO_MEMORY);

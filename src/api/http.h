@@ -33,9 +33,11 @@ typedef enum http_verb {
 } http_verb;
 
 typedef enum http_body_mode {
-    HTTP_BODY_NONE,   /* the handler runs when the body, if any, has been read and thrown away */
-    HTTP_BODY_WHOLE,  /* the handler runs with the whole body, at most CAL_HTTP_BODY_MAX */
-    HTTP_BODY_STREAM, /* the handler runs after the headers and sets a sink */
+    HTTP_BODY_NONE,    /* the handler runs when the body, if any, has been read and thrown away */
+    HTTP_BODY_WHOLE,   /* the handler runs with the whole body, at most CAL_HTTP_BODY_MAX */
+    HTTP_BODY_CHECKED, /* the same; a larger one is a 400 with JSON instead of a 413 with text, as
+                          the reference's validated handlers have it */
+    HTTP_BODY_STREAM,  /* the handler runs after the headers and sets a sink */
 } http_body_mode;
 
 typedef struct http_exchange http_exchange;
