@@ -196,15 +196,12 @@ static void append_store(cal_buffer *out, const cal_config_defaults *d) {
         append_text(out, d->key.text);
         cal_buffer_append_u8(out, '\n');
     }
-    cal_buffer_append_text(out,
-                           "\n[blobstore]\npath = \"blobs\"\n"
-                           "\n[context]\nmigration_v2 = true\n"
-                           "\n[runtime] # a call of a client: wall clock and memory; workers "
-                           "defaults to the processors\n"
-                           "call_deadline_ms = 10000\nguest_memory_max = 67108864\n"
-                           "\n[runtime.limits] # max_gas, max_logs, max_log_size\n"
-                           "\n[dag_compaction]\nenabled = true\nmin_deltas_before_compact = 10000\n"
-                           "retain_recent_count = 1000\ncheck_interval = 3600\n");
+    cal_buffer_append_text(out, "\n[blobstore]\npath = \"blobs\"\n"
+                                "\n[context]\nmigration_v2 = true\n"
+                                "\n[runtime] # a call of a client: wall clock and memory; workers "
+                                "defaults to the processors\n"
+                                "call_deadline_ms = 10000\nguest_memory_max = 67108864\n"
+                                "\n[runtime.limits] # max_gas, max_logs, max_log_size\n");
 }
 
 int cal_config_create(const char *home, const cal_config_defaults *d, cal_error *err) {
