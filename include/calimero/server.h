@@ -30,6 +30,8 @@ typedef struct cal_server_options {
     size_t allowed_origin_count;
     bool allow_unauthenticated; /* listen on any address and answer any host name: only where all
                                    who can reach it are trusted */
+    bool read_only; /* show, and change nothing: no /jsonrpc, and 403 for every change. Set it where
+                       cal_node_options.read_only is set */
     bool no_admin, no_jsonrpc, no_websocket, no_sse; /* leave a part out */
     uint32_t ping_interval_s; /* of WebSockets; default 30; UINT32_MAX: no pings */
     uint32_t pong_timeout_s;  /* default 10 */

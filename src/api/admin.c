@@ -64,6 +64,8 @@ void api_done_null(void *exchange, const cal_error *err) {
         json_reply_data_null(exchange);
 }
 
+void api_refuse_write(http_exchange *exchange) { json_reply_error(exchange, 403, API_READ_ONLY); }
+
 /* --- health --- */
 
 static void reply_status(http_exchange *exchange, int status, const char *word) {
@@ -128,6 +130,7 @@ void admin_identity(http_exchange *exchange) {
 static void on_key_kept(void *user, const cal_error *err) {
     http_exchange *exchange = user;
     if (err) {
+        ((api_state *)http_user(exchange))->identities_counted = false;
         json_reply_refusal(exchange, err);
         return;
     }
@@ -136,8 +139,40 @@ static void on_key_kept(void *user, const cal_error *err) {
     json_reply(exchange, 200, &out);
 }
 
+static void count_identity(void *user, const char *key, cal_slice value) {
+    (void)key, (void)value;
+    ++*(size_t *)user;
+}
+
+/* Takes one of the places for keypairs; false: answered. */
+static bool take_identity(http_exchange *exchange) {
+    api_state *state = http_user(exchange);
+    if (!state->identities_counted) {
+        size_t count = 0;
+        int error = cal_node_row_each(state->node, "identity/", count_identity, &count);
+        if (error) {
+            json_reply_code(exchange, error);
+            return false;
+        }
+        state->identities = count;
+        state->identities_counted = true;
+    }
+    if (state->identities >= API_IDENTITIES_MAX) {
+        char text[128];
+        snprintf(
+            text, sizeof text,
+            "this node already keeps %d context identities, and makes no more: use one of them",
+            API_IDENTITIES_MAX);
+        json_reply_error(exchange, 503, text);
+        return false;
+    }
+    state->identities++;
+    return true;
+}
+
 /* A keypair that the node keeps, for a context to come. */
 void admin_identity_create(http_exchange *exchange) {
+    if (!take_identity(exchange)) return;
     cal_secret seed;
     uint8_t public_key[32];
     char text[CAL_ID_TEXT_MAX], row[KEY_ROW_MAX];

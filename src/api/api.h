@@ -17,7 +17,8 @@ enum {
     API_TEXT_MAX = 64 * 1024 * 1024,
     API_PAGE_DEFAULT = 100,
     API_PAGE_MAX = 1000,
-    API_OFFSET_MAX = 100000
+    API_OFFSET_MAX = 100000,
+    API_IDENTITIES_MAX = 1024 /* kept for contexts to come */
 };
 
 typedef struct live_hub live_hub;
@@ -26,6 +27,9 @@ typedef struct api_state {
     cal_node *node;
     live_hub *live;
     metrics_registry *metrics;
+    bool read_only;
+    size_t identities; /* made by POST /identity/context, when counted */
+    bool identities_counted;
     size_t calls; /* of rpc.h, not done yet: the state must live */
 } api_state;
 
@@ -38,6 +42,7 @@ typedef enum api_part { API_BASE, API_ADMIN, API_JSONRPC, API_WS, API_SSE } api_
 enum { API_ROWS_MAX = 96 };
 typedef struct api_row {
     api_part part;
+    bool writes; /* changes what the node keeps */
     http_route route;
 } api_row;
 const api_row *api_rows(size_t *ret_count);
@@ -52,6 +57,12 @@ typedef struct api_page {
 } api_page;
 bool api_page_read(http_exchange *exchange, api_page *ret_page);
 bool api_page_takes(api_page *page); /* the next item: is it on the page? */
+
+/* What a server of a read-only node says of anything that would change it. */
+#define API_READ_ONLY                                                                              \
+    "this node is read-only (mode = \"readonly\" in config.toml): it shows its data and changes "  \
+    "nothing"
+void api_refuse_write(http_exchange *exchange);
 
 /* Callbacks that only say whether it worked. */
 void api_done_null(void *exchange, const cal_error *err); /* {"data":null} */
@@ -126,6 +137,7 @@ void sse_session(http_exchange *exchange);
 live_hub *live_new(api_state *state, cal_error *err);
 void live_stop(
     live_hub *hub); /* says goodbye to event streams; sockets are told by their connections */
+void live_tick(live_hub *hub); /* now and then: forgets sessions nobody came back to */
 void live_free(live_hub *hub); /* after all connections are gone; NULL allowed */
 
 #endif

@@ -238,6 +238,7 @@ static int read_server(cal_config *c, cal_error *err) {
         error = get_number(c, "server.websocket.pong_timeout_secs", 0, PING_MAX_S, &pong_s, err);
     server->ping_interval_s = ping_s ? (uint32_t)ping_s : UINT32_MAX;
     server->pong_timeout_s = (uint32_t)pong_s;
+    server->read_only = c->node.read_only;
     server->addresses = c->listen;
     server->allowed_origins = c->origins;
     return error;

@@ -102,6 +102,7 @@ static void a_new_node_calls_nobody(void **state) {
     char *text = read_config();
     assert_non_null(strstr(text, "[bootstrap]\nnodes = []"));
     assert_non_null(strstr(text, "mdns = false"));
+    assert_null(strstr(text, "dag_compaction")); /* read, but nothing compacts yet */
     free(text);
 }
 
@@ -133,6 +134,7 @@ static void every_option_is_written(void **state) {
     if (cal_config_load(home, &config, &err) != 0) fail_msg("%s", err.message);
     assert_string_equal(cal_config_server(config)->addresses[1], "/ip6/fd00::1/tcp/99");
     assert_true(cal_config_node(config)->read_only);
+    assert_true(cal_config_server(config)->read_only);
     assert_int_equal(cal_config_node(config)->durability, CAL_NODE_DURABLE_PROCESS);
     assert_int_equal(cal_config_node(config)->key.kind, CAL_NODE_KEY_COMMAND);
     assert_string_equal(cal_config_node(config)->key.text, "pass \"show\" node \\ key");

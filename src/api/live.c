@@ -391,6 +391,8 @@ live_hub *live_new(api_state *state, cal_error *err) {
     return hub;
 }
 
+void live_tick(live_hub *hub) { sse_sweep(hub->sse); }
+
 void live_stop(live_hub *hub) { sse_stop(hub->sse); }
 
 void live_free(live_hub *hub) {

@@ -49,6 +49,7 @@ int live_set_presence(live_hub *hub, const cal_context_id *context, const cal_pu
 void live_replay(live_hub *hub, live_watcher *watcher, const uint8_t context[32]);
 
 sse_table *sse_new(live_hub *hub, cal_error *err);
+void sse_sweep(sse_table *table); /* forgets expired sessions and their rows */
 void sse_stop(sse_table *table);
 void sse_free(sse_table *table); /* NULL allowed */
 

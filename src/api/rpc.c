@@ -266,6 +266,10 @@ void rpc_execute(api_state *state, yyjson_val *params, rpc_done done, void *user
     yyjson_val *method_value = NULL, *args_value = NULL;
     const char *method = NULL;
     cal_context_id context;
+    if (state->read_only) {
+        send_error_text("FunctionCallError", API_READ_ONLY, done, user);
+        return;
+    }
     if (!context_of(params, &context, reason) || !member(params, "method", &method_value, reason) ||
         !member(params, "argsJson", &args_value, reason) ||
         !check_method(method_value, &method, reason)) {

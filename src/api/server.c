@@ -21,7 +21,8 @@ enum {
     GRACE_MS = 10000,
     PING_S = 30,
     PONG_S = 10,
-    POLL_MS = 20
+    POLL_MS = 20,
+    TICK_MS = 10 * 60 * 1000
 };
 
 static const char *const DEFAULT_ADDRESSES[] = {"/ip4/127.0.0.1/tcp/2528", "/ip6/::1/tcp/2528"};
@@ -38,7 +39,7 @@ typedef struct server_core {
     struct {
         metrics_series *count, *seconds;
     } figures[API_ROWS_MAX + 1][STATUS_CLASSES]; /* made when first met; the last row: no route */
-    uv_timer_t wait; /* while stopping: for handlers that have not answered */
+    uv_timer_t wait; /* the hub's ticks; while stopping: for handlers that have not answered */
     void (*stopped)(void *user);
     void *stopped_user;
     cal_server *server;
@@ -178,12 +179,17 @@ static int take_options(server_core *core, const cal_server_options *options, ca
         if (!core->origins[i]) return cal_fail(err, CAL_ENOMEM, "out of memory");
         core->env.policy.allowed_origin_count = i + 1;
     }
-    const bool off[] = {false, options->no_admin, options->no_jsonrpc, options->no_websocket,
-                        options->no_sse};
+    const bool off[] = {false, options->no_admin, options->no_jsonrpc || options->read_only,
+                        options->no_websocket, options->no_sse};
     size_t row_count;
     const api_row *rows = api_rows(&row_count);
-    for (size_t i = 0; i < row_count; i++)
-        if (!off[rows[i].part]) core->routes[core->env.route_count++] = rows[i].route;
+    core->state.read_only = options->read_only;
+    for (size_t i = 0; i < row_count; i++) {
+        if (off[rows[i].part]) continue;
+        http_route *route = &core->routes[core->env.route_count++];
+        *route = rows[i].route;
+        if (rows[i].writes && options->read_only) route->handle = api_refuse_write;
+    }
     bool no_pings = options->ping_interval_s == UINT32_MAX;
     core->env.ws_ping_interval_ms =
         no_pings ? 0 : 1000 * (options->ping_interval_s ? options->ping_interval_s : PING_S);
@@ -207,6 +213,8 @@ static int listen_on(server_core *core, const cal_server_options *options, cal_e
 }
 
 static void part_stop(void *user, void (*done)(void *done_user), void *done_user);
+
+static void on_tick(uv_timer_t *timer) { live_tick(((server_core *)timer->data)->state.live); }
 
 static int core_start(cal_server *server, const cal_server_options *options, cal_error *err) {
     server_core *core = calloc(1, sizeof *core);
@@ -237,6 +245,7 @@ static int core_start(cal_server *server, const cal_server_options *options, cal
     }
     uv_timer_init(cal_node_loop(server->node), &core->wait);
     core->wait.data = core;
+    uv_timer_start(&core->wait, on_tick, TICK_MS, TICK_MS);
     server->core = core;
     for (const char *text; (text = api_listener_address(core->listener, server->address_count));)
         snprintf(server->addresses[server->address_count++], LISTENER_ADDRESS_TEXT_MAX, "%s", text);

@@ -1,10 +1,11 @@
 /* Event streams: http-api.md 8. Sessions outlive their connections and the process; what happens
  * while nobody is connected is not kept for later.
  *
- * A session is a row "sse/ID" of the node, written when it is made, when its subscriptions change
- * and when its connection ends. In memory are those that were connected since the start; a row is
- * read when its client comes back. Rows older than SESSION_LIFE_S are removed at start and when
- * met. */
+ * A session with subscriptions is a row "sse/ID" of the node, written when they change and when its
+ * connection ends; one without has nothing to keep. In memory are those that were connected since
+ * the start; a row is read when its client comes back. Both are at most CAL_SSE_SESSIONS_MAX: a
+ * session beyond that lives in memory only. Rows older than SESSION_LIFE_S are removed at start, by
+ * sse_sweep and when met. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -32,12 +33,14 @@ typedef struct sse_entry {
     uint64_t counter;      /* number of the next event */
     uint64_t active_at_s;  /* last subscribe or unsubscribe */
     http_exchange *stream; /* NULL: not connected */
+    bool stored;           /* has a row */
 } sse_entry;
 
 struct sse_table {
     live_hub *hub;
     cal_map by_id; /* u64 -> sse_entry */
     cal_list sessions;
+    size_t rows; /* stored */
     bool stopping;
 };
 
@@ -77,7 +80,7 @@ static void write_ids(json_out *out, yyjson_mut_val *object, const char *name, c
             json_push_base58(out, array, id.data);
 }
 
-static void save(const sse_entry *session) {
+static void write_row(const sse_entry *session) {
     char name[ROW_NAME_MAX];
     cal_buffer text;
     json_out out = json_out_new();
@@ -96,7 +99,23 @@ static void save(const sse_entry *session) {
 static void remove_row(sse_table *table, uint64_t id) {
     char name[ROW_NAME_MAX];
     row_name(id, name);
+    if (table->rows > 0) table->rows--;
     cal_node_row_put(table->hub->state->node, name, cal_slice_of(NULL, 0), ignore_done, NULL);
+}
+
+/* Makes the row say what the session is: none without subscriptions, or without room for another.
+ */
+static void save(sse_entry *session) {
+    sse_table *table = session->table;
+    if (session->watcher.contexts.count == 0 && session->watcher.groups.count == 0) {
+        if (session->stored) remove_row(table, session->id);
+        session->stored = false;
+        return;
+    }
+    if (!session->stored && table->rows >= CAL_SSE_SESSIONS_MAX) return;
+    if (!session->stored) table->rows++;
+    session->stored = true;
+    write_row(session);
 }
 
 static void read_ids(yyjson_val *array, cal_map *ids) {
@@ -124,6 +143,7 @@ static int load(sse_entry *session) {
         read_ids(yyjson_obj_get(root, "groups"), &session->watcher.groups);
         session->counter = yyjson_get_uint(yyjson_obj_get(root, "counter"));
         session->active_at_s = yyjson_get_uint(yyjson_obj_get(root, "active_at"));
+        session->stored = true;
     }
     yyjson_doc_free(doc);
     cal_buffer_deinit(&text);
@@ -192,7 +212,8 @@ static sse_entry *find_session(sse_table *table, uint64_t id) {
         if (!session || !keep(session)) return NULL;
     }
     if (!is_expired(session->active_at_s, now_s(table))) return session;
-    remove_row(table, id);
+    if (session->stored) remove_row(table, id);
+    session->stored = false;
     if (!session->stream) forget(session);
     return NULL;
 }
@@ -480,8 +501,34 @@ static void visit_row(void *user, const char *key, cal_slice value) {
     yyjson_doc *doc = yyjson_read((const char *)value.data, value.len, 0);
     uint64_t active = yyjson_get_uint(yyjson_obj_get(yyjson_doc_get_root(doc), "active_at"));
     yyjson_doc_free(doc);
-    if (is_expired(active, sweep->now) && parse_session_id(key + strlen("sse/"), &id))
-        remove_row(sweep->table, id);
+    sse_table *table = sweep->table;
+    if (!parse_session_id(key + strlen("sse/"), &id)) return;
+    table->rows++;
+    sse_entry *session = cal_map_get(&table->by_id, key_of(&id));
+    if (session && session->stream) return; /* its client is here */
+    if (!is_expired(active, sweep->now) && table->rows <= CAL_SSE_SESSIONS_MAX) return;
+    if (session) session->stored = false;
+    remove_row(table, id);
+}
+
+/* Counts the rows anew, and removes those that are expired or too many. */
+static int sweep_rows(sse_table *table) {
+    row_sweep sweep = {table, now_s(table)};
+    table->rows = 0;
+    return cal_node_row_each(table->hub->state->node, "sse/", visit_row, &sweep);
+}
+
+void sse_sweep(sse_table *table) {
+    int error = sweep_rows(table);
+    if (error)
+        cal_log(CAL_LOG_WARN, "api", "the event-stream sessions cannot be read: %s",
+                cal_error_text(error));
+    uint64_t now = now_s(table);
+    for (cal_list *node = table->sessions.next, *next; node != &table->sessions; node = next) {
+        next = node->next;
+        sse_entry *session = CAL_CONTAINER_OF(node, sse_entry, node);
+        if (!session->stream && is_expired(session->active_at_s, now)) forget(session);
+    }
 }
 
 sse_table *sse_new(live_hub *hub, cal_error *err) {
@@ -495,8 +542,7 @@ sse_table *sse_new(live_hub *hub, cal_error *err) {
     table->hub = hub;
     cal_map_init(&table->by_id, seed);
     cal_list_init(&table->sessions);
-    row_sweep sweep = {table, now_s(table)};
-    int error = cal_node_row_each(hub->state->node, "sse/", visit_row, &sweep);
+    int error = sweep_rows(table);
     if (error) {
         cal_fail(err, error, "the event-stream sessions cannot be read: %s", cal_error_text(error));
         sse_free(table);

@@ -17,6 +17,7 @@
 #include "calimero/context.h"
 #include "calimero/node.h"
 #include "calimero/server.h"
+#include "node/node.h"
 
 enum { TEXT_MAX = 4 * 1024 * 1024, SMALL = 256, PATH_LENGTH_MAX = 512 };
 
@@ -767,6 +768,11 @@ static void restart(void) {
     start_node();
 }
 
+static void count_row(void *user, const char *key, cal_slice value) {
+    (void)key, (void)value;
+    ++*(size_t *)user;
+}
+
 static void test_event_stream(void **state) {
     (void)state;
     char text[16384], id[SMALL], again[SMALL], want[1024];
@@ -834,6 +840,128 @@ static void test_event_stream(void **state) {
            "{\"error\":{\"type\":\"ParseError\",\"data\":\"unknown variant `fly`, expected "
            "`subscribe` or `unsubscribe`\"}}");
     expect("GET", "/sse/session/99", NULL, 404, "{\"error\":\"Session not found\"}");
+    /* A session that never subscribed to anything leaves nothing behind. */
+    size_t rows = 0;
+    assert_int_equal(cal_node_row_each(node, "sse/", count_row, &rows), 0);
+    fd = open_sse(NULL, text, sizeof text, again);
+    close(fd);
+    restart();
+    expect("GET", at("/sse/session/%s", again), NULL, 404, "{\"error\":\"Session not found\"}");
+    size_t rows_after = 0;
+    assert_int_equal(cal_node_row_each(node, "sse/", count_row, &rows_after), 0);
+    assert_true(rows_after <= rows && rows <= 1);
+}
+
+/* A server that shows the node and changes nothing. */
+static void test_read_only(void **state) {
+    (void)state;
+    static const char words[] = "{\"error\":\"this node is read-only (mode = \\\"readonly\\\" in "
+                                "config.toml): it shows its data and changes nothing\"}";
+    static const char *const changes[][2] = {
+        {"POST", "/admin-api/install-dev-application"},
+        {"POST", "/admin-api/install-application"},
+        {"DELETE", "/admin-api/applications/x"},
+        {"POST", "/admin-api/contexts"},
+        {"DELETE", "/admin-api/contexts/x"},
+        {"POST", "/admin-api/namespaces"},
+        {"DELETE", "/admin-api/namespaces/x"},
+        {"POST", "/admin-api/namespaces/x/groups"},
+        {"POST", "/admin-api/namespaces/x/invite"},
+        {"POST", "/admin-api/namespaces/x/join"},
+        {"POST", "/admin-api/identity/context"},
+        {"PUT", "/admin-api/blobs"},
+        {"DELETE", "/admin-api/blobs/x"},
+        {"POST", "/admin-api/alias/create/context"},
+        {"POST", "/admin-api/alias/create/application"},
+        {"POST", "/admin-api/alias/delete/context/x"},
+        {"POST", "/admin-api/alias/delete/application/x"},
+    };
+    const char *addresses[] = {"/ip4/127.0.0.1/tcp/0"};
+    cal_server_options options = {.addresses = addresses, .address_count = 1, .read_only = true};
+    cal_server *viewer = NULL;
+    cal_error err;
+    unsigned number;
+    char text[8192], want[1024];
+    uint16_t before = port;
+    if (cal_server_start(node, &options, &viewer, &err) != 0) fail_msg("%s", err.message);
+    assert_int_equal(sscanf(cal_server_address(viewer, 0), "/ip4/127.0.0.1/tcp/%u", &number), 1);
+    port = (uint16_t)number;
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++)
+        expect(changes[i][0], changes[i][1], "{}", 403, "%s", words);
+    expect("POST", "/jsonrpc", "{}", 404, "");
+    int fd = open_ws(text, sizeof text);
+    send_frame(fd, at("{\"id\":2,\"method\":\"execute\",\"params\":{\"contextId\":\"%s\","
+                      "\"method\":\"set\",\"argsJson\":{\"key\":\"r\",\"value\":\"o\"}}}",
+                      context_id));
+    read_until(
+        fd, text, sizeof text,
+        "{\"id\":2,\"error\":{\"type\":\"FunctionCallError\",\"data\":\"this node is read-only");
+    close(fd);
+    reply r = ask("GET", "/admin-api/contexts", NULL);
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(r.body, context_id));
+    free(r.text);
+    snprintf(want, sizeof want, "/admin-api/contexts/%s/join", context_id);
+    r = ask("POST", want, NULL); /* only says who we are */
+    assert_int_equal(r.status, 200);
+    free(r.text);
+    port = before;
+    cal_server_stop(viewer);
+}
+
+/* Too large a body: handlers that check theirs say so in JSON, the others with 413. */
+static void test_large_bodies(void **state) {
+    (void)state;
+    static const struct {
+        const char *path, *status, *body;
+    } rows[] = {
+        {"/admin-api/contexts", "400 Bad Request",
+         "{\"error\":\"Failed to read request body: length limit exceeded\"}"},
+        {"/admin-api/install-dev-application", "400 Bad Request",
+         "{\"error\":\"Failed to read request body: length limit exceeded\"}"},
+        {"/jsonrpc", "413 Payload Too Large",
+         "Failed to buffer the request body: length limit exceeded"},
+        {"/admin-api/alias/create/context", "413 Payload Too Large",
+         "Failed to buffer the request body: length limit exceeded"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char head[512];
+        int fd = connect_to_node();
+        snprintf(head, sizeof head,
+                 "POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: "
+                 "application/json\r\ncontent-length: 2097153\r\n\r\n",
+                 rows[i].path);
+        send_all(fd, head, strlen(head));
+        reply r = receive_all(fd);
+        assert_non_null(strstr(r.text, rows[i].status));
+        assert_string_equal(r.body, rows[i].body);
+        free(r.text);
+    }
+}
+
+static void ignore_done(void *user, const cal_error *err) {
+    (void)user;
+    assert_null(err);
+}
+
+static void fill_identities(void *arg) {
+    (void)arg;
+    for (int i = 0; i < 1024; i++) {
+        char row[SMALL];
+        snprintf(row, sizeof row, "identity/full-%d", i);
+        cal_node_row_put(node, row, cal_slice_text("x"), ignore_done, NULL);
+    }
+}
+
+/* The last one: it leaves the node's places for identities taken. */
+static void test_identities_are_bounded(void **state) {
+    (void)state;
+    cal_node_run(node, fill_identities, NULL);
+    restart();
+    expect(
+        "POST", "/admin-api/identity/context", NULL, 503,
+        "{\"error\":\"this node already keeps 1024 context identities, and makes no more: use one "
+        "of them\"}");
 }
 
 static void test_start_and_stop(void **state) {
@@ -880,7 +1008,10 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_jsonrpc_envelope),
         cmocka_unit_test(test_websocket),
         cmocka_unit_test(test_event_stream),
+        cmocka_unit_test(test_read_only),
+        cmocka_unit_test(test_large_bodies),
         cmocka_unit_test(test_start_and_stop),
+        cmocka_unit_test(test_identities_are_bounded),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
