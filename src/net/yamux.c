@@ -341,17 +341,22 @@ static int send_some(yamux_stream *stream, cal_buffer *out, bool *ret_more) {
     size_t part = stream->sending.len;
     if (part > stream->send_window) part = stream->send_window;
     if (part > YAMUX_FRAME_MAX) part = YAMUX_FRAME_MAX;
-    bool last = stream->finish && !stream->finish_sent && part == stream->sending.len;
-    if (part || last || stream->say_open) {
-        uint16_t flags = (uint16_t)(open_flag(stream) | (last ? FIN : 0));
+    if (part || (stream->say_open && !stream->finish)) {
+        uint16_t flags = open_flag(stream);
         uint8_t *to = cal_buffer_reserve(out, YAMUX_HEADER + part);
         if (!to) return out->error;
-        put_header(to, part || last ? DATA : WINDOW_UPDATE, flags, stream->id, (uint32_t)part);
+        put_header(to, part ? DATA : WINDOW_UPDATE, flags, stream->id, (uint32_t)part);
         net_queue_take(&stream->sending, to + YAMUX_HEADER, part);
         out->len += YAMUX_HEADER + part;
         stream->send_window -= (uint32_t)part;
-        if (last) stream->finish_sent = true;
-        if (last) check_done(stream);
+    }
+    /* The end goes in a frame of its own: js-libp2p loses data that comes in the same one. */
+    if (stream->finish && !stream->finish_sent && stream->sending.len == 0) {
+        int result =
+            append_header(out, WINDOW_UPDATE, (uint16_t)(open_flag(stream) | FIN), stream->id, 0);
+        if (result) return result;
+        stream->finish_sent = true;
+        check_done(stream);
     }
     if (stream->short_write && !stream->finish && stream->sending.len <= YAMUX_SEND_MAX / 2) {
         stream->short_write = false;
