@@ -17,6 +17,7 @@ if [ -z "$rustc" ]; then
     exit 1
 fi
 cargo=${CARGO:-$(dirname "$rustc")/cargo}
+export RUSTC="$rustc"
 key=$( (cat third_party/native/Cargo.toml third_party/native/Cargo.lock third_party/native/build.rs \
     third_party/native/src/lib.rs third_party/native/include/native.h; "$rustc" --version) | sha256sum | cut -c1-16)
 cache=${CALIMERO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/calimero}
@@ -30,7 +31,7 @@ if [ ! -f "$out/done" ]; then
         rm -rf "$out" && mkdir -p "$out/lib" "$out/include"
         # All packages, also those for other systems: the build script asks cargo where each of ours lies, offline.
         "$cargo" fetch --locked --manifest-path third_party/native/Cargo.toml >&2
-        CALIMERO_NATIVE_INCLUDE=$out/include CARGO_TARGET_DIR=$out/target RUSTC=$rustc \
+        CALIMERO_NATIVE_INCLUDE=$out/include CARGO_TARGET_DIR=$out/target \
             "$cargo" build --locked --release --manifest-path third_party/native/Cargo.toml >&2
         cp "$out/target/release/libcalimero_native.a" "$out/lib/"
         cp third_party/native/include/native.h "$out/include/"
