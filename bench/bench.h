@@ -40,7 +40,13 @@ void samples_free(samples *all);
 
 /* --- report.c --- */
 
-typedef enum verdict { VERDICT_NONE, VERDICT_PASS, VERDICT_MISS, VERDICT_OTHER_LIMIT } verdict;
+typedef enum verdict {
+    VERDICT_NONE,
+    VERDICT_PASS,
+    VERDICT_MISS,
+    VERDICT_OTHER_LIMIT,
+    VERDICT_DISTURBED
+} verdict;
 
 void report_section(const char *title);
 /* A figure without a limit; note may be NULL. The name is unique within its section. */
@@ -51,7 +57,7 @@ void report_limit(const char *name, double value, double limit, const char *unit
 void report_verdict(const char *name, double value, double limit, const char *unit, verdict judged,
                     const char *formula);
 void report_json(const char *path);
-unsigned report_missed(void);
+unsigned report_count(verdict judged);
 
 /* --- probe.c: what the machine gives --- */
 

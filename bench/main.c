@@ -22,6 +22,7 @@ enum { ROUNDS = 5, STARTS = 7, WARM_UP_CALLS = 300 };
 #define IDLE_LIMIT_MB(contexts) (48 + 0.02 * (double)(contexts))
 #define SIZE_LIMIT_MB 12.0
 #define WRITERS_WANTED 8.0
+#define DISTURBED 2.0 /* a probe's p50 over its p10 */
 
 _Noreturn void bench_die(const char *format, ...) {
     va_list arguments;
@@ -62,6 +63,7 @@ typedef struct bench {
     vm_loop *vm;
     double guest_get, guest_set; /* p50 of the bare loop */
     double overwrite;            /* p50 of a flush inside a file */
+    bool disturbed;              /* other processes kept the flush probe waiting */
     load_result one, many;       /* durable set: one writer; 64 writers on 64 contexts */
 } bench;
 
@@ -168,9 +170,24 @@ static void measure_get(bench *b) {
     latency_free(&l);
 }
 
+/* On a busy machine the probe waits for a processor after each flush, which would make the limit
+ * loose. A probe that spreads like that counts with its fastest tenth. That is stricter, yet other
+ * processes' writes slow it too: only a quiet run settles what is close. */
+static void judge_set(const bench *b, latency *l, double flush) {
+    char formula[200];
+    double set = samples_at(&l->rpc, 0.5), fast = samples_at(&l->flush, 0.1);
+    bool disturbed = flush > DISTURBED * fast;
+    if (disturbed) flush = fast;
+    double limit = b->guest_set + 1.2 * flush + 300;
+    snprintf(formula, sizeof formula, "%.0f us guest + 1.2 x %.0f us flush%s + 300 us",
+             b->guest_set, flush,
+             disturbed ? " (p10: the p50 was disturbed by other processes)" : "");
+    verdict judged = set <= limit ? VERDICT_PASS : disturbed ? VERDICT_DISTURBED : VERDICT_MISS;
+    report_verdict("set p50", set, limit, "us", judged, formula);
+}
+
 static void measure_set(bench *b) {
     latency l = {0};
-    char formula[200];
     bench_say("durable set, one call at a time");
     measure_rounds(b, true, 2000, &l);
     report_section("durable set through JSON-RPC, one kept-alive connection");
@@ -180,14 +197,13 @@ static void measure_set(bench *b) {
     report_value("  of it, inside the guest", samples_at(&l.bare.method, 0.5), "us", NULL);
     report_value("src/vm over memory p50", samples_at(&l.vm, 0.5), "us", NULL);
     report_value("flush p50", flush, "us", "append 4 KiB, fdatasync, same folder");
+    report_value("flush p10", samples_at(&l.flush, 0.1), "us", NULL);
     report_value("flush p99", samples_at(&l.flush, 0.99), "us", NULL);
     b->overwrite = samples_at(&l.overwrite, 0.5);
+    b->disturbed = flush > DISTURBED * samples_at(&l.flush, 0.1);
     report_value("flush inside a file p50", b->overwrite, "us",
                  "the same without making the file longer: what the store's log mostly does");
-    snprintf(formula, sizeof formula, "%.0f us guest + 1.2 x %.0f us flush + 300 us", b->guest_set,
-             flush);
-    report_limit("set p50", samples_at(&l.rpc, 0.5), b->guest_set + 1.2 * flush + 300, "us",
-                 formula);
+    judge_set(b, &l, flush);
     report_value("set p99", samples_at(&l.rpc, 0.99), "us", NULL);
     latency_free(&l);
 }
@@ -221,6 +237,8 @@ static void judge_writers(const bench *b) {
     double ceiling = cores / b->guest_set * 1e6;
     double cpu = b->many.node_cpu + b->many.generator_cpu;
     bool guest_bound = ceiling < WRITERS_WANTED * b->one.per_second;
+    /* One writer is only faster on a quiet machine: what the processors rule out now stays so. */
+    bool cpu_allows = cores / cpu * 1e6 >= WRITERS_WANTED * b->one.per_second;
     snprintf(note, sizeof note, "%.0f processors / %.0f us guest time of set; %.1f x one writer",
              cores, b->guest_set, ceiling / b->one.per_second);
     report_value("guest-bound ceiling of set", ceiling, "/s", note);
@@ -233,9 +251,10 @@ static void judge_writers(const bench *b) {
         "busy%s",
         100 * b->overwrite / b->one.p50, 100 * b->many.per_second * cpu / (cores * 1e6),
         guest_bound ? "; the guest alone allows less than 8 x" : "");
-    verdict judged = ratio >= WRITERS_WANTED ? VERDICT_PASS
-                     : guest_bound           ? VERDICT_OTHER_LIMIT
-                                             : VERDICT_MISS;
+    verdict judged = ratio >= WRITERS_WANTED      ? VERDICT_PASS
+                     : guest_bound                ? VERDICT_OTHER_LIMIT
+                     : b->disturbed && cpu_allows ? VERDICT_DISTURBED
+                                                  : VERDICT_MISS;
     report_verdict("64 writers on 64 contexts / one writer", ratio, WRITERS_WANTED, "x", judged,
                    note);
 }
@@ -374,6 +393,9 @@ int main(int argc, char **argv) {
     else
         measure(&b);
     if (b.json) report_json(b.json);
-    printf("\n%u missed; %.0f s\n", report_missed(), (double)(bench_now_ns() - began) / 1e9);
+    printf("\n%u missed, %u not judged (disturbed or bounded by something else); %.0f s\n",
+           report_count(VERDICT_MISS),
+           report_count(VERDICT_DISTURBED) + report_count(VERDICT_OTHER_LIMIT),
+           (double)(bench_now_ns() - began) / 1e9);
     return 0;
 }

@@ -19,7 +19,7 @@ static figure figures[FIGURES_MAX];
 static size_t figure_count;
 static char section[64];
 
-static const char *const verdict_texts[] = {"", "pass", "MISS", "other limit"};
+static const char *const verdict_texts[] = {"", "pass", "MISS", "other limit", "disturbed"};
 
 void report_section(const char *title) {
     snprintf(section, sizeof section, "%s", title);
@@ -60,10 +60,10 @@ void report_limit(const char *name, double value, double limit, const char *unit
     report_verdict(name, value, limit, unit, value <= limit ? VERDICT_PASS : VERDICT_MISS, formula);
 }
 
-unsigned report_missed(void) {
-    unsigned missed = 0;
-    for (size_t i = 0; i < figure_count; i++) missed += figures[i].judged == VERDICT_MISS;
-    return missed;
+unsigned report_count(verdict judged) {
+    unsigned count = 0;
+    for (size_t i = 0; i < figure_count; i++) count += figures[i].judged == judged;
+    return count;
 }
 
 void report_json(const char *path) {
