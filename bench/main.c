@@ -251,10 +251,11 @@ static void judge_writers(const bench *b) {
         "busy%s",
         100 * b->overwrite / b->one.p50, 100 * b->many.per_second * cpu / (cores * 1e6),
         guest_bound ? "; the guest alone allows less than 8 x" : "");
-    verdict judged = ratio >= WRITERS_WANTED      ? VERDICT_PASS
-                     : guest_bound                ? VERDICT_OTHER_LIMIT
-                     : b->disturbed && cpu_allows ? VERDICT_DISTURBED
-                                                  : VERDICT_MISS;
+    /* A starved baseline makes the ratio look good: a disturbed run never passes. */
+    verdict judged = b->disturbed && cpu_allows ? VERDICT_DISTURBED
+                     : ratio >= WRITERS_WANTED  ? VERDICT_PASS
+                     : guest_bound              ? VERDICT_OTHER_LIMIT
+                                                : VERDICT_MISS;
     report_verdict("64 writers on 64 contexts / one writer", ratio, WRITERS_WANTED, "x", judged,
                    note);
 }
