@@ -21,7 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     mdns_receive(mdns, (cal_slice){data, size}, 2);
     while (mdns_next(mdns, &peer, &address)) mdns_announce(mdns, &address, 1, 3);
     for (int i = 0; i < 8; i++) {
-        while (mdns_output(mdns, &out, mdns_deadline(mdns))) {
+        uint64_t now = mdns_deadline(mdns);
+        while (mdns_output(mdns, &out, now)) {
             if (mdns_read(cal_buffer_slice(&out), &packet)) abort();
             cal_buffer_reset(&out);
         }
