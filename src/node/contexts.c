@@ -251,16 +251,30 @@ struct reading {
     void (*context)(void *user, const cal_context_info *info);
     void (*key)(void *user, const cal_public_key *key);
     void *user;
-    uint64_t bytes;
+    cal_arena arena; /* of the versions */
+    bool version_known;
+    cal_blob_id code;
+    cal_application_id version_of;
+    const char *version;
     int result;
 };
 
-/* The version of the code that the context's group runs. */
-static const char *executing_version(cal_node *node, const cal_context_record *record,
-                                     cal_arena *arena) {
+/* The version of the code that the context's group runs. The last answer is kept: contexts that
+ * follow one another in a list mostly run the same code, and asking the registry for each would
+ * hold the loop up. */
+static const char *executing_version(struct reading *reading, const cal_context_record *record) {
     gov_group_info group;
-    if (gov_group_get(node->gov, &record->group, &group) != 0) return NULL;
-    return node_code_version(node, &record->application, &group.app_key, arena);
+    if (gov_group_get(reading->node->gov, &record->group, &group) != 0) return NULL;
+    bool same = reading->version_known &&
+                memcmp(&reading->code, &group.app_key, sizeof reading->code) == 0 &&
+                memcmp(&reading->version_of, &record->application, sizeof reading->version_of) == 0;
+    if (same) return reading->version;
+    reading->version_known = true;
+    reading->code = group.app_key;
+    reading->version_of = record->application;
+    reading->version =
+        node_code_version(reading->node, &record->application, &group.app_key, &reading->arena);
+    return reading->version;
 }
 
 static int visit_context(void *user, const cal_context_id *id, const cal_context_record *record) {
@@ -270,8 +284,6 @@ static int visit_context(void *user, const cal_context_id *id, const cal_context
         return 0;
     if (reading->group && memcmp(reading->group, &record->group, sizeof record->group) != 0)
         return 0;
-    cal_arena arena;
-    cal_arena_init(&arena, NODE_ARENA_MAX);
     gov_context_info registered = {.name = NULL};
     if (gov_context_get(reading->node->gov, id, &registered) != 0) registered.name = NULL;
     cal_context_info info = {.id = *id,
@@ -279,13 +291,11 @@ static int visit_context(void *user, const cal_context_id *id, const cal_context
                              .group = record->group,
                              .service = record->service,
                              .name = registered.name,
-                             .application_version =
-                                 executing_version(reading->node, record, &arena),
+                             .application_version = executing_version(reading, record),
                              .root = record->root,
                              .heads = record->heads,
                              .head_count = record->head_count};
     reading->context(reading->user, &info);
-    cal_arena_deinit(&arena);
     return 0;
 }
 
@@ -302,7 +312,9 @@ static void get_context(void *arg) {
 int cal_context_get(cal_node *node, const cal_context_id *id,
                     void (*visit)(void *user, const cal_context_info *info), void *user) {
     struct reading reading = {.node = node, .id = id, .context = visit, .user = user};
+    cal_arena_init(&reading.arena, NODE_ARENA_MAX);
     cal_node_run(node, get_context, &reading);
+    cal_arena_deinit(&reading.arena);
     return reading.result;
 }
 
@@ -316,7 +328,9 @@ int cal_context_each(cal_node *node, const cal_application_id *application,
                      void (*visit)(void *user, const cal_context_info *info), void *user) {
     struct reading reading = {
         .node = node, .application = application, .group = group, .context = visit, .user = user};
+    cal_arena_init(&reading.arena, NODE_ARENA_MAX);
     cal_node_run(node, each_context, &reading);
+    cal_arena_deinit(&reading.arena);
     return reading.result;
 }
 
