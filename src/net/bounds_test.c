@@ -1,0 +1,347 @@
+/* What peers may try, and where it ends (docs/design/net.md, Bounds): a host over memory, in
+ * virtual time. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "calimero/error.h"
+#include "net/internal.h"
+
+enum { WIRES_MAX = 600 };
+
+/* One end of a connection; the test is the other. */
+struct net_wire {
+    void *owner;
+    bool open, stuck; /* stuck: takes nothing more */
+    cal_buffer sent;
+};
+
+static struct {
+    uint64_t now_ns, wake_ns;
+    net_wire wires[WIRES_MAX];
+    size_t count, paused;
+} world;
+
+static uint64_t m_now(void *user) {
+    (void)user;
+    return world.now_ns;
+}
+static int m_listen(void *user, const net_endpoint *at, net_endpoint *ret_bound, cal_error *err) {
+    (void)user, (void)err;
+    *ret_bound = *at;
+    return 0;
+}
+static int m_dial(void *user, const net_endpoint *to, void *owner, net_wire **ret_wire) {
+    (void)user, (void)to;
+    assert_true(world.count < WIRES_MAX);
+    *ret_wire = &world.wires[world.count++];
+    **ret_wire = (net_wire){.owner = owner, .open = true};
+    cal_buffer_init(&(*ret_wire)->sent, 8 << 20);
+    return 0;
+}
+static size_t m_send(net_wire *wire, const uint8_t *bytes, size_t len) {
+    if (wire->stuck) return 0;
+    assert_int_equal(cal_buffer_append(&wire->sent, bytes, len), 0);
+    return len;
+}
+static void m_pause(net_wire *wire, bool paused) {
+    (void)wire;
+    world.paused += paused;
+}
+static void m_close(net_wire *wire, bool abort_it) {
+    (void)abort_it;
+    wire->open = false;
+}
+static int m_resolve(void *user, const char *name, void *query) {
+    (void)user, (void)name, (void)query;
+    return CAL_EUNREACHABLE;
+}
+static void m_forget(void *user, void *query) { (void)user, (void)query; }
+static void m_wake_at(void *user, uint64_t at_ns) {
+    (void)user;
+    world.wake_ns = at_ns;
+}
+static size_t m_interfaces(void *user, const net_endpoint *at, net_endpoint *ret, size_t max) {
+    (void)user, (void)at, (void)ret, (void)max;
+    return 0;
+}
+static void m_stop(void *user) { (void)user; }
+static net_transport transport = {.now_ns = m_now,
+                                  .listen = m_listen,
+                                  .dial = m_dial,
+                                  .send = m_send,
+                                  .pause = m_pause,
+                                  .close = m_close,
+                                  .resolve = m_resolve,
+                                  .forget = m_forget,
+                                  .wake_at = m_wake_at,
+                                  .interfaces = m_interfaces,
+                                  .stop = m_stop};
+
+static cal_p2p *host_new(const cal_p2p_limits *limits) {
+    cal_p2p *host;
+    cal_p2p_options options = {0};
+    if (limits) options.limits = *limits;
+    memset(&world, 0, sizeof world);
+    world.now_ns = 1;
+    assert_int_equal(net_host_new(&options, &transport, cal_os_posix(), NULL, &host, NULL), 0);
+    return host;
+}
+static void host_drop(cal_p2p *host) {
+    net_host_free(host);
+    for (size_t i = 0; i < world.count; i++) cal_buffer_deinit(&world.wires[i].sent);
+}
+static net_wire *host_accept(cal_p2p *host) {
+    net_endpoint remote = {{{10, 0, 0, 1}, 4}, 9};
+    assert_true(world.count < WIRES_MAX);
+    net_wire *wire = &world.wires[world.count];
+    *wire = (net_wire){.open = true};
+    cal_buffer_init(&wire->sent, 8 << 20);
+    wire->owner = transport.events->accepted(host, wire, &remote, &remote);
+    if (!wire->owner) return NULL;
+    world.count++;
+    return wire;
+}
+/* Lets time pass, waking the host when it asks to be. */
+static void pass(cal_p2p *host, uint64_t ms) {
+    uint64_t until = world.now_ns + NET_MS(ms);
+    while (world.wake_ns <= until) {
+        if (world.wake_ns > world.now_ns) world.now_ns = world.wake_ns;
+        world.wake_ns = NET_NEVER;
+        transport.events->wake(host);
+    }
+    world.now_ns = until;
+}
+static cal_p2p_stats stats_of(const cal_p2p *host) {
+    cal_p2p_stats stats;
+    cal_p2p_stats_get(host, &stats);
+    return stats;
+}
+
+/* --- a peer that completed the handshake and then misbehaves --- */
+
+typedef struct hostile {
+    noise_identity identity;
+    noise channel;
+    net_wire *wire;
+    cal_buffer out, plain;
+} hostile;
+
+static void hostile_say(hostile *h, const void *bytes, size_t len) {
+    cal_buffer_reset(&h->out);
+    assert_int_equal(noise_seal(&h->channel, cal_slice_of(bytes, len), &h->out), 0);
+    if (h->wire->open) transport.events->received(h->wire->owner, h->out.data, h->out.len);
+}
+
+static void hostile_start(hostile *h, cal_p2p *host, uint8_t name) {
+    static const char choose[] = "\x13/multistream/1.0.0\n\x07/noise\n";
+    static const char muxer[] = "\x13/multistream/1.0.0\n\x0d/yamux/1.0.0\n";
+    cal_secret seed = {{name}};
+    memset(h, 0, sizeof *h);
+    cal_buffer_init(&h->out, 1 << 20);
+    cal_buffer_init(&h->plain, 1 << 20);
+    assert_int_equal(noise_identity_init(&h->identity, &seed, cal_os_posix()), 0);
+    h->wire = host_accept(host);
+    assert_non_null(h->wire);
+    transport.events->received(h->wire->owner, (const uint8_t *)choose, sizeof choose - 1);
+    size_t at = h->wire->sent.len, used;
+    assert_int_equal(noise_init(&h->channel, &h->identity, true, cal_os_posix(), &h->out), 0);
+    transport.events->received(h->wire->owner, h->out.data, h->out.len);
+    cal_buffer_reset(&h->out);
+    assert_int_equal(noise_feed(&h->channel, h->wire->sent.data + at, h->wire->sent.len - at,
+                                &h->out, &h->plain, &used),
+                     0);
+    transport.events->received(h->wire->owner, h->out.data, h->out.len);
+    hostile_say(h, muxer, sizeof muxer - 1);
+}
+static void hostile_stop(hostile *h) {
+    noise_deinit(&h->channel);
+    cal_buffer_deinit(&h->out);
+    cal_buffer_deinit(&h->plain);
+}
+static void hostile_frame(hostile *h, uint8_t type, uint16_t flags, uint32_t id, uint32_t len) {
+    uint8_t frame[12] = {0, type};
+    cal_write_u16be(frame + 2, flags);
+    cal_write_u32be(frame + 4, id);
+    cal_write_u32be(frame + 8, len);
+    hostile_say(h, frame, sizeof frame);
+}
+
+/* --- the tests --- */
+
+static void test_silent_connections(void **state) {
+    (void)state;
+    cal_p2p *host = host_new(NULL);
+    for (int i = 0; i < 128; i++) assert_non_null(host_accept(host));
+    assert_null(host_accept(host));
+    assert_int_equal(stats_of(host).connections_refused, 1);
+    pass(host, 9900);
+    assert_int_equal(stats_of(host).pending, 128);
+    pass(host, 200);
+    assert_int_equal(stats_of(host).pending, 0);
+    assert_int_equal(stats_of(host).handshakes_timed_out, 128);
+    assert_non_null(host_accept(host));
+    host_drop(host);
+}
+
+static void test_connections_in_all(void **state) {
+    (void)state;
+    static hostile peers[9];
+    cal_p2p *host = host_new(&(cal_p2p_limits){.connections_max = 4});
+    for (uint8_t i = 0; i < 4; i++) hostile_start(&peers[i], host, (uint8_t)(i + 1));
+    assert_int_equal(stats_of(host).connections, 4);
+    assert_null(host_accept(host));
+    host_drop(host);
+    for (int i = 0; i < 4; i++) hostile_stop(&peers[i]);
+    /* And of one peer. */
+    host = host_new(&(cal_p2p_limits){.peer_connections_max = 8});
+    for (int i = 0; i < 9; i++) hostile_start(&peers[i], host, 1);
+    assert_int_equal(stats_of(host).connections, 8);
+    assert_false(peers[8].wire->open);
+    pass(host, 6100); /* the duplicates drain: one is kept */
+    assert_int_equal(stats_of(host).connections, 1);
+    assert_true(peers[7].wire->open);
+    host_drop(host);
+    for (int i = 0; i < 9; i++) hostile_stop(&peers[i]);
+}
+
+static void test_half_open_connection(void **state) {
+    (void)state;
+    hostile h;
+    cal_p2p *host = host_new(&(cal_p2p_limits){.idle_timeout_ms = 3600000});
+    hostile_start(&h, host, 1); /* never says anything again */
+    pass(host, 50000);
+    assert_int_equal(stats_of(host).connections, 1);
+    pass(host, 15000);
+    assert_int_equal(stats_of(host).connections, 0);
+    assert_int_equal(stats_of(host).pings_failed, 3);
+    assert_false(h.wire->open);
+    host_drop(host);
+    hostile_stop(&h);
+}
+
+static void test_frames_of_a_hostile_peer(void **state) {
+    (void)state;
+    hostile h;
+    cal_p2p *host = host_new(NULL);
+    hostile_start(&h, host, 1);
+    hostile_frame(&h, 0, 1, 1, YAMUX_WINDOW + 1);
+    assert_false(h.wire->open);
+    assert_int_equal(stats_of(host).windows_exceeded, 1);
+    hostile_stop(&h);
+    hostile_start(&h, host, 1);
+    hostile_frame(&h, 7, 0, 0, 0);
+    assert_false(h.wire->open);
+    assert_int_equal(stats_of(host).frames_refused, 1);
+    hostile_stop(&h);
+    hostile_start(&h, host, 1);
+    transport.events->received(h.wire->owner, (const uint8_t *)"\0\x10----------------", 18);
+    assert_false(h.wire->open);
+    assert_int_equal(stats_of(host).frames_refused, 2);
+    assert_int_equal(stats_of(host).connections, 0);
+    host_drop(host);
+    hostile_stop(&h);
+}
+
+/* Asks for answers and reads none: first it is not heard any more, then it is closed. */
+static void test_peer_that_does_not_read(void **state) {
+    (void)state;
+    hostile h;
+    cal_p2p *host = host_new(NULL);
+    hostile_start(&h, host, 1);
+    h.wire->stuck = true;
+    int frames = 0;
+    for (; h.wire->open && frames < 100000; frames++) hostile_frame(&h, 2, 1, 0, 1);
+    assert_int_equal(stats_of(host).floods_closed, 1);
+    assert_in_range(world.paused, 1, 1);
+    assert_in_range(frames, 1000, 2 * YAMUX_CONTROL_MAX / YAMUX_HEADER);
+    host_drop(host);
+    hostile_stop(&h);
+}
+
+static void test_streams_are_limited(void **state) {
+    (void)state;
+    hostile h;
+    cal_p2p *host = host_new(NULL);
+    hostile_start(&h, host, 1);
+    for (uint32_t i = 0; i < 300; i++) hostile_frame(&h, 0, 1, 1 + 2 * i, 0);
+    assert_in_range(stats_of(host).streams, 250, 256);
+    assert_true(stats_of(host).streams_refused >= 44);
+    assert_true(h.wire->open);
+    pass(host, 10100); /* none of them chose a protocol; pings of ours end the same way */
+    assert_in_range(stats_of(host).streams, 0, 1);
+    host_drop(host);
+    hostile_stop(&h);
+}
+
+static void test_other_peers_are_forgotten_first(void **state) {
+    (void)state;
+    cal_p2p *host = host_new(&(cal_p2p_limits){.known_peers_max = 10, .connections_max = 10});
+    cal_multiaddr address;
+    assert_int_equal(cal_multiaddr_parse("/ip4/10.0.0.9/tcp/1", &address), 0);
+    for (uint8_t i = 1; i < 100; i++) {
+        cal_peer_id id;
+        cal_peer_id_of_key((const uint8_t[32]){i}, &id);
+        assert_int_equal(cal_p2p_learn(host, &id, &address, 1), 0);
+    }
+    assert_int_equal(stats_of(host).known_peers, 20);
+    host_drop(host);
+}
+
+/* The clock of the machine plays no part; a long sleep ends what was waiting, and no more. */
+static void test_long_sleep(void **state) {
+    (void)state;
+    cal_p2p *host = host_new(NULL);
+    assert_non_null(host_accept(host));
+    world.now_ns += NET_MS(86400000);
+    transport.events->wake(host);
+    assert_int_equal(stats_of(host).pending, 0);
+    assert_non_null(host_accept(host));
+    host_drop(host);
+}
+
+static void test_records_of_the_shelf(void **state) {
+    (void)state;
+    cal_p2p *host = host_new(NULL);
+    cal_peer_id id;
+    cal_multiaddr address, known[2];
+    cal_peer_id_of_key((const uint8_t[32]){5}, &id);
+    assert_int_equal(cal_multiaddr_parse("/ip4/10.0.0.9/tcp/1", &address), 0);
+    uint8_t record[64] = {1, 1, (uint8_t)address.len};
+    memcpy(record + 3, address.bytes, address.len);
+    assert_int_equal(net_host_restore(host, &id, record, 3u + address.len), 0);
+    assert_int_equal(cal_p2p_known(host, &id, known, 2), 1);
+    assert_true(cal_multiaddr_equal(&known[0], &address));
+    assert_int_equal(net_host_restore(host, &id, record, 4), CAL_EDECODE);
+    assert_int_equal(net_host_restore(host, &id, record, 1), CAL_EDECODE);
+    record[0] = 9;
+    assert_int_equal(net_host_restore(host, &id, record, 3u + address.len), CAL_EDECODE);
+    /* It is kept: it is dialled, and again after a growing pause when that fails. */
+    size_t dials = world.count;
+    pass(host, 1100);
+    assert_int_equal(world.count, dials + 1);
+    transport.events->closed(world.wires[dials].owner, CAL_EUNREACHABLE);
+    pass(host, 60000);
+    assert_in_range(world.count, dials + 2, dials + 6);
+    host_drop(host);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_silent_connections),
+        cmocka_unit_test(test_connections_in_all),
+        cmocka_unit_test(test_half_open_connection),
+        cmocka_unit_test(test_frames_of_a_hostile_peer),
+        cmocka_unit_test(test_peer_that_does_not_read),
+        cmocka_unit_test(test_streams_are_limited),
+        cmocka_unit_test(test_other_peers_are_forgotten_first),
+        cmocka_unit_test(test_long_sleep),
+        cmocka_unit_test(test_records_of_the_shelf),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
