@@ -13,6 +13,7 @@
 #include "calimero/log.h"
 #include "calimero/maintenance.h"
 #include "calimero/node.h"
+#include "calimero/p2p.h"
 #include "calimero/server.h"
 
 #endif

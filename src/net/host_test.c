@@ -70,8 +70,8 @@ static void transfer_closed(void *user, cal_p2p_stream *stream, int reason) {
     t->reason = reason;
 }
 
-static const cal_p2p_stream_events transfer_events = {
-    transfer_more, transfer_read, transfer_more, transfer_closed};
+static const cal_p2p_stream_events transfer_events = {transfer_more, transfer_read, transfer_more,
+                                                      transfer_closed};
 
 static bool both_closed(void *user) {
     transfer **pair = user;
@@ -87,10 +87,10 @@ static void test_large_both_ways(void **state) {
     transfer_init(mine, 1);
     transfer_init(theirs, 2);
     const char *const id[] = {"/large/1"};
-    assert_int_equal(cal_p2p_handle(b, &(cal_p2p_protocol){.id = id[0],
-                                                           .events = &transfer_events,
-                                                           .user = theirs}),
-                     0);
+    assert_int_equal(
+        cal_p2p_handle(
+            b, &(cal_p2p_protocol){.id = id[0], .events = &transfer_events, .user = theirs}),
+        0);
     testing_connect(&net, a, b);
     cal_peer_id b_id;
     cal_p2p_stream *stream;
@@ -334,6 +334,36 @@ static void test_kept_peer_is_dialled_again(void **state) {
     testing_net_deinit(&net);
 }
 
+/* A bootstrap address that is a name and says no id: whoever answers is kept. */
+static void test_bootstrap_by_name(void **state) {
+    (void)state;
+    testing_net net;
+    testing_net_init(&net);
+    cal_p2p *b = testing_host(&net, NULL);
+    char text[64];
+    snprintf(text, sizeof text, "/dns4/localhost/tcp/%u", b->listens[0].port);
+    const char *const bootstrap[] = {text};
+    cal_p2p *a =
+        testing_host(&net, &(cal_p2p_options){.bootstrap = bootstrap, .bootstrap_count = 1});
+    testing_until(&net, kept_again, &(struct testing_both){a, b});
+    cal_peer_id b_id;
+    cal_p2p_id(b, &b_id);
+    while (!peer_find(a, &b_id)->keep) uv_run(&net.loop, UV_RUN_ONCE);
+    /* Names that do not resolve, and none that TCP can dial, are answered. */
+    struct answer answer = {0};
+    cal_multiaddr address;
+    assert_int_equal(cal_multiaddr_parse("/dns4/nobody.invalid/tcp/1", &address), 0);
+    cal_p2p_connect(a, NULL, &address, 1, on_answer, &answer);
+    testing_until(&net, is_told, &answer);
+    assert_int_equal(answer.code, CAL_EUNREACHABLE);
+    answer.told = false;
+    assert_int_equal(cal_multiaddr_parse("/ip4/127.0.0.1/udp/1/quic-v1", &address), 0);
+    cal_p2p_connect(a, NULL, &address, 1, on_answer, &answer);
+    testing_until(&net, is_told, &answer);
+    assert_int_equal(answer.code, CAL_EUNREACHABLE);
+    testing_net_deinit(&net);
+}
+
 static bool gone_idle(void *user) {
     cal_p2p_stats stats;
     cal_p2p_stats_get(user, &stats);
@@ -415,6 +445,7 @@ int main(void) {
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_simultaneous_dial_keeps_one),
         cmocka_unit_test(test_kept_peer_is_dialled_again),
+        cmocka_unit_test(test_bootstrap_by_name),
         cmocka_unit_test(test_idle_connection_closes),
         cmocka_unit_test(test_ping_measures),
         cmocka_unit_test(test_shutdown_says_goodbye),

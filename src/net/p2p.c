@@ -25,7 +25,8 @@ struct p2p_loop {
 
 static void on_stopped(void *user) {
     struct p2p_loop *loop = user;
-    /* The loop ends when the last goodbyes have left; the transport stays until the host is freed. */
+    /* The loop ends when the last goodbyes have left; the transport stays until the host is freed.
+     */
     uv_close((uv_handle_t *)&loop->wake, NULL);
     loop->closed = true;
 }
@@ -78,6 +79,7 @@ int cal_p2p_run(cal_p2p *host) {
 
 void cal_p2p_stop(cal_p2p *host) {
     struct p2p_loop *loop = host->loop;
+    if (!loop) return; /* a host on another's loop is stopped by net_host_shutdown */
     pthread_mutex_lock(&loop->lock);
     loop->stop = true;
     pthread_mutex_unlock(&loop->lock);
@@ -86,6 +88,7 @@ void cal_p2p_stop(cal_p2p *host) {
 
 int cal_p2p_post(cal_p2p *host, void (*fn)(void *arg), void *arg) {
     struct p2p_loop *loop = host->loop;
+    if (!loop) return CAL_ESTATE;
     p2p_post *post = calloc(1, sizeof *post);
     if (!post) return CAL_ENOMEM;
     post->fn = fn;
