@@ -176,7 +176,7 @@ static void pump(sim *s, link *l, int end) {
 static void read_arrived(sim *s, link *l, int from);
 
 static void delivered(sim *s, node *n, const gossip_event *event) {
-    unsigned index;
+    unsigned index = 0;
     if (event->data.len < 8 || sscanf((const char *)event->data.data, "m%u", &index) != 1 ||
         index >= (unsigned)s->message_count)
         fail_sim(s, "unknown message", n->index, 0);
