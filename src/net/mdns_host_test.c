@@ -15,9 +15,11 @@ static void test_discover(void **state) {
         if (result) fail_msg("%s", err.message);
     }
     testing_until(&net, testing_see_each_other, &(struct testing_both){hosts[0], hosts[1]});
-    mdns_stats stats;
-    mdns_stats_get(mdns_host_state(mdns[0]), &stats);
-    assert_true(stats.queries >= 1 && stats.packets >= 1 && stats.discovered >= 1);
+    mdns_stats one, other; /* whoever heard of the other first has dialled */
+    mdns_stats_get(mdns_host_state(mdns[0]), &one);
+    mdns_stats_get(mdns_host_state(mdns[1]), &other);
+    assert_true(one.queries >= 1 && other.queries >= 1);
+    assert_true(one.discovered + other.discovered >= 1);
     for (int i = 0; i < 2; i++) mdns_host_free(mdns[i]);
     testing_net_deinit(&net);
 }
