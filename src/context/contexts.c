@@ -221,6 +221,26 @@ static void refuse(struct call *call, cal_call_status status, int error, const c
     call_close(call);
 }
 
+/* Views start at once; a writer starts when no other one runs, or waits its turn. */
+static void enqueue(cal_contexts *contexts, struct call *call) {
+    struct context *context = call->context;
+    cal_blob_id code;
+    const cal_context_authority *authority = &contexts->options.authority;
+    call->view =
+        authority->code(authority->user, &context->record.group, &code) == 0 &&
+        cal_modules_known_view(contexts->modules, &code, context->record.service, call->method);
+    if (call->view || !context->writer) {
+        start(call);
+    } else if (context->waiting_count >= CAL_CALL_QUEUE_MAX) {
+        refuse(call, CAL_CALL_INTERNAL, CAL_EOVERLOAD,
+               "too many calls are waiting for this context: try again later");
+    } else {
+        cal_list_push(&context->waiting, &call->link);
+        context->waiting_count++;
+        contexts->stats.waiting++;
+    }
+}
+
 void contexts_submit(cal_contexts *contexts, struct call *call) {
     contexts->calls_open++;
     struct context *context = NULL;
@@ -235,23 +255,9 @@ void contexts_submit(cal_contexts *contexts, struct call *call) {
     } else if (contexts->calls_open > CAL_CALLS_MAX) {
         refuse(call, CAL_CALL_INTERNAL, CAL_EOVERLOAD,
                "too many calls are waiting on this node: try again later");
-    } else if (context->waiting_count >= CAL_CALL_QUEUE_MAX) {
-        refuse(call, CAL_CALL_INTERNAL, CAL_EOVERLOAD,
-               "too many calls are waiting for this context: try again later");
     } else {
         call->context = context;
-        cal_blob_id code;
-        const cal_context_authority *authority = &contexts->options.authority;
-        call->view =
-            authority->code(authority->user, &context->record.group, &code) == 0 &&
-            cal_modules_known_view(contexts->modules, &code, context->record.service, call->method);
-        if (call->view || !context->writer) {
-            start(call);
-        } else {
-            cal_list_push(&context->waiting, &call->link);
-            context->waiting_count++;
-            contexts->stats.waiting++;
-        }
+        enqueue(contexts, call);
     }
 }
 
