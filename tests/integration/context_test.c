@@ -249,14 +249,14 @@ static void guests_read_blobs_while_contexts_are_listed(void **state) {
     assert_int_equal(cal_blob_put_wait(node, content, sizeof content, &blob, &err), 0);
     struct worker workers[GUESTS * 2];
     pthread_t threads[GUESTS * 2];
-    for (int i = 0; i < GUESTS * 2; i++) {
+    for (int i = 0; i < GUESTS * 2; i++)
         workers[i] = (struct worker){.context = new_context(&app_open, &app_open.ns),
                                      .input = blob.bytes,
                                      .len = sizeof blob.bytes,
                                      .method = "blobs",
-                                     .times = 2};
+                                     .times = 3};
+    for (int i = 0; i < GUESTS * 2; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
-    }
     for (int i = 0; i < 50; i++) {
         int found = 0;
         assert_int_equal(cal_context_each(node, NULL, NULL, count, &found), 0);
