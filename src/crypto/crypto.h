@@ -40,6 +40,10 @@ void cal_domain_hash(const char *domain, const cal_slice *parts, size_t count, u
 /* --- signatures (Ed25519) --- */
 void cal_sign_public_key(const cal_secret *seed, uint8_t ret_public[32]);
 void cal_sign(const cal_secret *seed, cal_slice message, uint8_t ret_signature[CAL_SIGNATURE_SIZE]);
+/* The same where the public key is known, which saves deriving it: half of the work. It MUST be the seed's:
+ * a signature under a wrong one gives the secret away. */
+void cal_sign_as(const cal_secret *seed, const uint8_t public_key[32], cal_slice message,
+                 uint8_t ret_signature[CAL_SIGNATURE_SIZE]);
 /* Strict: canonical S, no small-order A or R. Governance, accounts, envelopes, proofs, acks. */
 bool cal_verify_strict(const uint8_t public_key[32], cal_slice message, const uint8_t signature[CAL_SIGNATURE_SIZE]);
 /* Lax: canonical S, cofactorless equation, small-order keys accepted. Bundles, storage actions, the guest. */

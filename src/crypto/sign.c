@@ -18,9 +18,17 @@ void cal_sign_public_key(const cal_secret *seed, uint8_t ret_public[32]) {
 
 void cal_sign(const cal_secret *seed, cal_slice message,
               uint8_t ret_signature[CAL_SIGNATURE_SIZE]) {
-    uint8_t secret[crypto_sign_SECRETKEYBYTES], public_key[crypto_sign_PUBLICKEYBYTES];
+    uint8_t public_key[crypto_sign_PUBLICKEYBYTES];
+    cal_sign_public_key(seed, public_key);
+    cal_sign_as(seed, public_key, message, ret_signature);
+}
+
+void cal_sign_as(const cal_secret *seed, const uint8_t public_key[32], cal_slice message,
+                 uint8_t ret_signature[CAL_SIGNATURE_SIZE]) {
+    uint8_t secret[crypto_sign_SECRETKEYBYTES]; /* libsodium's form: the seed, then the public key */
     crypto_need_library();
-    crypto_sign_seed_keypair(public_key, secret, seed->bytes);
+    memcpy(secret, seed->bytes, sizeof seed->bytes);
+    memcpy(secret + sizeof seed->bytes, public_key, 32);
     if (crypto_sign_detached(ret_signature, NULL, message.data, message.len, secret))
         crypto_stop("signing failed");
     sodium_memzero(secret, sizeof secret);

@@ -81,7 +81,7 @@ static int identity_load(cal_gov *gov, cal_snapshot *snapshot, cal_error *err) {
 const gov_identity *gov_self(const cal_gov *gov) { return &gov->identity; }
 
 void gov_sign(const cal_gov *gov, cal_slice message, uint8_t ret_signature[CAL_SIGNATURE_SIZE]) {
-    cal_sign(&gov->identity.sign_seed, message, ret_signature);
+    cal_sign_as(&gov->identity.sign_seed, gov->identity.sign_key.bytes, message, ret_signature);
 }
 
 /* --- rows --- */
