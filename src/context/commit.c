@@ -6,18 +6,6 @@
 #include "context/internal.h"
 #include "gov/delta.h"
 
-static void *arena_alloc(void *user, size_t len) { return cal_arena_alloc(user, len); }
-
-static void hash_parts(const crdt_bytes *parts, size_t count, uint8_t ret_hash[32]) {
-    _Static_assert(sizeof(crdt_bytes) == sizeof(cal_slice),
-                   "the two borrowed-bytes types have one layout");
-    cal_sha256_parts((const cal_slice *)(const void *)parts, count, ret_hash);
-}
-
-static crdt_env env_of(struct call *call) {
-    return (crdt_env){.memory = {.user = &call->arena, .alloc = arena_alloc}, .sha256 = hash_parts};
-}
-
 static int sign_payload(void *user, const uint8_t payload[32], uint8_t ret_signature[64]) {
     const cal_context_authority *authority = &((struct call *)user)->contexts->options.authority;
     authority->sign(authority->user, cal_slice_of(payload, 32), ret_signature);
@@ -84,12 +72,9 @@ static int encode_events(const cal_vm_outcome *outcome, cal_buffer *ret_json) {
 }
 
 static int sign_envelope(struct call *call, cal_delta_record *delta) {
-    gov_position position = {.count = (uint32_t)delta->position_count};
-    if (position.count)
-        memcpy(position.heads, delta->position, position.count * sizeof *position.heads);
-    gov_hlc hlc = {
-        .time = delta->hlc.time,
-        .id = {.low = cal_read_u64le(delta->hlc.id), .high = cal_read_u64le(delta->hlc.id + 8)}};
+    gov_position position;
+    gov_hlc hlc;
+    cal_delta_envelope(delta, &position, &hlc);
     cal_buffer envelope;
     cal_buffer_init(&envelope, CAL_STORE_VALUE_MAX);
     int rc =
@@ -180,7 +165,7 @@ static bool changes_writers(const crdt_delta *delta) {
 static int log_rotations(struct call *call, const crdt_delta *delta,
                          const cal_delta_record *record) {
     if (!changes_writers(delta)) return 0;
-    crdt_env env = env_of(call);
+    crdt_env env = cal_crdt_env(&call->arena);
     crdt_rows rows = {
         .user = call, .read = overlay_row, .write = overlay_write, .remove = overlay_remove};
     crdt_apply_context context = {
@@ -208,7 +193,7 @@ static int log_rotations(struct call *call, const crdt_delta *delta,
 static int build_delta(struct call *call, const cal_context_record *base, bool genesis,
                        cal_delta_record *ret_delta) {
     static const uint8_t no_parent[1][32];
-    crdt_env env = env_of(call);
+    crdt_env env = cal_crdt_env(&call->arena);
     crdt_signed_delta signed_delta;
     cal_slice artifact = call->outcome.artifact;
     int rc = crdt_delta_sign(&env, crdt_bytes_of(artifact.data, artifact.len), sign_payload, call,

@@ -3,6 +3,7 @@
 
 #include "calimero/error.h"
 #include "codec/borsh.h"
+#include "crypto/crypto.h"
 #include "store/store.h"
 
 enum { RECORD_VERSION = 1, SERVICE_NAME_MAX = 256 };
@@ -100,4 +101,31 @@ int cal_delta_record_decode(cal_slice bytes, cal_delta_record *ret_record) {
         return CAL_ECORRUPT;
     *ret_record = record;
     return 0;
+}
+
+void cal_delta_envelope(const cal_delta_record *record, gov_position *ret_position,
+                        gov_hlc *ret_hlc) {
+    *ret_position = (gov_position){.count = (uint32_t)record->position_count};
+    if (ret_position->count)
+        memcpy(ret_position->heads, record->position,
+               ret_position->count * sizeof *ret_position->heads);
+    *ret_hlc = (gov_hlc){
+        .time = record->hlc.time,
+        .id = {.low = cal_read_u64le(record->hlc.id), .high = cal_read_u64le(record->hlc.id + 8)}};
+}
+
+static void *arena_alloc(void *user, size_t len) { return cal_arena_alloc(user, len); }
+
+static void hash_parts(const crdt_bytes *parts, size_t count, uint8_t ret_hash[32]) {
+    _Static_assert(sizeof(crdt_bytes) == sizeof(cal_slice),
+                   "the two borrowed-bytes types have one layout");
+    cal_sha256_parts((const cal_slice *)(const void *)parts, count, ret_hash);
+}
+
+crdt_memory cal_crdt_memory(cal_arena *arena) {
+    return (crdt_memory){.user = arena, .alloc = arena_alloc};
+}
+
+crdt_env cal_crdt_env(cal_arena *arena) {
+    return (crdt_env){.memory = cal_crdt_memory(arena), .sha256 = hash_parts};
 }

@@ -7,7 +7,9 @@
 #include "base/arena.h"
 #include "base/buffer.h"
 #include "calimero/identity.h"
+#include "crdt/base.h"
 #include "crdt/hlc.h"
+#include "gov/delta.h"
 
 typedef struct cal_context_record {
     cal_application_id application;
@@ -50,5 +52,13 @@ enum { CAL_DELTA_PARENTS_MAX = 1024, CAL_DELTA_POSITION_MAX = 32 };
 int cal_delta_record_encode(const cal_delta_record *record, cal_buffer *ret_bytes);
 int cal_delta_record_decode(cal_slice bytes,
                             cal_delta_record *ret_record); /* borrows; CAL_ECORRUPT */
+
+/* What the author signs besides the ids, in the form that gov takes. */
+void cal_delta_envelope(const cal_delta_record *record, gov_position *ret_position,
+                        gov_hlc *ret_hlc);
+
+/* Memory of an arena, and SHA-256, for the functions of crdt. The arena outlives what they give. */
+crdt_memory cal_crdt_memory(cal_arena *arena);
+crdt_env cal_crdt_env(cal_arena *arena);
 
 #endif

@@ -71,23 +71,17 @@ struct tree {
     size_t open;
 };
 
-static void *arena_alloc(void *user, size_t len) { return cal_arena_alloc(user, len); }
-
 static int enter_record(void *user, crdt_memory *ret_memory) {
     struct tree *tree = user;
     cal_arena *arena = &tree->records[tree->open++];
     cal_arena_init(arena, NODE_ARENA_MAX);
-    *ret_memory = (crdt_memory){.user = arena, .alloc = arena_alloc};
+    *ret_memory = cal_crdt_memory(arena);
     return 0;
 }
 
 static void leave_record(void *user) {
     struct tree *tree = user;
     cal_arena_deinit(&tree->records[--tree->open]);
-}
-
-static void hash_parts(const crdt_bytes *parts, size_t count, uint8_t ret_hash[32]) {
-    cal_sha256_parts((const cal_slice *)(const void *)parts, count, ret_hash);
 }
 
 static int read_state(void *user, const uint8_t key[32], crdt_bytes *ret_value) {
@@ -125,7 +119,7 @@ static bool has_entities(const struct tree *tree) {
     while (rc == 0 && !found && (rc = cal_cursor_next(cursor, &key, &value)) == 0) {
         cal_arena arena;
         cal_arena_init(&arena, NODE_ARENA_MAX);
-        crdt_memory memory = {.user = &arena, .alloc = arena_alloc};
+        crdt_memory memory = cal_crdt_memory(&arena);
         crdt_index index;
         found = crdt_index_decode(&memory, crdt_bytes_of(value.data, value.len), &index) == 0;
         cal_arena_deinit(&arena);
@@ -149,7 +143,7 @@ static int tree_flaw(void *user, crdt_flaw flaw, const crdt_id *id, const crdt_i
 static int check_tree(struct check *check, const cal_context_id *id,
                       const cal_context_record *record) {
     struct tree tree = {.check = check, .id = id};
-    crdt_tree_check walk = {.sha256 = hash_parts,
+    crdt_tree_check walk = {.sha256 = cal_crdt_env(NULL).sha256,
                             .user = &tree,
                             .enter = enter_record,
                             .leave = leave_record,
@@ -184,11 +178,10 @@ static bool has_delta(struct check *check, const uint8_t context[32], const uint
 }
 
 /* The id is the content's, and the author signed it. */
-static const char *delta_flaw(struct check *check, const cal_context_id *context,
-                              const cal_delta_record *record) {
+static const char *delta_flaw(const cal_context_id *context, const cal_delta_record *record) {
     cal_arena arena;
     cal_arena_init(&arena, NODE_ARENA_MAX);
-    crdt_env env = {.memory = {.user = &arena, .alloc = arena_alloc}, .sha256 = hash_parts};
+    crdt_env env = cal_crdt_env(&arena);
     crdt_delta delta;
     crdt_hash id = {{0}};
     int rc = crdt_delta_decode(&env.memory,
@@ -197,16 +190,12 @@ static const char *delta_flaw(struct check *check, const cal_context_id *context
         rc = crdt_delta_id(&env, record->parents, record->parent_count, delta.actions,
                            delta.action_count, &id);
     cal_arena_deinit(&arena);
-    (void)check;
     if (rc != 0) return "cannot be decoded";
     if (memcmp(id.bytes, record->id.bytes, 32) != 0) return "has other content than its id says";
     if (!record->has_author) return NULL;
-    gov_position position = {.count = (uint32_t)record->position_count};
-    if (position.count)
-        memcpy(position.heads, record->position, position.count * sizeof *position.heads);
-    gov_hlc hlc = {
-        .time = record->hlc.time,
-        .id = {.low = cal_read_u64le(record->hlc.id), .high = cal_read_u64le(record->hlc.id + 8)}};
+    gov_position position;
+    gov_hlc hlc;
+    cal_delta_envelope(record, &position, &hlc);
     cal_hash delta_id = record->id;
     bool verified =
         gov_delta_verify(record->author.bytes, context, &delta_id,
@@ -231,7 +220,7 @@ static int check_delta(struct check *check, cal_slice key, cal_slice value) {
         finding(check, "delta %s: its record is malformed", text);
         return 0;
     }
-    const char *flaw = delta_flaw(check, &context, &record);
+    const char *flaw = delta_flaw(&context, &record);
     if (flaw) finding(check, "delta %s %s", text, flaw);
     for (size_t i = 0; i < record.parent_count; i++)
         if (memcmp(record.parents[i], none, 32) != 0 &&

@@ -247,7 +247,6 @@ struct reading {
     const cal_context_id *id;
     const cal_application_id *application;
     const cal_group_id *group;
-    bool owned;
     void (*context)(void *user, const cal_context_info *info);
     void (*key)(void *user, const cal_public_key *key);
     void *user;
@@ -351,7 +350,8 @@ static void each_identity(void *arg) {
 
 int cal_context_identities(cal_node *node, const cal_context_id *id, bool owned,
                            void (*visit)(void *user, const cal_public_key *key), void *user) {
-    struct reading reading = {.node = node, .id = id, .owned = owned, .key = visit, .user = user};
+    (void)owned; /* all there is, so far, is owned */
+    struct reading reading = {.node = node, .id = id, .key = visit, .user = user};
     cal_node_run(node, each_identity, &reading);
     return reading.result;
 }
