@@ -8,12 +8,14 @@
 static void on_event(void *user, const cal_event *event) {
     (void)user;
     for (size_t i = 0; i < event->event_count; i++)
-        printf("event %s %.*s\n", event->events[i].kind, (int)event->events[i].data_len, (const char *)event->events[i].data);
+        printf("event %s %.*s\n", event->events[i].kind, (int)event->events[i].data_len,
+               (const char *)event->events[i].data);
 }
 
 static void on_result(void *user, const cal_call_result *result) {
     (void)user;
-    if (result->output) printf("result %.*s\n", (int)result->output_len, (const char *)result->output);
+    if (result->output)
+        printf("result %.*s\n", (int)result->output_len, (const char *)result->output);
 }
 
 static int fail(const cal_error *err) {
@@ -45,10 +47,13 @@ int main(int argc, char **argv) {
     if (rc == 0) rc = cal_context_create_wait(node, &create, &context, &err);
 
     if (rc == 0) {
-        static const char set[] = "{\"key\":\"greeting\",\"value\":\"hello\"}", get[] = "{\"key\":\"greeting\"}";
+        static const char set[] = "{\"key\":\"greeting\",\"value\":\"hello\"}",
+                          get[] = "{\"key\":\"greeting\"}";
         cal_subscription *events = cal_subscribe(node, &context.id, on_event, NULL);
         rc = cal_execute_wait(node, &context.id, "set", set, strlen(set), on_result, NULL, &err);
-        if (rc == 0) rc = cal_execute_wait(node, &context.id, "get", get, strlen(get), on_result, NULL, &err);
+        if (rc == 0)
+            rc =
+                cal_execute_wait(node, &context.id, "get", get, strlen(get), on_result, NULL, &err);
         cal_unsubscribe(node, events);
     }
     cal_node_stop(node);

@@ -1,4 +1,5 @@
-/* Blobs: bytes named by their content (1 MiB chunks; the id is the SHA-256 of the chunks' SHA-256s). Threads, errors and pointers as node.h says. */
+/* Blobs: bytes named by their content (1 MiB chunks; the id is the SHA-256 of the chunks'
+ * SHA-256s). Threads, errors and pointers as node.h says. */
 #ifndef CALIMERO_BLOB_H
 #define CALIMERO_BLOB_H
 
@@ -10,34 +11,46 @@ extern "C" {
 
 typedef struct cal_blob_info {
     cal_blob_id id;
-    uint64_t size;     /* bytes */
-    cal_hash hash;     /* SHA-256 of the whole content */
-    const char *mime;  /* sniffed, "application/octet-stream" when unknown */
+    uint64_t size;    /* bytes */
+    cal_hash hash;    /* SHA-256 of the whole content */
+    const char *mime; /* sniffed, "application/octet-stream" when unknown */
 } cal_blob_info;
 
 typedef struct cal_blob_writer cal_blob_writer;
 typedef struct cal_blob_reader cal_blob_reader;
 typedef void (*cal_blob_done)(void *user, const cal_error *err, const cal_blob_info *info);
 
-/* Writing in pieces. One operation at a time for each writer: wait for its callback. Pieces of any size; copied. */
+/* Writing in pieces. One operation at a time for each writer: wait for its callback. Pieces of any
+ * size; copied. */
 cal_blob_writer *cal_blob_create(cal_node *node); /* NULL: out of memory */
-void cal_blob_write(cal_blob_writer *writer, const void *bytes, size_t len, cal_simple_done done, void *user);
-void cal_blob_finish(cal_blob_writer *writer, const cal_blob_id *expected /* NULL: any */, cal_blob_done done, void *user); /* frees the writer */
-void cal_blob_abort(cal_blob_writer *writer); /* frees the writer; NULL allowed; not while an operation runs */
+void cal_blob_write(cal_blob_writer *writer, const void *bytes, size_t len, cal_simple_done done,
+                    void *user);
+void cal_blob_finish(cal_blob_writer *writer, const cal_blob_id *expected /* NULL: any */,
+                     cal_blob_done done, void *user); /* frees the writer */
+void cal_blob_abort(
+    cal_blob_writer *writer); /* frees the writer; NULL allowed; not while an operation runs */
 
-/* Reading in pieces: `done` gets the next chunk (at most 1 MiB), len 0 at the end. One operation at a time. */
-typedef void (*cal_blob_chunk_done)(void *user, const cal_error *err, const uint8_t *bytes, size_t len);
-int cal_blob_open(cal_node *node, const cal_blob_id *id, cal_blob_reader **ret_reader, cal_blob_info *ret_info); /* CAL_ENOTFOUND */
+/* Reading in pieces: `done` gets the next chunk (at most 1 MiB), len 0 at the end. One operation at
+ * a time. */
+typedef void (*cal_blob_chunk_done)(void *user, const cal_error *err, const uint8_t *bytes,
+                                    size_t len);
+int cal_blob_open(cal_node *node, const cal_blob_id *id, cal_blob_reader **ret_reader,
+                  cal_blob_info *ret_info); /* CAL_ENOTFOUND */
 void cal_blob_read(cal_blob_reader *reader, cal_blob_chunk_done done, void *user);
 void cal_blob_close(cal_blob_reader *reader); /* NULL allowed; not while an operation runs */
 
-int cal_blob_stat(cal_node *node, const cal_blob_id *id, cal_blob_info *ret_info); /* CAL_ENOTFOUND */
+int cal_blob_stat(cal_node *node, const cal_blob_id *id,
+                  cal_blob_info *ret_info); /* CAL_ENOTFOUND */
 int cal_blob_each(cal_node *node, void (*visit)(void *user, const cal_blob_info *info), void *user);
-void cal_blob_delete(cal_node *node, const cal_blob_id *id, cal_simple_done done, void *user); /* CAL_ENOTFOUND; CAL_EDENIED for code of an installed application */
+void cal_blob_delete(
+    cal_node *node, const cal_blob_id *id, cal_simple_done done,
+    void *user); /* CAL_ENOTFOUND; CAL_EDENIED for code of an installed application */
 
 /* Whole blobs, blocking. */
-int cal_blob_put_wait(cal_node *node, const void *bytes, size_t len, cal_blob_id *ret_id, cal_error *err);
-int cal_blob_get_wait(cal_node *node, const cal_blob_id *id, uint8_t **ret_bytes /* free() it */, size_t *ret_len, cal_error *err);
+int cal_blob_put_wait(cal_node *node, const void *bytes, size_t len, cal_blob_id *ret_id,
+                      cal_error *err);
+int cal_blob_get_wait(cal_node *node, const cal_blob_id *id, uint8_t **ret_bytes /* free() it */,
+                      size_t *ret_len, cal_error *err);
 
 #ifdef __cplusplus
 }

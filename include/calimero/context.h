@@ -23,11 +23,11 @@ typedef struct cal_context_info {
 typedef struct cal_context_create_options {
     cal_application_id application;
     cal_group_id group;
-    const char *service;         /* NULL: none */
-    const char *name;            /* NULL: none */
-    const uint8_t *init_params;  /* JSON text; len 0: no arguments; at most 1 MiB */
+    const char *service;        /* NULL: none */
+    const char *name;           /* NULL: none */
+    const uint8_t *init_params; /* JSON text; len 0: no arguments; at most 1 MiB */
     size_t init_params_len;
-    const uint8_t *seed;         /* 32 bytes that determine the context id; NULL: random */
+    const uint8_t *seed; /* 32 bytes that determine the context id; NULL: random */
 } cal_context_create_options;
 
 typedef struct cal_context_created {
@@ -36,45 +36,56 @@ typedef struct cal_context_created {
     cal_public_key member; /* this node's key in it */
 } cal_context_created;
 
-typedef void (*cal_context_create_done)(void *user, const cal_error *err, const cal_context_created *created);
+typedef void (*cal_context_create_done)(void *user, const cal_error *err,
+                                        const cal_context_created *created);
 
-/* CAL_EGUEST: init refused, the message holds its words. CAL_ENOTFOUND: application or group. CAL_EDENIED: may not create contexts there. */
-void cal_context_create(cal_node *node, const cal_context_create_options *options, cal_context_create_done done, void *user);
-int cal_context_create_wait(cal_node *node, const cal_context_create_options *options, cal_context_created *ret_created,
-                            cal_error *err);
-void cal_context_delete(cal_node *node, const cal_context_id *id, cal_simple_done done, void *user); /* local wipe and detach; CAL_ENOTFOUND */
-int cal_context_get(cal_node *node, const cal_context_id *id, void (*visit)(void *user, const cal_context_info *info), void *user);
+/* CAL_EGUEST: init refused, the message holds its words. CAL_ENOTFOUND: application or group.
+ * CAL_EDENIED: may not create contexts there. */
+void cal_context_create(cal_node *node, const cal_context_create_options *options,
+                        cal_context_create_done done, void *user);
+int cal_context_create_wait(cal_node *node, const cal_context_create_options *options,
+                            cal_context_created *ret_created, cal_error *err);
+void cal_context_delete(cal_node *node, const cal_context_id *id, cal_simple_done done,
+                        void *user); /* local wipe and detach; CAL_ENOTFOUND */
+int cal_context_get(cal_node *node, const cal_context_id *id,
+                    void (*visit)(void *user, const cal_context_info *info), void *user);
 /* Filters may be NULL. In ascending id order. */
-int cal_context_each(cal_node *node, const cal_application_id *application, const cal_group_id *group,
+int cal_context_each(cal_node *node, const cal_application_id *application,
+                     const cal_group_id *group,
                      void (*visit)(void *user, const cal_context_info *info), void *user);
-/* Member keys known in the context; `owned`: only those whose secret half this node holds. CAL_ENOTFOUND. */
+/* Member keys known in the context; `owned`: only those whose secret half this node holds.
+ * CAL_ENOTFOUND. */
 int cal_context_identities(cal_node *node, const cal_context_id *id, bool owned,
                            void (*visit)(void *user, const cal_public_key *key), void *user);
-int cal_context_size(cal_node *node, const cal_context_id *id, uint64_t *ret_bytes); /* state and private state */
+int cal_context_size(cal_node *node, const cal_context_id *id,
+                     uint64_t *ret_bytes); /* state and private state */
 
 /* --- calls --- */
 
 typedef enum cal_call_status {
-    CAL_CALL_OK,            /* `output` is what the method returned, NULL when nothing */
-    CAL_CALL_FAILED,        /* trap, panic, limit, or the method returned an error: `message` is the display text */
-    CAL_CALL_NOT_FOUND,     /* no such context here */
+    CAL_CALL_OK,        /* `output` is what the method returned, NULL when nothing */
+    CAL_CALL_FAILED,    /* trap, panic, limit, or the method returned an error: `message` is the
+                           display text */
+    CAL_CALL_NOT_FOUND, /* no such context here */
     CAL_CALL_UNINITIALIZED,
     CAL_CALL_UNAUTHORIZED,
     CAL_CALL_NOT_INSTALLED, /* the application's code is missing; `application` says which */
-    CAL_CALL_INTERNAL,      /* the node failed: `error` says why (CAL_EFULL, CAL_ECORRUPT, ...), nothing was changed */
+    CAL_CALL_INTERNAL, /* the node failed: `error` says why (CAL_EFULL, CAL_ECORRUPT, ...), nothing
+                          was changed */
 } cal_call_status;
 
 typedef struct cal_call_result {
     cal_call_status status;
-    int error;               /* CAL_E* that goes with the status, 0 when OK */
-    const char *message;     /* NUL-terminated; "" when OK */
-    const uint8_t *output;   /* return bytes, JSON for applications made with the SDKs */
+    int error;             /* CAL_E* that goes with the status, 0 when OK */
+    const char *message;   /* NUL-terminated; "" when OK */
+    const uint8_t *output; /* return bytes, JSON for applications made with the SDKs */
     size_t output_len;
-    const uint8_t *guest_error; /* the bytes of the application's own Err, when it returned one; else NULL */
+    const uint8_t
+        *guest_error; /* the bytes of the application's own Err, when it returned one; else NULL */
     size_t guest_error_len;
     cal_application_id application; /* with CAL_CALL_NOT_INSTALLED */
-    cal_hash root;           /* state root after the call */
-    bool changed;            /* the call changed the state, durably */
+    cal_hash root;                  /* state root after the call */
+    bool changed;                   /* the call changed the state, durably */
     uint64_t gas_used;
     const char *const *logs; /* what the application logged */
     size_t log_count;
@@ -82,12 +93,15 @@ typedef struct cal_call_result {
 
 typedef void (*cal_call_done)(void *user, const cal_call_result *result);
 
-/* Runs `method` with `args` (JSON text; len 0: none). `done` comes after the change is durable. Copies its arguments. */
-void cal_execute(cal_node *node, const cal_context_id *context, const char *method, const void *args, size_t args_len,
-                 cal_call_done done, void *user);
-/* Blocking form. `visit` gets the result on the loop thread before this returns; NULL allowed. Returns result->error and fills err from it. */
-int cal_execute_wait(cal_node *node, const cal_context_id *context, const char *method, const void *args, size_t args_len,
-                     cal_call_done visit, void *user, cal_error *err);
+/* Runs `method` with `args` (JSON text; len 0: none). `done` comes after the change is durable.
+ * Copies its arguments. */
+void cal_execute(cal_node *node, const cal_context_id *context, const char *method,
+                 const void *args, size_t args_len, cal_call_done done, void *user);
+/* Blocking form. `visit` gets the result on the loop thread before this returns; NULL allowed.
+ * Returns result->error and fills err from it. */
+int cal_execute_wait(cal_node *node, const cal_context_id *context, const char *method,
+                     const void *args, size_t args_len, cal_call_done visit, void *user,
+                     cal_error *err);
 
 /* --- events --- */
 
@@ -118,8 +132,10 @@ typedef struct cal_event {
 typedef void (*cal_event_handler)(void *user, const cal_event *event);
 typedef struct cal_subscription cal_subscription;
 
-/* Events of one context, or of all with NULL; handlers run on the loop thread, after the change is durable. NULL when out of memory. */
-cal_subscription *cal_subscribe(cal_node *node, const cal_context_id *context, cal_event_handler handler, void *user);
+/* Events of one context, or of all with NULL; handlers run on the loop thread, after the change is
+ * durable. NULL when out of memory. */
+cal_subscription *cal_subscribe(cal_node *node, const cal_context_id *context,
+                                cal_event_handler handler, void *user);
 /* No handler runs after this returns, unless it is called from one. NULL allowed. */
 void cal_unsubscribe(cal_node *node, cal_subscription *subscription);
 

@@ -1,8 +1,9 @@
 /* Error codes of libcalimero.
  *
- * Every fallible function returns 0 or one of the negative codes below. Functions that can say more than the code
- * take a `cal_error *err` as their last parameter: NULL to ignore it, otherwise it is written only on failure. The
- * message names what was wrong with what, and what to do; it never holds a secret or a user's data. */
+ * Every fallible function returns 0 or one of the negative codes below. Functions that can say more
+ * than the code take a `cal_error *err` as their last parameter: NULL to ignore it, otherwise it is
+ * written only on failure. The message names what was wrong with what, and what to do; it never
+ * holds a secret or a user's data. */
 #ifndef CALIMERO_ERROR_H
 #define CALIMERO_ERROR_H
 
@@ -12,7 +13,8 @@
 extern "C" {
 #endif
 
-/* X(name, value, text, HTTP status, retryable): retryable means the same call may succeed later unchanged. */
+/* X(name, value, text, HTTP status, retryable): retryable means the same call may succeed later
+ * unchanged. */
 #define CAL_ERRORS(X)                                                                              \
     X(CAL_EINVAL, -1, "invalid argument", 400, false)                                              \
     X(CAL_EDECODE, -2, "malformed data", 400, false)                                               \
@@ -50,11 +52,13 @@ typedef struct cal_error {
     char message[CAL_ERROR_MESSAGE_MAX]; /* NUL-terminated UTF-8, cut to fit */
 } cal_error;
 
-/* The code's name ("CAL_ENOTFOUND") and its short text; "CAL_E?" and "unknown error" for a number not listed. */
+/* The code's name ("CAL_ENOTFOUND") and its short text; "CAL_E?" and "unknown error" for a number
+ * not listed. */
 const char *cal_error_name(int code);
 const char *cal_error_text(int code);
 
-/* The HTTP status that a refusal with this code is answered with, and whether trying again unchanged makes sense. */
+/* The HTTP status that a refusal with this code is answered with, and whether trying again
+ * unchanged makes sense. */
 int cal_error_http_status(int code);
 bool cal_error_retryable(int code);
 

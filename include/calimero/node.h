@@ -52,7 +52,8 @@ typedef struct cal_node_options {
     uint32_t max_log_size;     /* bytes; default 16384 */
     uint32_t call_deadline_ms; /* wall clock of a client's call; default 10,000 */
     uint64_t guest_memory_max; /* bytes; default 64 MiB */
-    bool read_only;            /* calls change nothing; servers refuse the rest: cal_server_options.read_only */
+    bool
+        read_only; /* calls change nothing; servers refuse the rest: cal_server_options.read_only */
 } cal_node_options;
 
 /* Makes the home of a new node: its store, its keys. CAL_EEXISTS when there is one already.

@@ -66,7 +66,8 @@ static void map_keeps_what_is_put(void **state) {
     cal_map_init(&map, 42);
     for (uint32_t i = 0; i < COUNT; i++)
         assert_int_equal(cal_map_put(&map, cal_slice_of(&i, sizeof i), &values[i]), 0);
-    for (uint32_t i = 0; i < COUNT; i += 2) assert_ptr_equal(cal_map_remove(&map, cal_slice_of(&i, sizeof i)), &values[i]);
+    for (uint32_t i = 0; i < COUNT; i += 2)
+        assert_ptr_equal(cal_map_remove(&map, cal_slice_of(&i, sizeof i)), &values[i]);
     assert_int_equal(map.count, COUNT / 2);
     for (uint32_t i = 0; i < COUNT; i++)
         assert_ptr_equal(cal_map_get(&map, cal_slice_of(&i, sizeof i)), i % 2 ? &values[i] : NULL);
@@ -75,7 +76,8 @@ static void map_keeps_what_is_put(void **state) {
     void *value;
     while (cal_map_next(&map, &cursor, NULL, &value)) walked++;
     assert_int_equal(walked, COUNT / 2);
-    assert_int_equal(cal_map_put(&map, cal_slice_of(NULL, 0), &values[0]), 0); /* the empty key is a key */
+    assert_int_equal(cal_map_put(&map, cal_slice_of(NULL, 0), &values[0]),
+                     0); /* the empty key is a key */
     assert_ptr_equal(cal_map_get(&map, cal_slice_of(NULL, 0)), &values[0]);
     cal_map_deinit(&map);
 }
@@ -102,7 +104,8 @@ static void sorted_map_walks_in_byte_order(void **state) {
         }
     }
     uint32_t at = 0;
-    for (cal_sorted_node *node = cal_sorted_from(&map, cal_slice_of("", 0)); node; node = node->next[0], at++) {
+    for (cal_sorted_node *node = cal_sorted_from(&map, cal_slice_of("", 0)); node;
+         node = node->next[0], at++) {
         while (!present[at]) at++;
         assert_int_equal(cal_read_u32be(node->key.data), at);
     }
@@ -148,9 +151,12 @@ static void errors_say_what_and_why(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(buffer_stops_at_its_maximum), cmocka_unit_test(buffer_integers_are_little_endian),
-        cmocka_unit_test(arena_is_bounded_and_zeroed), cmocka_unit_test(map_keeps_what_is_put),
-        cmocka_unit_test(sorted_map_walks_in_byte_order), cmocka_unit_test(list_is_first_in_first_out),
+        cmocka_unit_test(buffer_stops_at_its_maximum),
+        cmocka_unit_test(buffer_integers_are_little_endian),
+        cmocka_unit_test(arena_is_bounded_and_zeroed),
+        cmocka_unit_test(map_keeps_what_is_put),
+        cmocka_unit_test(sorted_map_walks_in_byte_order),
+        cmocka_unit_test(list_is_first_in_first_out),
         cmocka_unit_test(errors_say_what_and_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,7 +25,8 @@ void cal_sign(const cal_secret *seed, cal_slice message,
 
 void cal_sign_as(const cal_secret *seed, const uint8_t public_key[32], cal_slice message,
                  uint8_t ret_signature[CAL_SIGNATURE_SIZE]) {
-    uint8_t secret[crypto_sign_SECRETKEYBYTES]; /* libsodium's form: the seed, then the public key */
+    uint8_t
+        secret[crypto_sign_SECRETKEYBYTES]; /* libsodium's form: the seed, then the public key */
     crypto_need_library();
     memcpy(secret, seed->bytes, sizeof seed->bytes);
     memcpy(secret + sizeof seed->bytes, public_key, 32);

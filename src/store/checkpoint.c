@@ -24,10 +24,11 @@ static void checkpoint_warn(cal_store *store, const cal_engine_checkpoint *resul
     }
     if (result->log_pages < 2 * store->log_warned) return;
     store->log_warned = result->log_pages;
-    cal_log(CAL_LOG_WARN, "store",
-            "the write-ahead log has grown to %llu MiB: a snapshot is open for long, or writes come "
-            "faster than they can be moved into the database",
-            (unsigned long long)(result->log_pages * STORE_PAGE_SIZE >> 20));
+    cal_log(
+        CAL_LOG_WARN, "store",
+        "the write-ahead log has grown to %llu MiB: a snapshot is open for long, or writes come "
+        "faster than they can be moved into the database",
+        (unsigned long long)(result->log_pages * STORE_PAGE_SIZE >> 20));
 }
 
 static void checkpoint_pass(cal_store *store, cal_engine_conn *conn) {
@@ -50,8 +51,8 @@ static void checkpoint_pass(cal_store *store, cal_engine_conn *conn) {
     uint64_t now = atomic_load(&store->log_pages),
              behind = now > result.log_pages ? now - result.log_pages : 0;
     bool pinned = result.moved_pages < result.log_pages;
-    /* Beyond the warning size the writer helps whatever it costs: a bulk load must not fill the disk
-     * with its log. */
+    /* Beyond the warning size the writer helps whatever it costs: a bulk load must not fill the
+     * disk with its log. */
     bool cheap = !pinned && behind > 0 && behind < STORE_CHECKPOINT_PAGES;
     if (!error && now >= STORE_FINISH_PAGES && (cheap || now >= STORE_LOG_WARN_PAGES))
         atomic_store(&store->finish_checkpoint, true);

@@ -12,8 +12,8 @@
 
 /* Small rows live in the key's own tree (WITHOUT ROWID: one tree, one search). Chunks, modules
  * and deltas are big: their values sit in a tree by row number, the keys in a slim index beside it,
- * so that a search never touches pages full of values, and deltas, whose keys come in no order, fill
- * one page after the other: a third less work for a call that writes. */
+ * so that a search never touches pages full of values, and deltas, whose keys come in no order,
+ * fill one page after the other: a third less work for a call that writes. */
 #define SMALL(table)                                                                               \
     "CREATE TABLE " table " (k BLOB NOT NULL PRIMARY KEY, v BLOB NOT NULL) STRICT, WITHOUT ROWID;"
 #define BIG(table) "CREATE TABLE " table " (k BLOB NOT NULL PRIMARY KEY, v BLOB NOT NULL) STRICT;"

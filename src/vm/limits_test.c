@@ -495,52 +495,53 @@ static void blobs_are_written_and_read(void **state) {
     fake_blobs blobs = {.left = 150};
     cal_vm_blobs table = fake_table(&blobs);
     world->call.blobs = &table;
-    blob_gives(world,
-               IS("$blob_create", 1)
-                   IS("$blob_create", 2) "(call $chunk " N(100) ")" IS(
-                       "$blob_write " N(1) N(16),
-                       100) "(call $chunk " N(0) ")" IS("$blob_write " N(1) N(16), 0)
-                       IS32(
-                           "$blob_close " N(1) N(0),
-                           1) "(call $is (i64.load (i32.const 256)) (i64.const "
-                              "0xb1b1b1b1b1b1b1b1))" IS("$blob_open " N(0),
-                                                        3) "(call $chunk " N(100) ")" IS("$blob_"
-                                                                                         "read " N(3)
-                                                                                             N(16),
-                                                                                         100)
-                                  IS("$blob_read " N(3) N(16), 50)
-                                      IS("$blob_read " N(3) N(16), 0) "(call $chunk " N(0) ")" IS("$blob_read " N(3) N(16), 0) "(i64.store (i32.const 256) " N(
-                                          7) ") (i64.store (i32.const 0) " N(512) ")" IS32("$blob_"
-                                                                                           "close"
-                                                                                           " " N(3)
-                                                                                               N(0),
-                                                                                           1) "(cal"
-                                                                                              "l "
-                                                                                              "$is "
-                                                                                              "(i64"
-                                                                                              ".loa"
-                                                                                              "d "
-                                                                                              "(i32"
-                                                                                              ".con"
-                                                                                              "st "
-                                                                                              "512)"
-                                                                                              ") "
-                                                                                              "(i64"
-                                                                                              ".con"
-                                                                                              "st "
-                                                                                              "0xb1"
-                                                                                              "b1b1"
-                                                                                              "b1b1"
-                                                                                              "b1b1"
-                                                                                              "b1)"
-                                                                                              ")" IS("$blob_open " N(0),
-                                                                                                     4)
-                                                                                                  IS32(
-                                                                                                      "$blob_announce_to_context " N(
-                                                                                                          0)
-                                                                                                          N(0),
-                                                                                                      1),
-               NULL, "");
+    blob_gives(
+        world,
+        IS("$blob_create", 1) IS("$blob_create", 2) "(call $chunk " N(100) ")" IS(
+            "$blob_write " N(1) N(16), 100) "(call $chunk " N(0) ")" IS("$blob_write " N(1) N(16),
+                                                                        0)
+            IS32(
+                "$blob_close " N(1) N(0),
+                1) "(call $is (i64.load (i32.const 256)) (i64.const "
+                   "0xb1b1b1b1b1b1b1b1))" IS("$blob_open " N(0), 3) "(call $chunk " N(100) ")" IS(
+                       "$blob_"
+                       "read " N(3) N(16),
+                       100) IS("$blob_read " N(3) N(16), 50)
+                       IS("$blob_read " N(3) N(16), 0) "(call $chunk " N(0) ")" IS("$blob_read " N(3) N(16), 0) "(i64.store (i32.const 256) " N(
+                           7) ") (i64.store (i32.const 0) " N(512) ")" IS32("$blob_"
+                                                                            "close"
+                                                                            " " N(3) N(0),
+                                                                            1) "(cal"
+                                                                               "l "
+                                                                               "$is "
+                                                                               "(i64"
+                                                                               ".loa"
+                                                                               "d "
+                                                                               "(i32"
+                                                                               ".con"
+                                                                               "st "
+                                                                               "512)"
+                                                                               ") "
+                                                                               "(i64"
+                                                                               ".con"
+                                                                               "st "
+                                                                               "0xb1"
+                                                                               "b1b1"
+                                                                               "b1b1"
+                                                                               "b1b1"
+                                                                               "b1)"
+                                                                               ")" IS(
+                                                                                   "$blob_open " N(
+                                                                                       0),
+                                                                                   4)
+                                                                                   IS32(
+                                                                                       "$blob_"
+                                                                                       "announce_"
+                                                                                       "to_"
+                                                                                       "context " N(
+                                                                                           0) N(0),
+                                                                                       1),
+        NULL, "");
     assert_int_equal(blobs.created, 2);
     assert_int_equal(blobs.finished, 1);
     assert_int_equal(blobs.aborted, 1); /* fd 2 was left open */
