@@ -73,6 +73,7 @@ int cal_p2p_new(const cal_p2p_options *options, cal_p2p **ret_host, cal_error *e
 
 int cal_p2p_run(cal_p2p *host) {
     if (!host->loop || host->loop->closed) return CAL_ESTATE;
+    cal_os_block_sigpipe();
     uv_run(&host->loop->uv, UV_RUN_DEFAULT);
     return 0;
 }
@@ -115,6 +116,7 @@ void p2p_loop_free(struct p2p_loop *loop) {
 void cal_p2p_free(cal_p2p *host) {
     if (!host) return;
     struct p2p_loop *loop = host->loop;
+    cal_os_block_sigpipe(); /* it says goodbye, perhaps to those who are gone */
     /* After a run the transport is gone with the loop's handles, and so is all that would use it.
      */
     net_host_free(host);

@@ -34,6 +34,7 @@ static void testing_expired(uv_timer_t *timer) {
 
 static inline void testing_net_init(testing_net *net) {
     memset(net, 0, sizeof *net);
+    cal_os_block_sigpipe();
     assert_int_equal(uv_loop_init(&net->loop), 0);
     uv_timer_init(&net->loop, &net->guard);
 }

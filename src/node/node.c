@@ -148,6 +148,7 @@ static void on_housekeeping(uv_timer_t *timer) {
 
 static void loop_thread(void *user) {
     cal_node *node = user;
+    cal_os_block_sigpipe();
     node_collect(node); /* what a crash left */
     uv_run(&node->loop, UV_RUN_DEFAULT);
 }

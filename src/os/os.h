@@ -85,6 +85,10 @@ struct cal_os {
 /* The real machine. Static storage, never freed. */
 const cal_os *cal_os_posix(void);
 
+/* From now on a write of the calling thread to a socket whose other end is gone fails, instead of
+ * SIGPIPE ending the process: libuv's writes have no flag for it. Each loop thread calls this. */
+void cal_os_block_sigpipe(void);
+
 /* Whole-file helpers over any table. Writing is atomic: a temporary neighbour, sync, rename, sync
  * of the folder. */
 int cal_os_read_file(const cal_os *os, const char *path, size_t max, cal_buffer *ret_content,

@@ -1,13 +1,22 @@
-/* Name resolution and outgoing connections of the real machine. Both block: callers are workers. */
+/* Name resolution and outgoing connections of the real machine (both block: callers are workers),
+ * and what a thread with sockets needs. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "os/posix/posix.h"
+
+void cal_os_block_sigpipe(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
 
 int cal_posix_resolve(void *user, const char *host, cal_os_address *ret_addresses,
                       size_t *ret_count) {
