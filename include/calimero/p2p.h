@@ -1,8 +1,8 @@
 /* A small libp2p: peers that prove who they are, encrypted connections between them, and streams.
  *
- * It speaks TCP, multistream-select 1.0, Noise (XX), Yamux, identify, identify-push and ping, as
- * the public libp2p specifications describe them, and talks to every other implementation that
- * offers these.
+ * It speaks TCP, multistream-select 1.0, Noise (XX), Yamux, identify, identify-push, ping and
+ * gossipsub, as the public libp2p specifications describe them, and talks to every other
+ * implementation that offers these.
  *
  * A host is one peer. It belongs to one thread, its loop thread: the one inside cal_p2p_run. Every
  * function that takes a host or a stream is called there (from a callback, or from a function given
@@ -107,7 +107,8 @@ typedef struct cal_p2p_options {
 
 /* A host on a loop of its own. CAL_EINVAL an address it cannot listen on, CAL_EIO. */
 int cal_p2p_new(const cal_p2p_options *options, cal_p2p **ret_host, cal_error *err);
-/* Serves until cal_p2p_stop, then says goodbye to its peers and returns. */
+/* Serves until cal_p2p_stop, then says goodbye to its peers and returns. The calling thread keeps
+ * SIGPIPE blocked from then on. */
 int cal_p2p_run(cal_p2p *host);
 void cal_p2p_stop(cal_p2p *host); /* any thread */
 /* Runs fn(arg) soon on the loop thread; any thread. CAL_ENOMEM. */
@@ -263,6 +264,70 @@ size_t cal_p2p_frames_header(cal_p2p_framing framing, uint32_t len, uint8_t ret_
 
 enum { CAL_P2P_WRITE_MAX = 1024 * 1024 + 16 /* bytes that one stream keeps for sending */ };
 
+/* --- gossip: messages to everybody who hears a topic --- */
+
+/* gossipsub 1.0 to 1.2 (network-sync.md 1). Every message is signed by its author (Ed25519) and
+ * checked before it is delivered, once; one's own are not delivered. Topics are 1 to
+ * CAL_P2P_TOPIC_MAX bytes of UTF-8. */
+enum {
+    CAL_P2P_TOPIC_MAX = 256,
+    CAL_P2P_MESSAGE_MAX = 1024 * 1024, /* a message with its topic, author and signature */
+};
+
+typedef struct cal_p2p_message {
+    const char *topic;
+    cal_peer_id author; /* proven by the signature */
+    cal_peer_id via;    /* the peer it came from; len 0: gone since */
+    uint64_t seqno;     /* the author's own number of it */
+    const uint8_t *data, *id;
+    size_t len, id_len;
+    uint64_t ticket; /* for cal_p2p_judge; 0: of a topic without judgement */
+} cal_p2p_message;
+
+typedef struct cal_p2p_gossip_options {
+    /* Any may be NULL. What is pointed to is valid during the call. */
+    void (*message)(void *user, const cal_p2p_message *message);
+    /* A connected peer begins or ceases to hear a topic that this host hears. */
+    void (*subscribed)(void *user, const char *topic, const cal_peer_id *peer, bool hears);
+    void *user;
+    bool plain_ids;    /* message ids of libp2p's default (author, number); else Calimero's */
+    bool mesh_publish; /* publish to the mesh only, not to everybody who hears the topic */
+} cal_p2p_gossip_options;
+
+/* Begins to speak gossip with the peers there are and those to come. CAL_EEXISTS it does already,
+ * CAL_ELIMIT, CAL_ENOMEM. Ends with the host, or: */
+int cal_p2p_gossip_start(cal_p2p *host, const cal_p2p_gossip_options *options);
+void cal_p2p_gossip_stop(cal_p2p *host); /* not from a callback of gossip */
+
+/* The functions below: CAL_ESTATE before cal_p2p_gossip_start. */
+
+/* Hears a topic. With `judged`, each message waits for cal_p2p_judge (30 s at most) before it is
+ * passed on; else it is passed on at once. CAL_EINVAL a bad name, CAL_EEXISTS, CAL_ELIMIT,
+ * CAL_ENOMEM. */
+int cal_p2p_subscribe(cal_p2p *host, const char *topic, bool judged, cal_error *err);
+int cal_p2p_unsubscribe(cal_p2p *host, const char *topic); /* CAL_ENOTFOUND */
+/* Signs a message and sends it to those who hear the topic, whether this host does or not.
+ * ret_peers (may be NULL): how many it goes to now; others may still ask for it, for five seconds.
+ * CAL_ELIMIT longer than CAL_P2P_MESSAGE_MAX as a whole, CAL_EINVAL a bad topic, CAL_EOVERLOAD too
+ * much waits for slow peers, CAL_ENOMEM. */
+int cal_p2p_publish(cal_p2p *host, const char *topic, const void *data, size_t len,
+                    size_t *ret_peers, cal_error *err);
+
+typedef enum cal_p2p_verdict {
+    CAL_P2P_ACCEPT, /* pass it on */
+    CAL_P2P_REJECT, /* bad: drop it and count it */
+    CAL_P2P_IGNORE, /* neither good nor bad: drop it */
+} cal_p2p_verdict;
+int cal_p2p_judge(cal_p2p *host, uint64_t ticket, cal_p2p_verdict verdict); /* CAL_ENOTFOUND */
+
+/* How much a peer is preferred for meshes (members over strangers). 0, where every connection
+ * begins, is the least: nobody is ever excluded. CAL_ENOTFOUND: not connected. */
+int cal_p2p_prefer(cal_p2p *host, const cal_peer_id *peer, uint32_t score);
+
+/* Visits the connected peers that hear a topic of ours; `mesh`: those that messages go to first. */
+int cal_p2p_topic_peers(const cal_p2p *host, const char *topic,
+                        void (*visit)(void *user, const cal_peer_id *peer, bool mesh), void *user);
+
 /* --- figures --- */
 
 /* X(name, what it counts). */
@@ -299,6 +364,54 @@ typedef struct cal_p2p_stats {
     uint64_t connections, pending, streams, known_peers, frame_bytes;
 } cal_p2p_stats;
 void cal_p2p_stats_get(const cal_p2p *host, cal_p2p_stats *ret_stats);
+
+/* Of gossip. */
+#define CAL_P2P_GOSSIP_COUNTERS(X)                                                                 \
+    X(published, "own messages published")                                                         \
+    X(publish_refused, "own messages over the size limit")                                         \
+    X(received, "messages received")                                                               \
+    X(delivered, "messages delivered, once each")                                                  \
+    X(forwarded, "copies queued for other peers")                                                  \
+    X(duplicates, "messages received again")                                                       \
+    X(invalid, "messages without a valid author, number or signature")                             \
+    X(foreign, "messages of topics not subscribed to")                                             \
+    X(echoes, "own messages received from others")                                                 \
+    X(rejected, "messages the application rejected")                                               \
+    X(ignored, "messages the application ignored")                                                 \
+    X(validations_refused, "messages dropped because too many waited for a verdict")               \
+    X(validations_expired, "messages dropped because no verdict came")                             \
+    X(rpcs, "RPCs received")                                                                       \
+    X(rpcs_malformed, "RPCs that do not decode")                                                   \
+    X(rpcs_refused, "RPCs over the limit of length or memory")                                     \
+    X(messages_refused, "messages over the limit of one RPC, or of memory")                        \
+    X(subscriptions_refused, "subscriptions over a limit, or with a bad name")                     \
+    X(grafts, "GRAFTs accepted")                                                                   \
+    X(grafts_refused, "GRAFTs answered with PRUNE or dropped")                                     \
+    X(prunes, "PRUNEs received")                                                                   \
+    X(exchange_ignored, "peers offered in PRUNEs, ignored")                                        \
+    X(control_refused, "GRAFTs and PRUNEs over the limit between heartbeats")                      \
+    X(ihave_refused, "ids told over the limit between heartbeats")                                 \
+    X(iwant_refused, "ids asked for over the limit between heartbeats, or too often")              \
+    X(iwant_served, "messages sent because they were asked for")                                   \
+    X(iwant_lost, "ids asked for that no peer sent")                                               \
+    X(idontwant_refused, "ids refused over the limit between heartbeats")                          \
+    X(idontwant_spared, "copies not sent because the peer has them")                               \
+    X(queue_dropped, "copies dropped because too much waited for a peer")                          \
+    X(queue_expired, "copies dropped because a peer took too long")                                \
+    X(gossip_dropped, "control left out because too much waited for a peer")                       \
+    X(peers_closed, "peers given up because control waited too long")                              \
+    X(peers_paused, "times a peer was not read until the next heartbeat")                          \
+    X(seen_evicted, "ids forgotten early because too many were remembered")                        \
+    X(cache_evicted, "messages forgotten early because too much was cached")
+
+typedef struct cal_p2p_gossip_stats {
+#define CAL_P2P_COUNTER_FIELD(name, text) uint64_t name;
+    CAL_P2P_GOSSIP_COUNTERS(CAL_P2P_COUNTER_FIELD)
+#undef CAL_P2P_COUNTER_FIELD
+    /* present values */
+    uint64_t peers, own_topics, foreign_topics, seen, cached, wants, message_bytes;
+} cal_p2p_gossip_stats;
+int cal_p2p_gossip_stats_get(const cal_p2p *host, cal_p2p_gossip_stats *ret_stats);
 
 #ifdef __cplusplus
 }

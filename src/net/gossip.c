@@ -402,7 +402,7 @@ void gossip_expire(cal_gossip *gossip, uint64_t now_ns) {
     gossip_heartbeat(gossip);
 }
 
-void gossip_stats_get(const cal_gossip *gossip, gossip_stats *ret_stats) {
+void gossip_stats_get(const cal_gossip *gossip, cal_p2p_gossip_stats *ret_stats) {
     *ret_stats = gossip->stats;
     ret_stats->peers = gossip->peers.count;
     ret_stats->own_topics = gossip->own_topics;

@@ -20,7 +20,7 @@
 /* Numbers of the network, network-sync.md 1. */
 enum {
     GOSSIP_RPC_MAX =
-        1024 * 1024, /* bytes of one RPC without its length; so the limit of messages */
+        CAL_P2P_MESSAGE_MAX, /* bytes of one RPC without its length; so the limit of messages */
     GOSSIP_MESH_LOW = 2,
     GOSSIP_MESH = 4,
     GOSSIP_MESH_HIGH = 8,
@@ -43,8 +43,8 @@ enum {
 /* Bounds. */
 enum {
     GOSSIP_PEERS_MAX = 1024,
-    GOSSIP_TOPIC_MAX = 256, /* bytes of a topic's name */
-    GOSSIP_ID_MAX = 256,    /* bytes of a message id that others may tell us */
+    GOSSIP_TOPIC_MAX = CAL_P2P_TOPIC_MAX,
+    GOSSIP_ID_MAX = 256, /* bytes of a message id that others may tell us */
     GOSSIP_OWN_TOPICS_MAX = 4096,
     GOSSIP_PEER_TOPICS_MAX = 4096,              /* subscriptions of one peer */
     GOSSIP_FOREIGN_TOPICS_MAX = 131072,         /* subscriptions, all peers, to topics not ours */
@@ -112,12 +112,7 @@ int gossip_unsubscribe(cal_gossip *gossip, cal_slice topic, uint64_t now_ns); /*
 int gossip_publish(cal_gossip *gossip, cal_slice topic, cal_slice data, uint64_t now_ns,
                    size_t *ret_peers, cal_error *err);
 
-typedef enum gossip_verdict {
-    GOSSIP_ACCEPT, /* pass it on; the application has it already */
-    GOSSIP_REJECT, /* bad: drop and count it */
-    GOSSIP_IGNORE, /* neither good nor bad: drop it */
-} gossip_verdict;
-int gossip_validated(cal_gossip *gossip, uint64_t ticket, gossip_verdict verdict,
+int gossip_validated(cal_gossip *gossip, uint64_t ticket, cal_p2p_verdict verdict,
                      uint64_t now_ns); /* CAL_ENOTFOUND: answered or given up before */
 
 typedef enum gossip_event_kind {
@@ -180,53 +175,7 @@ void gossip_expire(cal_gossip *gossip, uint64_t now_ns);
 
 /* --- figures --- */
 
-/* X(name, what it counts). */
-#define GOSSIP_COUNTERS(X)                                                                         \
-    X(published, "own messages published")                                                         \
-    X(publish_refused, "own messages over the size limit")                                         \
-    X(received, "messages received")                                                               \
-    X(delivered, "messages delivered, once each")                                                  \
-    X(forwarded, "copies queued for other peers")                                                  \
-    X(duplicates, "messages received again")                                                       \
-    X(invalid, "messages without a valid author, number or signature")                             \
-    X(foreign, "messages of topics not subscribed to")                                             \
-    X(echoes, "own messages received from others")                                                 \
-    X(rejected, "messages the application rejected")                                               \
-    X(ignored, "messages the application ignored")                                                 \
-    X(validations_refused, "messages dropped because too many waited for a verdict")               \
-    X(validations_expired, "messages dropped because no verdict came")                             \
-    X(rpcs, "RPCs received")                                                                       \
-    X(rpcs_malformed, "RPCs that do not decode")                                                   \
-    X(rpcs_refused, "RPCs over the limit of length or memory")                                     \
-    X(messages_refused, "messages over the limit of one RPC, or of memory")                        \
-    X(subscriptions_refused, "subscriptions over a limit, or with a bad name")                     \
-    X(grafts, "GRAFTs accepted")                                                                   \
-    X(grafts_refused, "GRAFTs answered with PRUNE or dropped")                                     \
-    X(prunes, "PRUNEs received")                                                                   \
-    X(exchange_ignored, "peers offered in PRUNEs, ignored")                                        \
-    X(control_refused, "GRAFTs and PRUNEs over the limit between heartbeats")                      \
-    X(ihave_refused, "ids told over the limit between heartbeats")                                 \
-    X(iwant_refused, "ids asked for over the limit between heartbeats, or too often")              \
-    X(iwant_served, "messages sent because they were asked for")                                   \
-    X(iwant_lost, "ids asked for that no peer sent")                                               \
-    X(idontwant_refused, "ids refused over the limit between heartbeats")                          \
-    X(idontwant_spared, "copies not sent because the peer has them")                               \
-    X(queue_dropped, "copies dropped because too much waited for a peer")                          \
-    X(queue_expired, "copies dropped because a peer took too long")                                \
-    X(gossip_dropped, "control left out because too much waited for a peer")                       \
-    X(peers_closed, "peers given up because control waited too long")                              \
-    X(peers_paused, "times a peer was not read until the next heartbeat")                          \
-    X(seen_evicted, "ids forgotten early because too many were remembered")                        \
-    X(cache_evicted, "messages forgotten early because too much was cached")
-
-typedef struct gossip_stats {
-#define GOSSIP_COUNTER_FIELD(name, text) uint64_t name;
-    GOSSIP_COUNTERS(GOSSIP_COUNTER_FIELD)
-#undef GOSSIP_COUNTER_FIELD
-    /* present values */
-    uint64_t peers, own_topics, foreign_topics, seen, cached, wants, message_bytes;
-} gossip_stats;
-void gossip_stats_get(const cal_gossip *gossip, gossip_stats *ret_stats);
+void gossip_stats_get(const cal_gossip *gossip, cal_p2p_gossip_stats *ret_stats);
 
 /* Peers that hear a topic, and those of them in its mesh. */
 void gossip_topic_count(const cal_gossip *gossip, cal_slice topic, size_t *ret_peers,

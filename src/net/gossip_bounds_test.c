@@ -70,7 +70,7 @@ static void test_subscription_flood(void **state) {
         snprintf(name, sizeof name, "topic %d", i);
         say_subscribe(&w, a, name, true);
     }
-    gossip_stats stats = world_stats(&w);
+    cal_p2p_gossip_stats stats = world_stats(&w);
     assert_int_equal(stats.foreign_topics, GOSSIP_PEER_TOPICS_MAX);
     assert_int_equal(stats.subscriptions_refused, 10);
     say_subscribe(&w, a, "news", true); /* ours is heard even then */
@@ -97,7 +97,7 @@ static void test_graft_storm(void **state) {
         else
             say_graft(&w, a, i % 4 ? "news" : "unknown");
     }
-    gossip_stats stats = world_stats(&w);
+    cal_p2p_gossip_stats stats = world_stats(&w);
     heard h = hear(&w, a);
     assert_true(h.prunes <= GOSSIP_GRAFTS_MAX / 2);
     say_graft(&w, a, "news");
@@ -201,7 +201,7 @@ static void test_slow_readers(void **state) {
             0);
         assert_true(world_stats(&w).message_bytes <= GOSSIP_MESSAGE_BYTES_MAX);
     }
-    gossip_stats stats = world_stats(&w);
+    cal_p2p_gossip_stats stats = world_stats(&w);
     assert_true(stats.queue_dropped > 400);
     assert_true(stats.cache_evicted > 400);
     for (unsigned i = 0; i < 30; i++) {
@@ -331,7 +331,7 @@ static void test_seen_is_bounded(void **state) {
     world_start(&w);
     for (int i = 0; i < GOSSIP_SEEN_MAX + 3; i++)
         gossip_publish(w.gossip, text("news"), text(""), w.now, NULL, NULL);
-    gossip_stats stats = world_stats(&w);
+    cal_p2p_gossip_stats stats = world_stats(&w);
     assert_int_equal(stats.seen, GOSSIP_SEEN_MAX);
     assert_int_equal(stats.seen_evicted, 3);
     assert_int_equal(stats.cached, GOSSIP_CACHE_MAX);

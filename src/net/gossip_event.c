@@ -103,15 +103,16 @@ int gossip_wait(gossip_peer *source, gossip_message *message) {
     return 0;
 }
 
-int gossip_validated(cal_gossip *gossip, uint64_t ticket, gossip_verdict verdict, uint64_t now_ns) {
+int gossip_validated(cal_gossip *gossip, uint64_t ticket, cal_p2p_verdict verdict,
+                     uint64_t now_ns) {
     gossip_clock(gossip, now_ns);
     for (cal_list *at = gossip->waiting.next; at != &gossip->waiting; at = at->next) {
         gossip_waiting *waiting = CAL_CONTAINER_OF(at, gossip_waiting, link);
         if (waiting->ticket != ticket) continue;
         gossip_topic *topic = gossip_topic_find(gossip, waiting->message->topic_name);
-        if (verdict == GOSSIP_REJECT) gossip->stats.rejected++;
-        if (verdict == GOSSIP_IGNORE) gossip->stats.ignored++;
-        if (verdict == GOSSIP_ACCEPT) {
+        if (verdict == CAL_P2P_REJECT) gossip->stats.rejected++;
+        if (verdict == CAL_P2P_IGNORE) gossip->stats.ignored++;
+        if (verdict == CAL_P2P_ACCEPT) {
             gossip->stats.delivered++;
             if (topic && topic->own)
                 gossip_accept(gossip, waiting->message, topic, &waiting->source);

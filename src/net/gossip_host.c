@@ -1,14 +1,16 @@
-/* The streams of gossip, see gossip_host.h. To each connected peer we open one stream and only
+/* Gossip over a host's streams: the gossip part of calimero/p2p.h. What gossip is, and its numbers,
+ * is in gossip.h. To each connected peer we open one stream and only
  * write to it; from each we accept one, the newest, and only read from it (pubsub specification,
  * "Stream management"). A stream of ours that is lost is opened again a heartbeat later. */
-#include "net/gossip_host.h"
-
 #include <stdlib.h>
 
-#include "base/map.h"
+#include "net/gossip.h"
+#include "net/internal.h"
 
 static const char *const protocols[] = GOSSIP_PROTOCOLS;
 enum { PROTOCOLS = sizeof protocols / sizeof *protocols };
+
+typedef struct gossip_host gossip_host;
 
 typedef struct gossip_link {
     gossip_host *owner;
@@ -21,10 +23,11 @@ typedef struct gossip_link {
 struct gossip_host {
     cal_p2p *host;
     cal_gossip *gossip;
-    gossip_host_options options;
+    cal_p2p_gossip_options options;
     cal_map links; /* peer id -> gossip_link */
     net_timer timer;
     bool working;
+    char topic[CAL_P2P_TOPIC_MAX + 1]; /* of the event that is being told */
 };
 
 static const cal_p2p_stream_events out_events, in_events, no_events;
@@ -97,6 +100,28 @@ static void open_due(gossip_host *g) {
 
 /* --- between calls --- */
 
+static void tell(gossip_host *g, const gossip_event *event) {
+    const cal_p2p_gossip_options *to = &g->options;
+    memcpy(g->topic, event->topic.data, event->topic.len);
+    g->topic[event->topic.len] = '\0';
+    if (event->kind == GOSSIP_SUBSCRIBED || event->kind == GOSSIP_UNSUBSCRIBED) {
+        if (to->subscribed)
+            to->subscribed(to->user, g->topic, gossip_peer_id(event->peer),
+                           event->kind == GOSSIP_SUBSCRIBED);
+        return;
+    }
+    cal_p2p_message message = {.topic = g->topic,
+                               .author = event->from,
+                               .seqno = event->seqno,
+                               .data = event->data.data,
+                               .len = event->data.len,
+                               .id = event->id.data,
+                               .id_len = event->id.len,
+                               .ticket = event->kind == GOSSIP_VALIDATE ? event->ticket : 0};
+    if (event->peer) message.via = *gossip_peer_id(event->peer);
+    if (to->message) to->message(to->user, &message);
+}
+
 /* Tells the application, writes what is there, and sets the alarm. */
 static void work(gossip_host *g) {
     gossip_event event;
@@ -112,7 +137,7 @@ static void work(gossip_host *g) {
                 link_close_out(link);
                 link->open_at = now_of(g) + GOSSIP_HEARTBEAT_NS;
             } else {
-                g->options.on_event(g->options.user, &event);
+                tell(g, &event);
             }
             more = true;
         }
@@ -261,7 +286,8 @@ static void take_over(void *user, const cal_p2p_peer *peer) { link_of(user, &pee
 
 /* --- lifecycle --- */
 
-int gossip_host_new(cal_p2p *host, const gossip_host_options *options, gossip_host **ret_gossip) {
+int cal_p2p_gossip_start(cal_p2p *host, const cal_p2p_gossip_options *options) {
+    if (host->gossip) return CAL_EEXISTS;
     gossip_host *g = calloc(1, sizeof *g);
     uint64_t seeds[2];
     if (!g) return CAL_ENOMEM;
@@ -288,17 +314,19 @@ int gossip_host_new(cal_p2p *host, const gossip_host_options *options, gossip_ho
         free(g);
         return result;
     }
+    host->gossip = g;
     net_timer_start(host, &g->timer, g, on_timer);
     net_timer_set(host, &g->timer, gossip_deadline(g->gossip));
     cal_p2p_peers(host, take_over, g);
-    *ret_gossip = g;
     return 0;
 }
 
-void gossip_host_free(gossip_host *g) {
+void cal_p2p_gossip_stop(cal_p2p *host) {
+    gossip_host *g = host->gossip;
     if (!g) return;
-    for (int i = 0; i < PROTOCOLS; i++) cal_p2p_unhandle(g->host, protocols[i]);
-    cal_p2p_unobserve(g->host, &peer_events, g);
+    host->gossip = NULL;
+    for (int i = 0; i < PROTOCOLS; i++) cal_p2p_unhandle(host, protocols[i]);
+    cal_p2p_unobserve(host, &peer_events, g);
     net_timer_stop(&g->timer);
     cal_map_cursor cursor = {0};
     void *link;
@@ -310,38 +338,75 @@ void gossip_host_free(gossip_host *g) {
 
 /* --- the application's side --- */
 
-int gossip_host_subscribe(gossip_host *g, cal_slice topic, bool validate, cal_error *err) {
-    int result = gossip_subscribe(g->gossip, topic, validate, now_of(g), err);
+static int not_started(cal_error *err) {
+    return cal_fail(err, CAL_ESTATE, "this host does not speak gossip: cal_p2p_gossip_start");
+}
+
+int cal_p2p_subscribe(cal_p2p *host, const char *topic, bool judged, cal_error *err) {
+    gossip_host *g = host->gossip;
+    if (!g) return not_started(err);
+    int result = gossip_subscribe(g->gossip, cal_slice_text(topic), judged, now_of(g), err);
     work_soon(g);
     return result;
 }
 
-int gossip_host_unsubscribe(gossip_host *g, cal_slice topic) {
-    int result = gossip_unsubscribe(g->gossip, topic, now_of(g));
+int cal_p2p_unsubscribe(cal_p2p *host, const char *topic) {
+    gossip_host *g = host->gossip;
+    if (!g) return CAL_ESTATE;
+    int result = gossip_unsubscribe(g->gossip, cal_slice_text(topic), now_of(g));
     work_soon(g);
     return result;
 }
 
-int gossip_host_publish(gossip_host *g, cal_slice topic, cal_slice data, size_t *ret_peers,
-                        cal_error *err) {
-    int result = gossip_publish(g->gossip, topic, data, now_of(g), ret_peers, err);
+int cal_p2p_publish(cal_p2p *host, const char *topic, const void *data, size_t len,
+                    size_t *ret_peers, cal_error *err) {
+    gossip_host *g = host->gossip;
+    if (!g) return not_started(err);
+    int result = gossip_publish(g->gossip, cal_slice_text(topic), cal_slice_of(data, len),
+                                now_of(g), ret_peers, err);
     if (!g->working) /* written at once: a publish should not wait for the loop to come round */
         for (gossip_peer *peer; (peer = gossip_next_output(g->gossip));)
             link_write(gossip_peer_user(peer));
     return result;
 }
 
-int gossip_host_validated(gossip_host *g, uint64_t ticket, gossip_verdict verdict) {
+int cal_p2p_judge(cal_p2p *host, uint64_t ticket, cal_p2p_verdict verdict) {
+    gossip_host *g = host->gossip;
+    if (!g) return CAL_ESTATE;
     int result = gossip_validated(g->gossip, ticket, verdict, now_of(g));
     work_soon(g);
     return result;
 }
 
-int gossip_host_score(gossip_host *g, const cal_peer_id *peer, uint32_t score) {
+int cal_p2p_prefer(cal_p2p *host, const cal_peer_id *peer, uint32_t score) {
+    gossip_host *g = host->gossip;
+    if (!g) return CAL_ESTATE;
     gossip_link *link = cal_map_get(&g->links, id_slice(peer));
     if (!link) return CAL_ENOTFOUND;
     gossip_peer_score(link->peer, score);
     return 0;
 }
 
-const cal_gossip *gossip_host_state(const gossip_host *g) { return g->gossip; }
+struct topic_visit {
+    void (*visit)(void *user, const cal_peer_id *peer, bool mesh);
+    void *user;
+};
+
+static void visit_peer(void *user, gossip_peer *peer, bool mesh) {
+    struct topic_visit *visit = user;
+    visit->visit(visit->user, gossip_peer_id(peer), mesh);
+}
+
+int cal_p2p_topic_peers(const cal_p2p *host, const char *topic,
+                        void (*visit)(void *user, const cal_peer_id *peer, bool mesh), void *user) {
+    if (!host->gossip) return CAL_ESTATE;
+    gossip_topic_peers(host->gossip->gossip, cal_slice_text(topic), visit_peer,
+                       &(struct topic_visit){visit, user});
+    return 0;
+}
+
+int cal_p2p_gossip_stats_get(const cal_p2p *host, cal_p2p_gossip_stats *ret_stats) {
+    if (!host->gossip) return CAL_ESTATE;
+    gossip_stats_get(host->gossip->gossip, ret_stats);
+    return 0;
+}

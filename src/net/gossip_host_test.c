@@ -1,11 +1,10 @@
 /* Gossip between hosts over real sockets on one loop. */
-#include "net/gossip_host.h"
 #include "net/testing.h"
 
 enum { HOSTS = 3, LARGE = 900 * 1024 };
 
 typedef struct ear {
-    gossip_host *gossip;
+    cal_p2p *host;
     int heard, subscribed;
     size_t bytes;
     cal_peer_id from;
@@ -18,23 +17,31 @@ typedef struct town {
     int wanted;
 } town;
 
-static void on_event(void *user, const gossip_event *event) {
+static const char topic[] = "ns/town";
+
+static void on_subscribed(void *user, const char *name, const cal_peer_id *peer, bool hears) {
     ear *e = user;
-    if (event->kind == GOSSIP_SUBSCRIBED) e->subscribed++;
-    if (event->kind != GOSSIP_MESSAGE && event->kind != GOSSIP_VALIDATE) return;
-    e->heard++;
-    e->bytes = event->data.len;
-    e->from = event->from;
-    if (event->kind == GOSSIP_VALIDATE)
-        assert_int_equal(gossip_host_validated(e->gossip, event->ticket, GOSSIP_ACCEPT), 0);
+    (void)peer;
+    assert_string_equal(name, topic);
+    if (hears) e->subscribed++;
 }
 
-static cal_slice topic(void) { return cal_slice_text("ns/town"); }
+static void on_message(void *user, const cal_p2p_message *message) {
+    ear *e = user;
+    assert_string_equal(message->topic, topic);
+    e->heard++;
+    e->bytes = message->len;
+    e->from = message->author;
+    if (message->ticket)
+        assert_int_equal(cal_p2p_judge(e->host, message->ticket, CAL_P2P_ACCEPT), 0);
+}
 
 static void town_gossip(town *t, int i) {
-    gossip_host_options options = {.on_event = on_event, .user = &t->ears[i]};
-    assert_int_equal(gossip_host_new(t->hosts[i], &options, &t->ears[i].gossip), 0);
-    assert_int_equal(gossip_host_subscribe(t->ears[i].gossip, topic(), i == 1, NULL), 0);
+    cal_p2p_gossip_options options = {
+        .message = on_message, .subscribed = on_subscribed, .user = &t->ears[i]};
+    t->ears[i].host = t->hosts[i];
+    assert_int_equal(cal_p2p_gossip_start(t->hosts[i], &options), 0);
+    assert_int_equal(cal_p2p_subscribe(t->hosts[i], topic, i == 1, NULL), 0);
 }
 
 /* Three in a line: the first and the last know only the one between them. */
@@ -48,18 +55,29 @@ static void town_build(town *t, bool gossip_first) {
     for (int i = 0; i < HOSTS && !gossip_first; i++) town_gossip(t, i);
 }
 
-static void town_end(town *t) {
-    for (int i = 0; i < HOSTS; i++) gossip_host_free(t->ears[i].gossip);
-    testing_net_deinit(&t->net);
+static void town_end(town *t) { testing_net_deinit(&t->net); }
+
+typedef struct audience {
+    size_t peers, mesh;
+} audience;
+
+static void count_peer(void *user, const cal_peer_id *peer, bool mesh) {
+    audience *a = user;
+    (void)peer;
+    a->peers++;
+    a->mesh += mesh;
+}
+
+static audience audience_of(const cal_p2p *host) {
+    audience a = {0};
+    assert_int_equal(cal_p2p_topic_peers(host, topic, count_peer, &a), 0);
+    return a;
 }
 
 static bool all_subscribed(void *user) {
     const town *t = user;
-    for (int i = 0; i < HOSTS; i++) {
-        size_t peers, mesh;
-        gossip_topic_count(gossip_host_state(t->ears[i].gossip), topic(), &peers, &mesh);
-        if (mesh < (i == 1 ? 2u : 1u)) return false;
-    }
+    for (int i = 0; i < HOSTS; i++)
+        if (audience_of(t->hosts[i]).mesh < (i == 1 ? 2u : 1u)) return false;
     return true;
 }
 
@@ -70,8 +88,7 @@ static bool heard_enough(void *user) {
 
 static void speak(town *t, const uint8_t *data, size_t len) {
     size_t peers;
-    assert_int_equal(
-        gossip_host_publish(t->ears[0].gossip, topic(), (cal_slice){data, len}, &peers, NULL), 0);
+    assert_int_equal(cal_p2p_publish(t->hosts[0], topic, data, len, &peers, NULL), 0);
     assert_int_equal(peers, 1);
     t->wanted++;
     testing_until(&t->net, heard_enough, t);
@@ -109,9 +126,7 @@ static void test_gossip_begins_late(void **state) {
 
 static bool parted(void *user) {
     const town *t = user;
-    size_t peers, mesh;
-    gossip_topic_count(gossip_host_state(t->ears[1].gossip), topic(), &peers, &mesh);
-    return peers == 1;
+    return audience_of(t->hosts[1]).peers == 1;
 }
 
 static void test_connects_again(void **state) {
@@ -129,7 +144,7 @@ static void test_connects_again(void **state) {
         speak(&t, (const uint8_t *)"again", 5);
     }
     /* Topics are left and joined on open streams too. */
-    assert_int_equal(gossip_host_unsubscribe(t.ears[0].gossip, topic()), 0);
+    assert_int_equal(cal_p2p_unsubscribe(t.hosts[0], topic), 0);
     testing_until(&t.net, parted, &t);
     speak(&t, (const uint8_t *)"from outside", 12);
     town_end(&t);
@@ -137,8 +152,8 @@ static void test_connects_again(void **state) {
 
 static bool speaks_nothing(void *user) {
     const town *t = user;
-    gossip_stats stats;
-    gossip_stats_get(gossip_host_state(t->ears[0].gossip), &stats);
+    cal_p2p_gossip_stats stats;
+    assert_int_equal(cal_p2p_gossip_stats_get(t->hosts[0], &stats), 0);
     return stats.peers == 1;
 }
 
@@ -151,21 +166,38 @@ static void test_peer_without_gossip(void **state) {
     testing_connect(&t.net, t.hosts[0], t.hosts[1]);
     testing_until(&t.net, speaks_nothing, &t);
     size_t peers;
-    gossip_host_publish(t.ears[0].gossip, topic(), topic(), &peers, NULL);
+    assert_int_equal(cal_p2p_publish(t.hosts[0], topic, "x", 1, &peers, NULL), 0);
     assert_int_equal(peers, 0);
-    assert_int_equal(gossip_host_new(t.hosts[0], &(gossip_host_options){.on_event = on_event},
-                                     &t.ears[2].gossip),
-                     CAL_EEXISTS);
-    gossip_host_free(t.ears[0].gossip);
+    assert_int_equal(cal_p2p_gossip_start(t.hosts[0], &(cal_p2p_gossip_options){0}), CAL_EEXISTS);
+    testing_net_deinit(&t.net);
+}
+
+/* What is asked of a host that speaks no gossip, or none any more. */
+static void test_not_started(void **state) {
+    (void)state;
+    town t = {0};
+    cal_error err;
+    cal_p2p_gossip_stats stats;
+    testing_net_init(&t.net);
+    cal_p2p *host = t.hosts[0] = testing_host(&t.net, NULL);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(cal_p2p_subscribe(host, topic, false, &err), CAL_ESTATE);
+        assert_int_equal(cal_p2p_unsubscribe(host, topic), CAL_ESTATE);
+        assert_int_equal(cal_p2p_publish(host, topic, "x", 1, NULL, &err), CAL_ESTATE);
+        assert_int_equal(cal_p2p_judge(host, 1, CAL_P2P_ACCEPT), CAL_ESTATE);
+        assert_int_equal(cal_p2p_gossip_stats_get(host, &stats), CAL_ESTATE);
+        cal_p2p_gossip_stop(host);
+        town_gossip(&t, 0);
+        cal_p2p_gossip_stop(host);
+    }
     testing_net_deinit(&t.net);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_line),
-        cmocka_unit_test(test_gossip_begins_late),
-        cmocka_unit_test(test_connects_again),
-        cmocka_unit_test(test_peer_without_gossip),
+        cmocka_unit_test(test_line),           cmocka_unit_test(test_gossip_begins_late),
+        cmocka_unit_test(test_connects_again), cmocka_unit_test(test_peer_without_gossip),
+        cmocka_unit_test(test_not_started),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

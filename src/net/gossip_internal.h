@@ -135,7 +135,7 @@ struct cal_gossip {
     size_t news_count, waiting_count, waiting_bytes, cache_bytes, own_topics, foreign;
     size_t message_bytes;
     gossip_news *current; /* lent out by gossip_next_event */
-    gossip_stats stats;
+    cal_p2p_gossip_stats stats;
     gossip_sub *chosen[GOSSIP_PEERS_MAX]; /* scratch of the mesh's choices */
 };
 

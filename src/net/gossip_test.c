@@ -71,7 +71,7 @@ static void test_deliver_and_forward(void **state) {
     assert_int_equal(hear(&w, peers[2]).messages, 1);
     world_events(&w);
     assert_int_equal(w.messages, 1);
-    gossip_stats stats = world_stats(&w);
+    cal_p2p_gossip_stats stats = world_stats(&w);
     assert_int_equal(stats.delivered, 2);
     assert_int_equal(stats.duplicates, 2);
     world_end(&w);
@@ -120,7 +120,7 @@ static void test_refuses_spoofed(void **state) {
         world_events(&w);
         assert_int_equal(w.messages, 0);
     }
-    gossip_stats stats = world_stats(&w);
+    cal_p2p_gossip_stats stats = world_stats(&w);
     assert_int_equal(stats.invalid + stats.foreign, 12);
     /* None of them hides the true one; the key sent along is fine when it is the author's. */
     letter l;
@@ -510,14 +510,14 @@ static void test_validation(void **state) {
         say_subscribe(&w, all[i], "news", true);
         hear(&w, all[i]);
     }
-    static const gossip_verdict verdicts[] = {GOSSIP_ACCEPT, GOSSIP_REJECT, GOSSIP_IGNORE};
+    static const cal_p2p_verdict verdicts[] = {CAL_P2P_ACCEPT, CAL_P2P_REJECT, CAL_P2P_IGNORE};
     for (uint64_t i = 0; i < 3; i++) {
         say_message(&w, a, 9, i, "news", "judge");
         assert_int_equal(hear(&w, b).messages, 0); /* waits */
         world_events(&w);
         assert_int_equal(w.validates, 1);
         assert_int_equal(gossip_validated(w.gossip, w.ticket, verdicts[i], w.now), 0);
-        assert_int_equal(hear(&w, b).messages, verdicts[i] == GOSSIP_ACCEPT);
+        assert_int_equal(hear(&w, b).messages, verdicts[i] == CAL_P2P_ACCEPT);
         assert_int_equal(gossip_validated(w.gossip, w.ticket, verdicts[i], w.now), CAL_ENOTFOUND);
         say_message(&w, b, 9, i, "news", "judge"); /* judged once */
         world_events(&w);
@@ -526,8 +526,8 @@ static void test_validation(void **state) {
     say_message(&w, a, 9, 7, "news", "silence");
     world_events(&w);
     pass(&w, 32);
-    assert_int_equal(gossip_validated(w.gossip, w.ticket, GOSSIP_ACCEPT, w.now), CAL_ENOTFOUND);
-    gossip_stats stats = world_stats(&w);
+    assert_int_equal(gossip_validated(w.gossip, w.ticket, CAL_P2P_ACCEPT, w.now), CAL_ENOTFOUND);
+    cal_p2p_gossip_stats stats = world_stats(&w);
     assert_int_equal(stats.delivered, 1);
     assert_int_equal(stats.rejected, 1);
     assert_int_equal(stats.ignored, 1);

@@ -318,8 +318,8 @@ static inline heard hear_by(world *w, gossip_peer *peer, size_t step) {
 }
 static inline heard hear(world *w, gossip_peer *peer) { return hear_by(w, peer, 1 << 20); }
 
-static inline gossip_stats world_stats(const world *w) {
-    gossip_stats stats;
+static inline cal_p2p_gossip_stats world_stats(const world *w) {
+    cal_p2p_gossip_stats stats;
     gossip_stats_get(w->gossip, &stats);
     return stats;
 }

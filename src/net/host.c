@@ -388,6 +388,7 @@ void net_host_shutdown(cal_p2p *host, void (*done)(void *user), void *user) {
 
 void net_host_free(cal_p2p *host) {
     if (!host) return;
+    cal_p2p_gossip_stop(host);
     host_enter(host);
     host->stopping = true;
     if (!host->stopped) host->transport->stop(host->transport->user);

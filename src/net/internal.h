@@ -215,7 +215,8 @@ struct cal_p2p {
     bool announce, stopping, stopped;
     void (*stop_done)(void *user);
     void *stop_user;
-    struct p2p_loop *loop; /* of cal_p2p_new; NULL otherwise */
+    struct p2p_loop *loop;      /* of cal_p2p_new; NULL otherwise */
+    struct gossip_host *gossip; /* gossip_host.c; NULL: not started */
     cal_p2p_stats stats;
 };
 

@@ -18,7 +18,7 @@ static void take(cal_gossip *gossip, gossip_peer *peer, uint64_t now, size_t len
     gossip_event event;
     while (gossip_next_event(gossip, &event))
         if (event.kind == GOSSIP_VALIDATE)
-            gossip_validated(gossip, event.ticket, (gossip_verdict)(len % 3), now);
+            gossip_validated(gossip, event.ticket, (cal_p2p_verdict)(len % 3), now);
     cal_slice out = gossip_output(peer, now);
     gossip_sent(peer, out.len < len ? out.len : len);
     while (gossip_next_output(gossip)) continue;
@@ -73,7 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         size_t len = data[at + 1] < size - at - 2 ? data[at + 1] : size - at - 2;
         step(gossip, peers, data[at], (cal_slice){data + at + 2, len}, &now);
         at += 2 + len;
-        gossip_stats stats;
+        cal_p2p_gossip_stats stats;
         gossip_stats_get(gossip, &stats);
         check(stats.message_bytes <= GOSSIP_MESSAGE_BYTES_MAX && stats.wants <= GOSSIP_WANTS_MAX);
     }
@@ -84,7 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         now += GOSSIP_HEARTBEAT_NS;
         gossip_expire(gossip, now);
     }
-    gossip_stats stats;
+    cal_p2p_gossip_stats stats;
     gossip_stats_get(gossip, &stats);
     check(stats.message_bytes == 0 && stats.seen == 0 && stats.foreign_topics == 0);
     gossip_free(gossip);

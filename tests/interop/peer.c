@@ -297,8 +297,8 @@ int main(void) {
         fprintf(stderr, "%s\n", err.message);
         return 1;
     }
-    cal_p2p_handle(host, &(cal_p2p_protocol){
-                             .id = echo_id, .events = &echo_events, .peer_streams_max = 250});
+    cal_p2p_handle(
+        host, &(cal_p2p_protocol){.id = echo_id, .events = &echo_events, .peer_streams_max = 250});
     cal_p2p_handle(host, &(cal_p2p_protocol){.id = large_id, .events = &large_events});
     cal_p2p_observe(host, &peer_events, NULL);
     cal_p2p_id(host, &id);

@@ -196,7 +196,7 @@ static void serve(sim *s, node *n) {
         if (event.kind == GOSSIP_MESSAGE) delivered(s, n, &event);
         if (event.kind == GOSSIP_VALIDATE) {
             delivered(s, n, &event);
-            gossip_validated(n->gossip, event.ticket, GOSSIP_ACCEPT, s->now);
+            gossip_validated(n->gossip, event.ticket, CAL_P2P_ACCEPT, s->now);
         }
         if (event.kind == GOSSIP_CLOSE) fail_sim(s, "a peer was given up", n->index, 0);
         if (event.kind == GOSSIP_READY) {
@@ -208,7 +208,7 @@ static void serve(sim *s, node *n) {
         link *l = gossip_peer_user(peer);
         pump(s, l, end_of(l, n));
     }
-    gossip_stats stats;
+    cal_p2p_gossip_stats stats;
     gossip_stats_get(n->gossip, &stats);
     if (stats.message_bytes > s->peak) s->peak = (size_t)stats.message_bytes;
 }
@@ -498,7 +498,7 @@ static void run_until(sim *s, uint64_t end) {
 
 static void check_forgotten(sim *s) {
     for (int i = 0; i < s->node_count; i++) {
-        gossip_stats stats;
+        cal_p2p_gossip_stats stats;
         gossip_stats_get(s->nodes[i].gossip, &stats);
         if (stats.seen || stats.cached || stats.wants || stats.message_bytes)
             fail_sim(s, "something is kept for ever", i, (int)stats.message_bytes);
