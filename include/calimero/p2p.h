@@ -100,7 +100,9 @@ typedef struct cal_p2p_options {
     size_t external_count;
     const char *const *bootstrap; /* multiaddrs with /p2p or without: dialled and kept connected */
     size_t bootstrap_count;
-    const char *agent;            /* default "calimero-c/<version>" */
+    uint32_t
+        peers_wanted;  /* while fewer are connected, known ones are dialled; 0: kept ones only */
+    const char *agent; /* default "calimero-c/<version>" */
     const char *protocol_version; /* default "/calimero-network/0.0.0" */
     cal_p2p_limits limits;
 } cal_p2p_options;

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +25,7 @@ struct net_wire {
 static struct {
     uint64_t now_ns, wake_ns;
     net_wire wires[WIRES_MAX];
-    size_t count, paused;
+    size_t count, paused, saved;
 } world;
 
 static uint64_t m_now(void *user) {
@@ -83,14 +84,23 @@ static net_transport transport = {.now_ns = m_now,
                                   .interfaces = m_interfaces,
                                   .stop = m_stop};
 
-static cal_p2p *host_new(const cal_p2p_limits *limits) {
+static void shelf_save(void *user, const cal_peer_id *peer, const uint8_t *record, size_t len) {
+    (void)user, (void)peer, (void)record, (void)len;
+    world.saved++;
+}
+
+static cal_p2p *host_with(const cal_p2p_options *options) {
     cal_p2p *host;
-    cal_p2p_options options = {0};
-    if (limits) options.limits = *limits;
+    const net_peer_shelf shelf = {.save = shelf_save};
     memset(&world, 0, sizeof world);
     world.now_ns = 1;
-    assert_int_equal(net_host_new(&options, &transport, cal_os_posix(), NULL, &host, NULL), 0);
+    assert_int_equal(net_host_new(options, &transport, cal_os_posix(), &shelf, &host, NULL), 0);
     return host;
+}
+static cal_p2p *host_new(const cal_p2p_limits *limits) {
+    cal_p2p_options options = {0};
+    if (limits) options.limits = *limits;
+    return host_with(&options);
 }
 static void host_drop(cal_p2p *host) {
     net_host_free(host);
@@ -312,22 +322,72 @@ static void test_records_of_the_shelf(void **state) {
     cal_multiaddr address, known[2];
     cal_peer_id_of_key((const uint8_t[32]){5}, &id);
     assert_int_equal(cal_multiaddr_parse("/ip4/10.0.0.9/tcp/1", &address), 0);
-    uint8_t record[64] = {1, 1, (uint8_t)address.len};
-    memcpy(record + 3, address.bytes, address.len);
-    assert_int_equal(net_host_restore(host, &id, record, 3u + address.len), 0);
+    uint8_t record[64] = {1, (uint8_t)address.len};
+    memcpy(record + 2, address.bytes, address.len);
+    assert_int_equal(net_host_restore(host, &id, record, 2u + address.len), 0);
     assert_int_equal(cal_p2p_known(host, &id, known, 2), 1);
     assert_true(cal_multiaddr_equal(&known[0], &address));
-    assert_int_equal(net_host_restore(host, &id, record, 4), CAL_EDECODE);
-    assert_int_equal(net_host_restore(host, &id, record, 1), CAL_EDECODE);
+    assert_int_equal(net_host_restore(host, &id, record, 3), CAL_EDECODE);
+    assert_int_equal(net_host_restore(host, &id, record, 0), CAL_EDECODE);
     record[0] = 9;
-    assert_int_equal(net_host_restore(host, &id, record, 3u + address.len), CAL_EDECODE);
-    /* It is kept: it is dialled, and again after a growing pause when that fails. */
-    size_t dials = world.count;
-    pass(host, 1100);
-    assert_int_equal(world.count, dials + 1);
-    transport.events->closed(world.wires[dials].owner, CAL_EUNREACHABLE);
+    assert_int_equal(net_host_restore(host, &id, record, 2u + address.len), CAL_EDECODE);
+    /* Known is not kept: nobody is dialled. Kept, it is, and again after growing pauses. */
     pass(host, 60000);
-    assert_in_range(world.count, dials + 2, dials + 6);
+    assert_int_equal(world.count, 0);
+    cal_p2p_keep(host, &id, true);
+    pass(host, 1100);
+    assert_int_equal(world.count, 1);
+    transport.events->closed(world.wires[0].owner, CAL_EUNREACHABLE);
+    pass(host, 60000);
+    assert_in_range(world.count, 2, 6);
+    host_drop(host);
+}
+
+static void know_peer(cal_p2p *host, uint8_t number) {
+    cal_peer_id id;
+    cal_multiaddr address;
+    char text[64];
+    snprintf(text, sizeof text, "/ip4/10.0.0.%u/tcp/1", number);
+    cal_peer_id_of_key((const uint8_t[32]){number}, &id);
+    assert_int_equal(cal_multiaddr_parse(text, &address), 0);
+    assert_int_equal(cal_p2p_learn(host, &id, &address, 1), 0);
+}
+
+/* A host that wants peers dials those it knows, a few at a time, each with growing pauses. */
+static void test_known_peers_are_sought(void **state) {
+    (void)state;
+    cal_p2p *host = host_with(&(cal_p2p_options){.peers_wanted = 20});
+    for (uint8_t i = 1; i <= 30; i++) know_peer(host, i);
+    pass(host, 1100);
+    assert_int_equal(world.count, NET_SEEKS_MAX);
+    for (int round = 0; round < 60; round++) {
+        for (size_t i = 0; i < world.count; i++) {
+            if (!world.wires[i].open || !world.wires[i].owner) continue;
+            world.wires[i].open = false;
+            transport.events->closed(world.wires[i].owner, CAL_EUNREACHABLE);
+        }
+        pass(host, 1000);
+    }
+    assert_in_range(world.count, 30 + 30, 7 * 30); /* all, none of them more than a few times */
+    host_drop(host);
+}
+
+/* However much is learned, the shelf gets little at a time, and all in the end. */
+static void test_shelf_is_not_flooded(void **state) {
+    (void)state;
+    cal_p2p *host = host_new(NULL);
+    for (uint8_t i = 1; i <= 100; i++) know_peer(host, i);
+    assert_int_equal(world.saved, 0);
+    pass(host, 1100);
+    assert_in_range(world.saved, NET_SAVES_MAX, 2 * NET_SAVES_MAX);
+    pass(host, 10000);
+    assert_int_equal(world.saved, 100);
+    for (uint8_t i = 1; i <= 100; i++) know_peer(host, i); /* nothing new */
+    pass(host, 10000);
+    assert_int_equal(world.saved, 100);
+    for (uint8_t i = 101; i <= 200; i++) know_peer(host, i);
+    net_host_shutdown(host, NULL, NULL);
+    assert_int_equal(world.saved, 200);
     host_drop(host);
 }
 
@@ -342,6 +402,8 @@ int main(void) {
         cmocka_unit_test(test_other_peers_are_forgotten_first),
         cmocka_unit_test(test_long_sleep),
         cmocka_unit_test(test_records_of_the_shelf),
+        cmocka_unit_test(test_known_peers_are_sought),
+        cmocka_unit_test(test_shelf_is_not_flooded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

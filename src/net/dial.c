@@ -13,6 +13,11 @@ bool endpoint_loopback(const net_endpoint *endpoint) {
     return memcmp(endpoint->address.bytes, six, sizeof six) == 0;
 }
 
+bool net_endpoint_link_local(const net_endpoint *endpoint) {
+    const uint8_t *bytes = endpoint->address.bytes;
+    return endpoint->address.len == 16 && bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80;
+}
+
 bool endpoint_wildcard(const net_endpoint *endpoint) {
     static const uint8_t zero[16] = {0};
     return memcmp(endpoint->address.bytes, zero, endpoint->address.len) == 0;

@@ -155,7 +155,60 @@ static void bootstrap_tick(cal_p2p *host) {
     }
 }
 
+/* --- this machine's addresses --- */
+
+static bool has_address(const net_endpoint *all, size_t count, const net_endpoint *one) {
+    for (size_t i = 0; i < count; i++)
+        if (all[i].address.len == one->address.len &&
+            memcmp(all[i].address.bytes, one->address.bytes, one->address.len) == 0)
+            return true;
+    return false;
+}
+
+/* Connections from an address that this machine has no more are dead: better now than when three
+ * pings have failed. Where the list may not be whole, nothing is concluded from it. */
+static void close_orphans(cal_p2p *host, uint8_t family_len) {
+    net_endpoint *found = calloc(NET_INTERFACES_MAX, sizeof *found);
+    const net_endpoint any = {.address.len = family_len};
+    size_t count =
+        found ? host->transport->interfaces(host->transport->user, &any, found, NET_INTERFACES_MAX)
+              : 0;
+    for (cal_list *at = host->connections.next, *next; at != &host->connections; at = next) {
+        net_connection *connection = CAL_CONTAINER_OF(at, net_connection, link);
+        next = at->next;
+        if (count == 0 || count == NET_INTERFACES_MAX) break;
+        if (connection->local.address.len != family_len ||
+            net_endpoint_link_local(&connection->local))
+            continue;
+        if (!has_address(found, count, &connection->local))
+            connection_close(connection, CAL_EUNREACHABLE);
+    }
+    free(found);
+}
+
+/* Peers are told when the addresses change (identify-push). */
+static void check_addresses(cal_p2p *host) {
+    cal_multiaddr addresses[NET_LISTENS_MAX * 4];
+    size_t count = cal_p2p_addresses(host, addresses, NET_LISTENS_MAX * 4);
+    if (count > NET_LISTENS_MAX * 4) count = NET_LISTENS_MAX * 4;
+    uint64_t mark = count;
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < addresses[i].len; k++) /* FNV-1a: a change is noticed, no more */
+            mark = (mark ^ addresses[i].bytes[k]) * UINT64_C(0x100000001b3);
+    if (mark == host->addresses_mark) return;
+    bool first = host->addresses_mark == 0;
+    host->addresses_mark = mark;
+    if (first) return;
+    host->announce = true;
+    close_orphans(host, 4);
+    close_orphans(host, 16);
+}
+
 static void tick(cal_p2p *host) {
+    if (host->now_ns >= host->addresses_at_ns) {
+        host->addresses_at_ns = host->now_ns + NET_MS(NET_ADDRESSES_MS);
+        check_addresses(host);
+    }
     host->tick_at_ns = host->now_ns + NET_MS(NET_TICK_MS);
     for (cal_list *at = host->connections.next, *next; at != &host->connections; at = next) {
         next = at->next;
@@ -334,6 +387,7 @@ int net_host_new(const cal_p2p_options *options, net_transport *transport, const
     cal_sign_public_key(&host->seed, public_key);
     cal_peer_id_of_key(public_key, &host->id);
     set_limits(&host->limits, &options->limits);
+    host->peers_wanted = options->peers_wanted;
     snprintf(host->agent, sizeof host->agent, "%s", options->agent ? options->agent : "calimero-c");
     snprintf(host->version, sizeof host->version, "%s",
              options->protocol_version ? options->protocol_version : default_version);
@@ -381,6 +435,7 @@ void net_host_shutdown(cal_p2p *host, void (*done)(void *user), void *user) {
         host->stop_done = done;
         host->stop_user = user;
         host->transport->stop(host->transport->user);
+        peer_save_all(host);
         end_everything(host, true);
     }
     host_leave(host);

@@ -335,6 +335,48 @@ static void test_kept_peer_is_dialled_again(void **state) {
 }
 
 /* A bootstrap address that is a name and says no id: whoever answers is kept. */
+/* --- a machine whose addresses change --- */
+
+static struct {
+    bool moved;
+    size_t (*real)(void *user, const net_endpoint *at, net_endpoint *ret_endpoints, size_t max);
+} machine;
+
+/* Once it has moved, 127.0.0.1 is not its address any more. */
+static size_t changing_interfaces(void *user, const net_endpoint *at, net_endpoint *ret_endpoints,
+                                  size_t max) {
+    if (!machine.moved || at->address.len != 4) return machine.real(user, at, ret_endpoints, max);
+    ret_endpoints[0] = (net_endpoint){.address = {{192, 0, 2, 7}, 4}, .port = at->port};
+    return 1;
+}
+
+static bool connected_anew(void *user) {
+    struct testing_both *both = user;
+    cal_p2p_stats stats;
+    cal_p2p_stats_get(both->a, &stats);
+    return stats.connections_out >= 2 && testing_see_each_other(user);
+}
+
+static void test_moved_machine_connects_anew(void **state) {
+    (void)state;
+    testing_net net;
+    testing_net_init(&net);
+    const char *const anywhere[] = {"/ip4/0.0.0.0/tcp/0"};
+    cal_p2p *a = testing_host(&net, &(cal_p2p_options){.listen = anywhere, .listen_count = 1});
+    cal_p2p *b = testing_host(&net, NULL);
+    cal_peer_id id;
+    memset(&machine, 0, sizeof machine);
+    machine.real = net.transports[0]->interfaces;
+    net.transports[0]->interfaces = changing_interfaces;
+    testing_connect(&net, a, b);
+    cal_p2p_id(b, &id);
+    cal_p2p_keep(a, &id, true);
+    machine.moved = true;
+    testing_until(&net, connected_anew, &(struct testing_both){a, b});
+    machine.moved = false;
+    testing_net_deinit(&net);
+}
+
 static void test_bootstrap_by_name(void **state) {
     (void)state;
     testing_net net;
@@ -445,6 +487,7 @@ int main(void) {
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_simultaneous_dial_keeps_one),
         cmocka_unit_test(test_kept_peer_is_dialled_again),
+        cmocka_unit_test(test_moved_machine_connects_anew),
         cmocka_unit_test(test_bootstrap_by_name),
         cmocka_unit_test(test_idle_connection_closes),
         cmocka_unit_test(test_ping_measures),

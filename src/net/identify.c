@@ -124,7 +124,6 @@ static void keep_addresses(cal_p2p *host, net_peer *peer, const net_connection *
             continue;
         peer_learn(host, peer, &address, false);
     }
-    if (count) peer_save(host, peer);
 }
 
 static void on_message(cal_p2p_stream *stream, cal_slice bytes) {

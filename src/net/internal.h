@@ -36,6 +36,9 @@ enum {
     NET_TICK_MS = 1000,
     NET_RETRY_MIN_MS = 1000,
     NET_RETRY_MAX_MS = 300000,
+    NET_SEEKS_MAX = 4,       /* dials under way because too few are connected */
+    NET_ADDRESSES_MS = 5000, /* between two looks at this machine's addresses */
+    NET_INTERFACES_MAX = 256,
     NET_DRAIN_MS = 5000,
     NET_GOODBYE_MS = 2000,
     NET_SEND_CHUNK = 64 * 1024,
@@ -124,6 +127,7 @@ struct net_peer {
     size_t connection_count;
     cal_list notice;
     bool told, gone, tell_identified, keep, telling;
+    bool unsaved; /* since the shelf has it */
     net_dial *dial;
     uint32_t failures;
     uint64_t retry_at_ns, seen_ns;
@@ -192,6 +196,7 @@ struct cal_p2p {
     cal_peer_id id;
     noise_identity identity;
     cal_p2p_limits limits;
+    uint32_t peers_wanted;
     char agent[NET_TEXT_MAX], version[NET_TEXT_MAX];
     net_endpoint listens[NET_LISTENS_MAX];
     size_t listen_count;
@@ -211,7 +216,8 @@ struct cal_p2p {
     cal_list ready, negotiating, notices, answers, dirty, later, dead;
     unsigned depth;
     uint64_t now_ns, tick_at_ns, wake_ns;
-    cal_buffer plain, frames, sealed; /* scratch, shared by all connections */
+    uint64_t addresses_at_ns, addresses_mark; /* of those that were announced */
+    cal_buffer plain, frames, sealed;         /* scratch, shared by all connections */
     bool announce, stopping, stopped;
     void (*stop_done)(void *user);
     void *stop_user;
@@ -266,7 +272,7 @@ void peer_tell(cal_p2p *host, net_peer *peer); /* calls the observers */
 void peer_tick(cal_p2p *host);
 void peer_forget_identity(net_peer *peer);
 void peer_free(cal_p2p *host, net_peer *peer);
-void peer_save(cal_p2p *host, net_peer *peer);
+void peer_save_all(cal_p2p *host);
 
 /* dial.c */
 void dial_step(net_dial *dial);

@@ -13,6 +13,7 @@
 #include "crypto/crypto.h"
 #include "os/os.h"
 
+enum { NET_SAVES_MAX = 16 };
 #define NET_NEVER UINT64_MAX /* no deadline */
 #define NET_MS(ms) ((uint64_t)(ms)*1000000u)
 
@@ -68,7 +69,8 @@ struct net_transport {
 };
 
 /* Peers and their addresses on disk, filled in by who makes the host; functions may be NULL. `save`
- * gets a record that net_host_restore takes back; bytes are valid during the call. */
+ * gets a record that net_host_restore takes back; bytes are valid during the call. At most
+ * NET_SAVES_MAX records a second, and what changed until then when the host shuts down. */
 typedef struct net_peer_shelf {
     void *user;
     void (*save)(void *user, const cal_peer_id *peer, const uint8_t *record, size_t len);
@@ -107,6 +109,7 @@ const cal_os *net_os(const cal_p2p *host);
 const cal_secret *net_seed(const cal_p2p *host); /* signs what the host publishes */
 void net_random(const cal_p2p *host, void *ret_bytes, size_t len);
 /* Address parts of "/ip4|ip6/../tcp/.."; CAL_EUNSUPPORTED for other shapes. */
+bool net_endpoint_link_local(const net_endpoint *endpoint); /* fe80::/10 */
 int net_endpoint_of(const cal_multiaddr *address, net_endpoint *ret_endpoint);
 void net_endpoint_address(const net_endpoint *endpoint, cal_multiaddr *ret_address);
 

@@ -114,9 +114,11 @@ void peer_learn(cal_p2p *host, net_peer *peer, const cal_multiaddr *given, bool 
         memcpy(known->bytes, address.bytes, address.len);
         cal_list_push(&peer->addresses, &known->link);
         peer->address_count++;
+        peer->unsaved = true;
     }
     if (!good) return;
     known->last_good_ns = host->now_ns;
+    if (peer->addresses.next != &known->link) peer->unsaved = true;
     cal_list_remove(&known->link);
     cal_list_push(peer->addresses.next, &known->link); /* before the first: to the front */
 }
@@ -127,7 +129,6 @@ int cal_p2p_learn(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *add
     net_peer *peer = peer_get(host, id);
     if (!peer) return CAL_ELIMIT;
     for (size_t i = 0; i < count; i++) peer_learn(host, peer, &addresses[i], false);
-    peer_save(host, peer);
     return 0;
 }
 
@@ -144,13 +145,14 @@ size_t cal_p2p_known(const cal_p2p *host, const cal_peer_id *id, cal_multiaddr *
     return count;
 }
 
-/* Record: version byte, keep byte, then each address as varint length and bytes. */
-void peer_save(cal_p2p *host, net_peer *peer) {
+/* Record: version byte, then each address as varint length and bytes. Whom to keep is not in it:
+ * the program says that anew each time. */
+static void save(cal_p2p *host, net_peer *peer) {
     cal_buffer record;
+    peer->unsaved = false;
     if (!host->shelf.save) return;
     cal_buffer_init(&record, RECORD_MAX);
     cal_buffer_append_u8(&record, RECORD_VERSION);
-    cal_buffer_append_u8(&record, peer->keep);
     for (cal_list *at = peer->addresses.next; at != &peer->addresses; at = at->next) {
         known_address *known = CAL_CONTAINER_OF(at, known_address, link);
         cal_varint_append(&record, known->len);
@@ -160,16 +162,22 @@ void peer_save(cal_p2p *host, net_peer *peer) {
     cal_buffer_deinit(&record);
 }
 
+void peer_save_all(cal_p2p *host) {
+    cal_map_cursor cursor = {0};
+    void *peer;
+    while (cal_map_next(&host->peers, &cursor, NULL, &peer))
+        if (((net_peer *)peer)->unsaved) save(host, peer);
+}
+
 int net_host_restore(cal_p2p *host, const cal_peer_id *id, const uint8_t *record, size_t len) {
     cal_slice rest = {record, len};
-    if (len < 2 || record[0] != RECORD_VERSION || record[1] > 1) return CAL_EDECODE;
+    if (len < 1 || record[0] != RECORD_VERSION) return CAL_EDECODE;
     if (host->peers.count >= host->limits.known_peers_max) return CAL_ELIMIT;
     net_peer *peer = peer_get(host, id);
     if (!peer) return CAL_ELIMIT;
     host_enter(host);
-    peer->keep = peer->keep || record[1];
     int result = 0;
-    for (rest = (cal_slice){record + 2, len - 2}; rest.len && !result;) {
+    for (rest = (cal_slice){record + 1, len - 1}; rest.len && !result;) {
         uint64_t size;
         size_t used;
         cal_multiaddr address;
@@ -181,6 +189,7 @@ int net_host_restore(cal_p2p *host, const cal_peer_id *id, const uint8_t *record
             peer_learn(host, peer, &address, false);
         rest = (cal_slice){rest.data + used + size, rest.len - used - (size_t)size};
     }
+    peer->unsaved = false;
     host_leave(host);
     return result;
 }
@@ -189,12 +198,7 @@ int cal_p2p_keep(cal_p2p *host, const cal_peer_id *id, bool keep) {
     if (cal_peer_id_equal(id, &host->id)) return CAL_EINVAL;
     net_peer *peer = peer_get(host, id);
     if (!peer) return CAL_ELIMIT;
-    host_enter(host);
-    if (peer->keep != keep) {
-        peer->keep = keep;
-        peer_save(host, peer);
-    }
-    host_leave(host);
+    peer->keep = keep;
     return 0;
 }
 
@@ -251,7 +255,6 @@ int peer_join(cal_p2p *host, net_connection *connection) {
         cal_multiaddr address;
         net_endpoint_address(&connection->remote, &address);
         peer_learn(host, peer, &address, true);
-        peer_save(host, peer);
     }
     peer_notice(host, peer);
     return 0;
@@ -388,17 +391,48 @@ int cal_p2p_peer_get(const cal_p2p *host, const cal_peer_id *id,
 
 /* --- time --- */
 
-void peer_tick(cal_p2p *host) {
+/* The best of the known ones that is not connected: least failed, then last seen. */
+static net_peer *best_known(cal_p2p *host) {
+    net_peer *best = NULL;
     cal_map_cursor cursor = {0};
-    cal_slice key;
     void *value;
-    while (cal_map_next(&host->peers, &cursor, &key, &value)) {
+    while (cal_map_next(&host->peers, &cursor, NULL, &value)) {
         net_peer *peer = value;
+        if (peer->dial || !peer->address_count || peer_active(peer) ||
+            host->now_ns < peer->retry_at_ns)
+            continue;
+        if (!best || peer->failures < best->failures ||
+            (peer->failures == best->failures && peer->seen_ns > best->seen_ns))
+            best = peer;
+    }
+    return best;
+}
+
+/* Dials known peers while too few are connected: after a restart, or where all others left. */
+static void seek(cal_p2p *host, size_t connected, size_t dialled) {
+    while (connected + dialled < host->peers_wanted && dialled < NET_SEEKS_MAX) {
+        net_peer *peer = best_known(host);
+        if (!peer) return;
+        cal_p2p_connect(host, &peer->id, NULL, 0, NULL, NULL);
+        dialled++;
+    }
+}
+
+void peer_tick(cal_p2p *host) {
+    size_t connected = 0, dialled = 0, saved = 0;
+    cal_map_cursor cursor = {0};
+    void *value;
+    while (cal_map_next(&host->peers, &cursor, NULL, &value)) {
+        net_peer *peer = value;
+        if (peer->unsaved && saved++ < NET_SAVES_MAX) save(host, peer);
         if (peer_active(peer)) {
+            connected++;
             ping_tick(host, peer);
         } else if (peer->keep && !peer->dial && peer->address_count && !host->stopping &&
                    host->now_ns >= peer->retry_at_ns) {
             cal_p2p_connect(host, &peer->id, NULL, 0, NULL, NULL);
         }
+        dialled += peer->dial != NULL;
     }
+    if (!host->stopping) seek(host, connected, dialled);
 }

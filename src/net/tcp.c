@@ -368,9 +368,7 @@ static size_t tcp_interfaces(void *user, const net_endpoint *at, net_endpoint *r
     for (int i = 0; i < interface_count && count < max; i++) {
         net_endpoint endpoint;
         from_sockaddr((const struct sockaddr *)&interfaces[i].address, &endpoint);
-        bool link_local = endpoint.address.len == 16 && endpoint.address.bytes[0] == 0xfe &&
-                          (endpoint.address.bytes[1] & 0xc0) == 0x80;
-        if (endpoint.address.len != at->address.len || link_local) continue;
+        if (endpoint.address.len != at->address.len || net_endpoint_link_local(&endpoint)) continue;
         endpoint.port = at->port;
         ret_endpoints[count++] = endpoint;
     }
