@@ -296,5 +296,5 @@ void cal_p2p_connect(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *
     } else {
         begin(host, peer, id, addresses, count, waiter);
     }
-    host_leave(host);
+    host_leave_quietly(host);
 }

@@ -42,7 +42,12 @@ static uint64_t earlier(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 static void rearm(cal_p2p *host) {
     uint64_t at = earlier(host->tick_at_ns, dial_deadline(host));
-    if (!cal_list_empty(&host->later) || (host->stopping && !host->stopped)) at = host->now_ns;
+    const cal_list *waiting[] = {&host->later, &host->notices, &host->answers, &host->ready,
+                                 &host->dead};
+    bool now = host->announce || (host->stopping && !host->stopped);
+    for (size_t i = 0; i < sizeof waiting / sizeof *waiting; i++)
+        now = now || !cal_list_empty(waiting[i]);
+    if (now) at = host->now_ns;
     if (!cal_list_empty(&host->negotiating))
         at = earlier(
             at,
@@ -74,6 +79,16 @@ void host_leave(cal_p2p *host) {
         connection_free(CAL_CONTAINER_OF(at, net_connection, link));
     rearm(host);
     host->depth = 0;
+}
+
+void host_leave_quietly(cal_p2p *host) {
+    assert(host->depth > 0);
+    if (host->depth == 1) {
+        for (cal_list *at; (at = cal_list_pop(&host->dirty));)
+            connection_flush(CAL_CONTAINER_OF(at, net_connection, dirty));
+        rearm(host);
+    }
+    host->depth--;
 }
 
 /* --- time --- */
@@ -108,7 +123,7 @@ void net_timer_start(cal_p2p *host, net_timer *timer, void *user,
 void net_timer_set(cal_p2p *host, net_timer *timer, uint64_t at_ns) {
     host_enter(host);
     timer->at_ns = at_ns > host->now_ns ? at_ns : host->now_ns + 1;
-    host_leave(host);
+    host_leave_quietly(host);
 }
 
 void net_timer_stop(net_timer *timer) { cal_list_remove(&timer->link); }
@@ -404,7 +419,7 @@ int net_host_new(const cal_p2p_options *options, net_transport *transport, const
     host_enter(host);
     host->tick_at_ns = host->now_ns;
     int result = set_up(host, options, err);
-    host_leave(host);
+    host_leave_quietly(host);
     if (result) {
         net_host_free(host);
         return result;
@@ -438,7 +453,7 @@ void net_host_shutdown(cal_p2p *host, void (*done)(void *user), void *user) {
         peer_save_all(host);
         end_everything(host, true);
     }
-    host_leave(host);
+    host_leave_quietly(host);
 }
 
 void net_host_free(cal_p2p *host) {

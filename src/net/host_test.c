@@ -335,6 +335,53 @@ static void test_kept_peer_is_dialled_again(void **state) {
 }
 
 /* A bootstrap address that is a name and says no id: whoever answers is kept. */
+/* --- nothing is told inside the call that causes it --- */
+
+typedef struct told {
+    int connected, disconnected, closed;
+} told;
+
+static void told_connected(void *user, const cal_error *err, const cal_peer_id *peer) {
+    (void)err, (void)peer;
+    ((told *)user)->connected++;
+}
+static void told_disconnected(void *user, const cal_peer_id *peer) {
+    (void)peer;
+    ((told *)user)->disconnected++;
+}
+static void told_closed(void *user, cal_p2p_stream *stream, int reason) {
+    (void)stream;
+    assert_int_equal(reason, CAL_ECANCELED);
+    ((told *)user)->closed++;
+}
+static bool all_told(void *user) {
+    const told *t = user;
+    return t->connected == 1 && t->disconnected == 1 && t->closed == 1;
+}
+
+static void test_nothing_is_told_inside_a_call(void **state) {
+    (void)state;
+    static const cal_p2p_stream_events stream_events = {.closed = told_closed};
+    static const cal_p2p_peer_events peer_events = {.disconnected = told_disconnected};
+    const char *const id[] = {"/nobody/1"};
+    testing_net net;
+    told t = {0};
+    cal_peer_id peer;
+    cal_p2p_stream *stream;
+    testing_net_init(&net);
+    cal_p2p *a = testing_host(&net, NULL), *b = testing_host(&net, NULL);
+    cal_p2p_observe(a, &peer_events, &t);
+    testing_connect(&net, a, b);
+    cal_p2p_id(b, &peer);
+    assert_int_equal(cal_p2p_open(a, &peer, id, 1, &stream_events, &t, &stream), 0);
+    cal_p2p_stream_reset(stream);
+    cal_p2p_connect(a, &peer, NULL, 0, told_connected, &t);
+    cal_p2p_disconnect(a, &peer);
+    assert_int_equal(t.connected + t.disconnected + t.closed, 0);
+    testing_until(&net, all_told, &t);
+    testing_net_deinit(&net);
+}
+
 /* --- a machine whose addresses change --- */
 
 static struct {
@@ -487,6 +534,7 @@ int main(void) {
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_simultaneous_dial_keeps_one),
         cmocka_unit_test(test_kept_peer_is_dialled_again),
+        cmocka_unit_test(test_nothing_is_told_inside_a_call),
         cmocka_unit_test(test_moved_machine_connects_anew),
         cmocka_unit_test(test_bootstrap_by_name),
         cmocka_unit_test(test_idle_connection_closes),

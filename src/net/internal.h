@@ -7,11 +7,12 @@
  *   dial.c        addresses in the order they are tried, several at a time
  *   identify.c  ping.c   the two protocols every host speaks
  *
- * Order. Whatever enters the host (the transport's events, public calls) is bracketed by host_enter
- * and host_leave. Inside, things are only noted: streams on `ready`, peers on `notices`, finished
- * dials on `answers`, connections on `dirty`. The outermost host_leave tells them, sends, and frees
- * what is dead. So no callback runs inside the call that causes it, and nothing is freed while it
- * is in use. */
+ * Order. Whatever enters the host is bracketed: the transport's events by host_enter and
+ * host_leave, public calls by host_enter and host_leave_quietly. Inside, things are only noted:
+ * streams on `ready`, peers on `notices`, finished dials on `answers`, connections on `dirty`. The
+ * outermost host_leave tells them, sends, and frees what is dead; a public call from outside only
+ * sends, and has the transport wake the host for the rest. So no callback runs inside the call that
+ * causes it, and nothing is freed while it is in use. */
 #ifndef CAL_NET_INTERNAL_H
 #define CAL_NET_INTERNAL_H
 
@@ -229,6 +230,7 @@ struct cal_p2p {
 /* host.c */
 void host_enter(cal_p2p *host);
 void host_leave(cal_p2p *host);
+void host_leave_quietly(cal_p2p *host);
 
 /* connection.c */
 net_connection *connection_new(cal_p2p *host, bool outgoing, const net_endpoint *remote);

@@ -190,7 +190,7 @@ int net_host_restore(cal_p2p *host, const cal_peer_id *id, const uint8_t *record
         rest = (cal_slice){rest.data + used + size, rest.len - used - (size_t)size};
     }
     peer->unsaved = false;
-    host_leave(host);
+    host_leave_quietly(host);
     return result;
 }
 
@@ -363,7 +363,7 @@ void cal_p2p_disconnect(cal_p2p *host, const cal_peer_id *id) {
     host_enter(host);
     while (peer->connection_count > 0)
         connection_goodbye(CAL_CONTAINER_OF(peer->connections.next, net_connection, of_peer));
-    host_leave(host);
+    host_leave_quietly(host);
 }
 
 void cal_p2p_peers(const cal_p2p *host, void (*visit)(void *user, const cal_p2p_peer *peer),

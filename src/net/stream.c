@@ -44,7 +44,7 @@ int cal_p2p_handle(cal_p2p *host, const cal_p2p_protocol *options) {
     cal_list_push(&host->protocols, &protocol->link);
     host->protocol_count++;
     host->announce = true;
-    host_leave(host);
+    host_leave_quietly(host);
     return 0;
 }
 
@@ -56,7 +56,7 @@ void cal_p2p_unhandle(cal_p2p *host, const char *id) {
     protocol_unref(protocol);
     host->protocol_count--;
     host->announce = true;
-    host_leave(host);
+    host_leave_quietly(host);
 }
 
 /* --- life --- */
@@ -318,7 +318,7 @@ int cal_p2p_open(cal_p2p *host, const cal_peer_id *peer_id, const char *const *p
     host_enter(host);
     int result = stream_open(connection, protocols, count, events, user,
                              handled && handled->options.background, ret_stream);
-    host_leave(host);
+    host_leave_quietly(host);
     return result;
 }
 
@@ -338,7 +338,7 @@ void cal_p2p_stream_consume(cal_p2p_stream *stream, size_t len) {
     yamux_consume(&stream->mux, len);
     if (!cal_list_empty(&stream->mux.sends)) connection_dirty(stream->connection);
     if (stream->done && stream->mux.received.len == 0) stream_lost(stream, 0);
-    host_leave(host);
+    host_leave_quietly(host);
 }
 
 size_t cal_p2p_stream_waiting(const cal_p2p_stream *stream) {
@@ -367,7 +367,7 @@ size_t cal_p2p_stream_write(cal_p2p_stream *stream, const void *bytes, size_t le
         part = yamux_write(&stream->mux, bytes, len);
         connection_dirty(stream->connection);
     }
-    host_leave(host);
+    host_leave_quietly(host);
     return part;
 }
 
@@ -385,14 +385,14 @@ void cal_p2p_stream_finish(cal_p2p_stream *stream) {
     stream->held_finish = true;
     if (!stream->negotiation) yamux_finish(&stream->mux);
     connection_dirty(stream->connection);
-    host_leave(host);
+    host_leave_quietly(host);
 }
 
 void cal_p2p_stream_reset(cal_p2p_stream *stream) {
     cal_p2p *host = stream->connection->host;
     host_enter(host);
     stream_lost(stream, CAL_ECANCELED);
-    host_leave(host);
+    host_leave_quietly(host);
 }
 
 void cal_p2p_stream_set_events(cal_p2p_stream *stream, const cal_p2p_stream_events *events,
