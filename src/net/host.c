@@ -229,6 +229,7 @@ static void tick(cal_p2p *host) {
         next = at->next;
         connection_tick(CAL_CONTAINER_OF(at, net_connection, link));
     }
+    messages_tick(host);
     peer_tick(host);
     if (!host->stopping) bootstrap_tick(host);
 }
@@ -316,7 +317,8 @@ static void set_limits(cal_p2p_limits *to, const cal_p2p_limits *from) {
 static void init_lists(cal_p2p *host) {
     cal_list *lists[] = {&host->protocols, &host->pending, &host->connections, &host->dials,
                          &host->timers,    &host->ready,   &host->negotiating, &host->notices,
-                         &host->answers,   &host->dirty,   &host->later,       &host->dead};
+                         &host->answers,   &host->dirty,   &host->later,       &host->dead,
+                         &host->messages};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) cal_list_init(lists[i]);
 }
 

@@ -211,7 +211,7 @@ struct cal_p2p {
     struct net_observer observers[NET_OBSERVERS_MAX];
     size_t observer_count;
     cal_map peers; /* id bytes -> net_peer */
-    cal_list pending, connections, dials, timers;
+    cal_list pending, connections, dials, timers, messages;
     size_t pending_in, pending_out, connection_count, stream_count, unread, frame_bytes;
 
     cal_list ready, negotiating, notices, answers, dirty, later, dead;
@@ -226,6 +226,9 @@ struct cal_p2p {
     struct gossip_host *gossip; /* gossip_host.c; NULL: not started */
     cal_p2p_stats stats;
 };
+
+/* messages.c */
+void messages_tick(cal_p2p *host); /* ends those that are late */
 
 /* host.c */
 void host_enter(cal_p2p *host);
@@ -249,9 +252,10 @@ void stream_pump(net_connection *connection); /* notes what happened to its stre
 void stream_dispatch(cal_p2p_stream *stream);
 void stream_lost(cal_p2p_stream *stream, int reason); /* ends here; `closed` will be told */
 void stream_expire(cal_p2p *host);
-void stream_want_room(cal_p2p_stream *stream);        /* tells `writable` when there is some */
-void stream_free(cal_p2p_stream *stream);             /* without a word to its owner */
-bool stream_counts(const net_connection *connection); /* one that keeps it open */
+void stream_tell(cal_p2p_stream *stream, unsigned events); /* its owner, soon */
+void stream_want_room(cal_p2p_stream *stream);             /* tells `writable` when there is some */
+void stream_free(cal_p2p_stream *stream);                  /* without a word to its owner */
+bool stream_counts(const net_connection *connection);      /* one that keeps it open */
 int stream_open(net_connection *connection, const char *const *protocols, size_t count,
                 const cal_p2p_stream_events *events, void *user, bool background,
                 cal_p2p_stream **ret_stream);

@@ -371,6 +371,16 @@ size_t cal_p2p_stream_write(cal_p2p_stream *stream, const void *bytes, size_t le
     return part;
 }
 
+void stream_tell(cal_p2p_stream *stream, unsigned events) {
+    cal_p2p *host = stream->connection->host;
+    host_enter(host);
+    if (stream->negotiation)
+        stream->held_short |= (events & STREAM_WRITABLE) != 0; /* once it is agreed */
+    else if (!stream->closed)
+        note(stream, events);
+    host_leave_quietly(host);
+}
+
 void stream_want_room(cal_p2p_stream *stream) {
     if (stream->negotiation)
         stream->held_short = true;
