@@ -38,7 +38,7 @@ void node_init(bench_node *n, const char *merod, const char *home_base) {
     *n = (bench_node){.merod = merod, .home_base = home_base, .log = -1};
     n->contexts = calloc(BENCH_CONTEXTS, sizeof *n->contexts);
     if (!n->contexts) bench_die("no memory");
-    const char *init[] = {merod, "--home", home_base, "--node", "bench", "init", NULL};
+    const char *init[] = {merod, "--home", home_base, "--node", "bench", "init", "--swarm-port", "0", NULL};
     const char *config[] = {merod,
                             "--home",
                             home_base,

@@ -30,7 +30,7 @@ int main(int argc, char **argv) {
     }
     cal_error err;
     cal_node_options options = {.home = argv[1]};
-    int rc = cal_node_init(&options, &err);
+    int rc = cal_node_init(&options, NULL, &err);
     if (rc != 0 && rc != CAL_EEXISTS) return fail(&err);
 
     cal_node *node;

@@ -18,7 +18,8 @@ static const cli_command account_commands[] = {{"show", NULL, NULL,
                                                {0}};
 
 static const cli_command network_commands[] = {
-    {"status", NULL, NULL, "Addresses, relays and reachability", NULL, NULL, NULL, network_run},
+    {"status", NULL, NULL, "Who this node is, where it is reached, which topics it hears", NULL,
+     NULL, NULL, network_run},
     {0}};
 
 static const cli_option options[] = {
@@ -45,7 +46,7 @@ static const cli_command commands[] = {
      NULL},
     {"account", NULL, NULL, "Who this node is", NULL, NULL, account_commands, NULL},
     {"network", NULL, NULL, "The node's place in the network", NULL, NULL, network_commands, NULL},
-    {"peers", NULL, NULL, "How many peers are connected", NULL, NULL, NULL, peers_run},
+    {"peers", NULL, NULL, "Which peers are connected", NULL, NULL, NULL, peers_run},
     {"health", NULL, NULL, "Whether the node and its store work", NULL, NULL, NULL, health_run},
     {"node", NULL, NULL, "Names for the nodes that this tool talks to", NULL, NULL,
      mero_node_commands, NULL},

@@ -118,19 +118,29 @@ static int remove_node(const cli *line, const char *home) {
     return 0;
 }
 
+static int write_peer_id(const char *home, const cal_peer_id *id, cal_error *err) {
+    char text[CAL_PEER_ID_TEXT_MAX], pair[CAL_PEER_ID_TEXT_MAX + 32];
+    const char *const pairs[] = {pair};
+    cal_peer_id_text(id, text);
+    snprintf(pair, sizeof pair, "identity.peer_id=\"%s\"", text);
+    return cal_config_set(home, pairs, 1, err);
+}
+
 /* Writes config.toml, then the store; a store that fails takes the file with it, so that init can
  * be run again. */
 static int create(const cli *line, const char *home, const cal_config_defaults *defaults) {
     cal_error err = {0};
     cal_config *config = NULL;
+    cal_peer_id id;
     if (cal_config_create(home, defaults, &err) != 0) return cli_fail(line, "%s", err.message);
     int error = cal_config_load(home, &config, &err);
     if (error == 0) {
         if (defaults->key.kind == CAL_NODE_KEY_PASSPHRASE)
             cal_config_node(config)->key = defaults->key;
-        error = cal_node_init(cal_config_node(config), &err);
+        error = cal_node_init(cal_config_node(config), &id, &err);
     }
     cal_config_free(config);
+    if (error == 0) error = write_peer_id(home, &id, &err);
     if (error == 0) return 0;
     char path[MEROD_PATH_MAX + 16];
     snprintf(path, sizeof path, "%s/config.toml", home);

@@ -106,6 +106,32 @@ static void say(const cli *line, const char *format, const char *detail) {
     fputc('\n', stderr);
 }
 
+struct place {
+    const cli *line;
+    cal_node *node;
+};
+
+/* How other nodes reach this one, in the form that their lists of boot nodes take. */
+static void say_addresses(void *arg) {
+    enum { SHOWN_MAX = 16 };
+    const struct place *place = arg;
+    cal_peer_id id;
+    cal_multiaddr addresses[SHOWN_MAX];
+    char text[CAL_MULTIADDR_TEXT_MAX];
+    cal_p2p *host = cal_node_p2p(place->node);
+    size_t count = cal_p2p_addresses(host, addresses, SHOWN_MAX);
+    cal_p2p_id(host, &id);
+    for (size_t i = 0; i < count && i < SHOWN_MAX; i++) {
+        if (cal_multiaddr_set_peer(&addresses[i], &id) != 0) continue;
+        cal_multiaddr_text(&addresses[i], text);
+        say(place->line, "other nodes reach it at %s", text);
+    }
+}
+
+static void say_network(const cli *line, cal_node *node) {
+    cal_node_run(node, say_addresses, &(struct place){line, node});
+}
+
 /* Serves a started node until the end. */
 static int serve(const cli *line, cal_node *node, cal_config *config, watch *w) {
     cal_server *server = NULL;
@@ -117,6 +143,7 @@ static int serve(const cli *line, cal_node *node, cal_config *config, watch *w) 
     const char *address;
     for (size_t i = 0; (address = cal_server_address(server, i)); i++)
         say(line, "listening on %s", address);
+    say_network(line, node);
     notify("READY=1");
     say(line, "version %s is ready", cal_version());
     const char *reason = wait_for_end(w);
@@ -125,6 +152,21 @@ static int serve(const cli *line, cal_node *node, cal_config *config, watch *w) 
     if (reason) say(line, "stopping: %s", reason);
     cal_server_stop(server);
     return reason ? CLI_OK : cli_fail(line, "%s was replaced or removed: stopped", w->data);
+}
+
+/* A private key in config.toml is in the node's store now: only its peer id stays in the file. */
+static void move_keypair(const cli *line, cal_node *node, const char *home) {
+    cal_peer_id id;
+    cal_error err = {0};
+    char text[CAL_PEER_ID_TEXT_MAX], pair[CAL_PEER_ID_TEXT_MAX + 32];
+    const char *const pairs[] = {pair};
+    cal_node_peer_id(node, &id);
+    cal_peer_id_text(&id, text);
+    snprintf(pair, sizeof pair, "identity={ peer_id = \"%s\" }", text);
+    if (cal_config_set(home, pairs, 1, &err) != 0)
+        say(line, "the private key stays in config.toml, too: %s", err.message);
+    else
+        say(line, "the private key of config.toml was moved into the store (%s)", text);
 }
 
 static int start(const cli *line, cal_config *config, watch *w) {
@@ -138,6 +180,7 @@ static int start(const cli *line, cal_config *config, watch *w) {
     explicit_bzero(secret, sizeof secret);
     options->key.text = NULL;
     if (error) return cli_fail(line, "%s", err.message);
+    if (options->network.keypair) move_keypair(line, node, options->home);
     snprintf(w->data, sizeof w->data, "%s/data", options->home);
     if (stat(w->data, &w->before) != 0)
         code = cli_fail(line, "%s: %s", w->data, strerror(errno));

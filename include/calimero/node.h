@@ -16,12 +16,11 @@
 
 #include "calimero/error.h"
 #include "calimero/identity.h"
+#include "calimero/network.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-typedef struct cal_node cal_node;
 
 /* Where the master key that opens the store comes from. */
 typedef enum cal_node_key_kind {
@@ -52,15 +51,17 @@ typedef struct cal_node_options {
     uint32_t max_log_size;     /* bytes; default 16384 */
     uint32_t call_deadline_ms; /* wall clock of a client's call; default 10,000 */
     uint64_t guest_memory_max; /* bytes; default 64 MiB */
+    cal_network_options network;
     bool
         read_only; /* calls change nothing; servers refuse the rest: cal_server_options.read_only */
 } cal_node_options;
 
 /* Makes the home of a new node: its store, its keys. CAL_EEXISTS when there is one already.
- * Blocking. */
-int cal_node_init(const cal_node_options *options, cal_error *err);
+ * ret_peer_id, who it will be in the network, may be NULL. Blocking. */
+int cal_node_init(const cal_node_options *options, cal_peer_id *ret_peer_id, cal_error *err);
 /* Opens the home and starts the loop thread. CAL_ENOTFOUND (not initialised), CAL_EKEY,
- * CAL_ECORRUPT, CAL_EBUSY (in use by another process), CAL_EVERSION. Blocking. */
+ * CAL_ECORRUPT, CAL_EINVAL or CAL_EIO (an address it cannot listen on), CAL_EBUSY (in use by
+ * another process), CAL_EVERSION. Blocking. */
 int cal_node_start(const cal_node_options *options, cal_node **ret_node, cal_error *err);
 /* Refuses new work, finishes what runs, closes the store. Not from a callback. NULL allowed. */
 void cal_node_stop(cal_node *node);

@@ -118,8 +118,11 @@ int cal_p2p_post(cal_p2p *host, void (*fn)(void *arg), void *arg);
 void cal_p2p_free(cal_p2p *host); /* after cal_p2p_run returned, or instead of it; NULL allowed */
 
 void cal_p2p_id(const cal_p2p *host, cal_peer_id *ret_id);
-/* The addresses it can be reached at, without /p2p; at most max. Returns how many there are. */
+/* The addresses it can be reached at, without /p2p; at most max. Returns how many there are. The
+ * first cal_p2p_external_count ones are those of the options. */
 size_t cal_p2p_addresses(const cal_p2p *host, cal_multiaddr *ret_addresses, size_t max);
+size_t cal_p2p_external_count(const cal_p2p *host);
+uint64_t cal_p2p_now_ns(const cal_p2p *host); /* the host's clock: never goes back */
 
 /* --- peers --- */
 
@@ -326,6 +329,11 @@ int cal_p2p_judge(cal_p2p *host, uint64_t ticket, cal_p2p_verdict verdict); /* C
  * begins, is the least: nobody is ever excluded. CAL_ENOTFOUND: not connected. */
 int cal_p2p_prefer(cal_p2p *host, const cal_peer_id *peer, uint32_t score);
 
+/* Visits the topics that this host hears: how many connected peers do, and how many of them
+ * messages go to first. */
+int cal_p2p_topics(const cal_p2p *host,
+                   void (*visit)(void *user, const char *topic, size_t peers, size_t mesh),
+                   void *user);
 /* Visits the connected peers that hear a topic of ours; `mesh`: those that messages go to first. */
 int cal_p2p_topic_peers(const cal_p2p *host, const char *topic,
                         void (*visit)(void *user, const cal_peer_id *peer, bool mesh), void *user);

@@ -107,13 +107,7 @@ void admin_metrics(http_exchange *exchange) {
     cal_buffer_deinit(&text);
 }
 
-/* --- identity and network --- */
-
-void admin_peers(http_exchange *exchange) {
-    json_out out = json_out_new();
-    json_add_u64(&out, out.root, "count", 0); /* a node without a network has none */
-    json_reply(exchange, 200, &out);
-}
+/* --- identity --- */
 
 void admin_identity(http_exchange *exchange) {
     cal_node_identity identity;

@@ -74,6 +74,8 @@ void admin_is_authed(http_exchange *exchange);
 void admin_certificate(http_exchange *exchange);
 void admin_metrics(http_exchange *exchange);
 void admin_peers(http_exchange *exchange);
+void admin_network_status(http_exchange *exchange);
+void network_collect(void *node, cal_buffer *out); /* a metrics_collector */
 void admin_identity(http_exchange *exchange);
 void admin_identity_create(http_exchange *exchange);
 void admin_usage(http_exchange *exchange);

@@ -180,6 +180,46 @@ static int read_key(cal_config *c, cal_error *err) {
     return 0;
 }
 
+/* Whether a key holds true or false; as it was when the key is absent. */
+static int get_flag(const cal_config *c, const char *key, bool *ret_flag, cal_error *err) {
+    yyjson_val *value = config_at(c->root, key);
+    if (value && !yyjson_is_bool(value))
+        return cal_fail(err, CAL_EINVAL, "%s must be true or false", key);
+    if (value) *ret_flag = yyjson_get_bool(value);
+    return 0;
+}
+
+/* Entries for UDP stay in the file for a version that speaks QUIC; cal_config_check warns. */
+static void keep_tcp(const char **listen, size_t *count) {
+    size_t kept = 0;
+    config_address address;
+    for (size_t i = 0; i < *count; i++)
+        if (config_address_parse(listen[i], &address) != 0 || !address.udp)
+            listen[kept++] = listen[i];
+    *count = kept;
+}
+
+static int read_network(cal_config *c, cal_error *err) {
+    cal_network_options *network = &c->node.network;
+    int error =
+        get_texts(c, "swarm.listen", c->swarm, CONFIG_LISTEN_MAX, &network->listen_count, err);
+    if (error == 0)
+        error = get_texts(c, "bootstrap.nodes", c->boot_nodes, CONFIG_NODES_MAX,
+                          &network->bootstrap_count, err);
+    if (error == 0)
+        error = get_texts(c, "discovery.external_address", c->external, CONFIG_LISTEN_MAX,
+                          &network->external_count, err);
+    network->mdns = true; /* an absent key means true, http-api.md 11 */
+    if (error == 0) error = get_flag(c, "discovery.mdns", &network->mdns, err);
+    if (error == 0) error = get_text(c, "identity.keypair", &network->keypair, err);
+    if (error == 0) error = get_text(c, "identity.peer_id", &network->peer_id, err);
+    keep_tcp(c->swarm, &network->listen_count);
+    network->listen = c->swarm;
+    network->bootstrap = c->boot_nodes;
+    network->external = c->external;
+    return error;
+}
+
 static int read_node(cal_config *c, cal_error *err) {
     static const char *const modes[] = {"standard", "readonly"}, *const durabilities[] = {
                                                                      "full", "process"};
@@ -190,6 +230,7 @@ static int read_node(cal_config *c, cal_error *err) {
     if (process) c->node.durability = CAL_NODE_DURABLE_PROCESS;
     if (error == 0) error = read_key(c, err);
     if (error == 0) error = read_limits(c, err);
+    if (error == 0) error = read_network(c, err);
     return error;
 }
 
@@ -209,12 +250,11 @@ static void make_url(cal_config *c) {
 /* A service whose table is missing is off (http-api.md 11). */
 static int read_service(const cal_config *c, const char *name, bool *ret_disabled, cal_error *err) {
     char key[64];
-    snprintf(key, sizeof key, "server.%s", name);
-    yyjson_val *table = config_at(c->root, key), *enabled = yyjson_obj_get(table, "enabled");
-    if (enabled && !yyjson_is_bool(enabled))
-        return cal_fail(err, CAL_EINVAL, "%s.enabled must be true or false", key);
-    *ret_disabled = !yyjson_get_bool(enabled);
-    return 0;
+    snprintf(key, sizeof key, "server.%s.enabled", name);
+    bool enabled = false;
+    int error = get_flag(c, key, &enabled, err);
+    *ret_disabled = !enabled;
+    return error;
 }
 
 static int read_server(cal_config *c, cal_error *err) {

@@ -11,6 +11,7 @@ enum {
     CONFIG_FILE_MAX = 1024 * 1024,
     CONFIG_PATH_MAX = 4096,
     CONFIG_LISTEN_MAX = 16,
+    CONFIG_NODES_MAX = 64,
     CONFIG_ORIGINS_MAX = 256
 };
 
@@ -22,6 +23,8 @@ struct cal_config {
     cal_server_options server;
     const char *listen[CONFIG_LISTEN_MAX];
     const char *origins[CONFIG_ORIGINS_MAX];
+    const char *swarm[CONFIG_LISTEN_MAX], *boot_nodes[CONFIG_NODES_MAX];
+    const char *external[CONFIG_LISTEN_MAX];
     char key_path[CONFIG_PATH_MAX];
     char url[128];
 };

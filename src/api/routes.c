@@ -32,6 +32,7 @@ static const api_row ROWS[] = {
     ADMIN(GET, "/is-authed", NONE, admin_is_authed),
     ADMIN(GET, "/certificate", NONE, admin_certificate),
     ADMIN(GET, "/peers", NONE, admin_peers),
+    ADMIN(GET, "/network/status", NONE, admin_network_status),
     ADMIN(GET, "/usage", NONE, admin_usage),
     ADMIN(POST, "/backup", CHECKED, admin_backup), /* ours: `merod backup` of a running node */
     ADMIN(GET, "/identity", NONE, admin_identity),

@@ -140,9 +140,13 @@ static void collect_node(void *user, cal_buffer *out) {
     }
     metrics_write_head(out, METRICS_GAUGE, "merod_build_info", "What is running.");
     cal_buffer labels;
+    cal_peer_id id;
+    char peer_id[CAL_PEER_ID_TEXT_MAX];
+    cal_node_peer_id(core->state.node, &id);
+    cal_peer_id_text(&id, peer_id);
     cal_buffer_init(&labels, LABELS_MAX);
     metrics_label(&labels, "version", cal_version());
-    metrics_label(&labels, "peer_id", "");
+    metrics_label(&labels, "peer_id", peer_id);
     const char *text = cal_buffer_cstr(&labels);
     if (text) metrics_write_value(out, METRICS_GAUGE, "merod_build_info", text, 1);
     cal_buffer_deinit(&labels);
@@ -234,6 +238,7 @@ static int core_start(cal_server *server, const cal_server_options *options, cal
                                     : cal_fail(err, CAL_ENOMEM, "out of memory");
     if (!error) error = metrics_collect(core->state.metrics, metrics_collect_process, NULL);
     if (!error) error = metrics_collect(core->state.metrics, collect_node, core);
+    if (!error) error = metrics_collect(core->state.metrics, network_collect, core->state.node);
     if (!error) {
         core->state.live = live_new(&core->state, err);
         if (!core->state.live) error = err ? err->code : CAL_ENOMEM;

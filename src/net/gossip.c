@@ -100,7 +100,7 @@ gossip_topic *gossip_topic_find(const cal_gossip *gossip, cal_slice name) {
 gossip_topic *gossip_topic_make(cal_gossip *gossip, cal_slice name) {
     gossip_topic *topic = gossip_topic_find(gossip, name);
     if (topic) return topic;
-    topic = calloc(1, sizeof *topic + name.len);
+    topic = calloc(1, sizeof *topic + name.len + 1); /* the name is text: NUL-terminated */
     if (!topic) return NULL;
     memcpy(topic->bytes, name.data, name.len);
     topic->name = (cal_slice){topic->bytes, name.len};
@@ -418,6 +418,18 @@ void gossip_topic_count(const cal_gossip *gossip, cal_slice name, size_t *ret_pe
     const gossip_topic *topic = gossip_topic_find(gossip, name);
     *ret_peers = topic ? topic->sub_count : 0;
     *ret_mesh = topic ? topic->mesh_count : 0;
+}
+
+void gossip_topics(const cal_gossip *gossip,
+                   void (*visit)(void *user, const char *topic, size_t peers, size_t mesh),
+                   void *user) {
+    cal_map_cursor cursor = {0};
+    void *value;
+    while (cal_map_next(&gossip->topics, &cursor, NULL, &value)) {
+        const gossip_topic *topic = value;
+        if (topic->own)
+            visit(user, (const char *)topic->bytes, topic->sub_count, topic->mesh_count);
+    }
 }
 
 bool gossip_in_mesh(const gossip_peer *peer, cal_slice topic) {

@@ -180,6 +180,10 @@ void gossip_stats_get(const cal_gossip *gossip, cal_p2p_gossip_stats *ret_stats)
 /* Peers that hear a topic, and those of them in its mesh. */
 void gossip_topic_count(const cal_gossip *gossip, cal_slice topic, size_t *ret_peers,
                         size_t *ret_mesh);
+/* Visits the topics subscribed to; names are NUL-terminated. */
+void gossip_topics(const cal_gossip *gossip,
+                   void (*visit)(void *user, const char *topic, size_t peers, size_t mesh),
+                   void *user);
 bool gossip_in_mesh(const gossip_peer *peer, cal_slice topic);
 /* Visits the peers that hear a topic. */
 void gossip_topic_peers(const cal_gossip *gossip, cal_slice topic,

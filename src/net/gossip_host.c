@@ -387,6 +387,14 @@ int cal_p2p_prefer(cal_p2p *host, const cal_peer_id *peer, uint32_t score) {
     return 0;
 }
 
+int cal_p2p_topics(const cal_p2p *host,
+                   void (*visit)(void *user, const char *topic, size_t peers, size_t mesh),
+                   void *user) {
+    if (!host->gossip) return CAL_ESTATE;
+    gossip_topics(host->gossip->gossip, visit, user);
+    return 0;
+}
+
 struct topic_visit {
     void (*visit)(void *user, const cal_peer_id *peer, bool mesh);
     void *user;

@@ -68,9 +68,19 @@ static void count_peer(void *user, const cal_peer_id *peer, bool mesh) {
     a->mesh += mesh;
 }
 
+static void count_topic(void *user, const char *name, size_t peers, size_t mesh) {
+    audience *a = user;
+    assert_string_equal(name, topic);
+    a->peers += peers;
+    a->mesh += mesh;
+}
+
 static audience audience_of(const cal_p2p *host) {
     audience a = {0};
     assert_int_equal(cal_p2p_topic_peers(host, topic, count_peer, &a), 0);
+    audience all = {0};
+    assert_int_equal(cal_p2p_topics(host, count_topic, &all), 0);
+    if (a.peers) assert_memory_equal(&a, &all, sizeof a);
     return a;
 }
 

@@ -503,6 +503,10 @@ size_t cal_p2p_addresses(const cal_p2p *host, cal_multiaddr *ret_addresses, size
     return count;
 }
 
+size_t cal_p2p_external_count(const cal_p2p *host) { return host->external_count; }
+
+uint64_t cal_p2p_now_ns(const cal_p2p *host) { return net_now_ns(host); }
+
 void cal_p2p_stats_get(const cal_p2p *host, cal_p2p_stats *ret_stats) {
     *ret_stats = host->stats;
     ret_stats->connections = host->connection_count;

@@ -38,6 +38,7 @@ static void creation_finished(node_change *change, const cal_error *err) {
                                    .group = creation->options.group,
                                    .member = gov_self(node->gov)->sign_key};
     node_unclaim(&creation->claim);
+    if (!err) node_hear_context(node, &created.id, true);
     creation->done(creation->user, err, err ? NULL : &created);
     free_creation(creation);
     node_end(node);
@@ -192,6 +193,7 @@ static void deletion_finished(node_change *change, const cal_error *err) {
     struct deletion *deletion = CAL_CONTAINER_OF(change, struct deletion, change);
     cal_node *node = change->node;
     if (deletion->held) cal_contexts_delete_end(node->contexts, &deletion->id, err == NULL);
+    if (!err) node_hear_context(node, &deletion->id, false);
     node_deletion_ended(node);
     deletion->done(deletion->user, err);
     free(deletion);

@@ -26,11 +26,14 @@ static void free_group_operation(struct group_operation *op) {
     free(op);
 }
 
+static int prepare_namespace(node_change *change, cal_error *err);
+
 static void group_finished(node_change *change, const cal_error *err) {
     struct group_operation *op = CAL_CONTAINER_OF(change, struct group_operation, change);
-    node_unclaim(&op->claim);
-    op->done(op->user, err, err ? NULL : &op->id);
     cal_node *node = change->node;
+    node_unclaim(&op->claim);
+    if (!err && change->prepare == prepare_namespace) node_hear_namespace(node, &op->id, true);
+    op->done(op->user, err, err ? NULL : &op->id);
     free_group_operation(op);
     node_end(node);
 }
@@ -185,8 +188,11 @@ static void purge_next(struct purge *purge);
 static void purge_finished(node_change *change, const cal_error *err) {
     struct purge *purge = CAL_CONTAINER_OF(change, struct purge, change);
     cal_node *node = change->node;
-    for (size_t i = 0; i < purge->held; i++)
+    for (size_t i = 0; i < purge->held; i++) {
         cal_contexts_delete_end(node->contexts, &purge->contexts[i], err == NULL);
+        if (!err) node_hear_context(node, &purge->contexts[i], false);
+    }
+    if (!err) node_hear_namespace(node, &change->namespace_id, false);
     cal_list_remove(&purge->link);
     node_deletion_ended(node);
     purge->done(purge->user, err);

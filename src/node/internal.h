@@ -5,6 +5,7 @@
  *   runner.c     tasks to the loop and to the two pools: guests, and slow work (installs, backups)
  *   change.c     one governance change: prepare, commit with its rows, answer
  *   groups.c  contexts.c  apps.c  blobs.c  alias.c  events.c    the public API, one header each
+ *   network.c  network_key.c  network_streams.c   its host, its key there, the streams it answers
  *   lend.c       the tables through which lower modules reach each other: blobs for guests and
  * bundles, governance for contexts care.c check.c    backup, rekey; the walk of a stopped node */
 #ifndef CAL_NODE_INTERNAL_H
@@ -21,6 +22,8 @@
 #include "blob/blob.h"
 #include "context/context.h"
 #include "gov/gov.h"
+#include "net/messages.h"
+#include "net/net.h"
 #include "node/node.h"
 #include "store/key.h"
 #include "store/store.h"
@@ -32,8 +35,10 @@ enum {
     NODE_SLOW_WORKERS = 2,
     NODE_HOUSEKEEPING_MS = 60000,
     NODE_PATH_MAX = 4096,
-    NODE_ARENA_MAX = 256 * 1024 * 1024
+    NODE_ARENA_MAX = 256 * 1024 * 1024,
+    NODE_TOPIC_MAX = 80
 };
+#define NODE_VERSION "0.1.0"
 
 /* A pool of threads that take tasks in order. */
 typedef struct node_pool {
@@ -44,6 +49,18 @@ typedef struct node_pool {
     pthread_t threads[NODE_WORKERS_MAX];
     uint32_t thread_count;
 } node_pool;
+
+/* The node's part in the network; loop thread, but for what is atomic. */
+typedef struct node_network {
+    net_transport *transport;
+    cal_p2p *host; /* NULL: the node stops */
+    cal_peer_id id;
+    net_messages_protocol requests, blobs;
+    cal_network_stats stats;
+    atomic_uint_fast64_t peers_unsaved;
+    void (*closed)(void *user);
+    void *closed_user;
+} node_network;
 
 struct cal_node {
     cal_node_options options;
@@ -57,6 +74,7 @@ struct cal_node {
     cal_app_blobs app_blobs;
     cal_vm_blobs vm_blobs;
     cal_runner runner;
+    node_network network;
 
     uv_loop_t loop;
     uv_async_t wake;
@@ -156,6 +174,23 @@ struct node_change {
     void (*finished)(node_change *change, const cal_error *err);
 };
 void node_change_run(node_change *change);
+
+/* network.c */
+int node_network_open(cal_node *node, cal_error *err); /* before the loop runs */
+/* Says goodbye to the peers, then calls done. */
+void node_network_close(cal_node *node, void (*done)(void *user), void *user);
+void node_network_free(cal_node *node); /* instead, when the loop never ran */
+/* A namespace or context is here, or no longer. */
+void node_hear_namespace(cal_node *node, const cal_group_id *id, bool hears);
+void node_hear_context(cal_node *node, const cal_context_id *id, bool hears);
+
+/* network_key.c: the one of the options, which is then kept, or the one of the store, made when
+ * there is none. CAL_EINVAL, CAL_ECORRUPT and what the store says. */
+int node_network_key(cal_store *store, const cal_network_options *options, cal_secret *ret_seed,
+                     cal_error *err);
+
+/* network_streams.c */
+int node_streams_serve(cal_node *node);
 
 /* lend.c */
 void node_lend(cal_node *node); /* fills app_blobs, vm_blobs */

@@ -9,8 +9,6 @@
 #include "crypto/crypto.h"
 #include "node/internal.h"
 
-#define NODE_VERSION "0.1.0"
-
 const char *cal_version(void) { return NODE_VERSION; }
 const char *cal_runtime_version(void) { return CAL_APP_RUNTIME_VERSION; }
 
@@ -81,7 +79,7 @@ int node_open_store(const cal_node_options *options, cal_store **ret_store, cal_
     return rc == 0 ? cal_store_open(&store, ret_store, err) : rc;
 }
 
-int cal_node_init(const cal_node_options *options, cal_error *err) {
+int cal_node_init(const cal_node_options *options, cal_peer_id *ret_peer_id, cal_error *err) {
     char folder[NODE_PATH_MAX], key_path[NODE_PATH_MAX];
     cal_key_source key;
     cal_store_options store_options;
@@ -95,6 +93,14 @@ int cal_node_init(const cal_node_options *options, cal_error *err) {
     if (rc == 0) rc = cal_store_open(&store_options, &store, err);
     if (rc == 0) rc = gov_open(store, cal_os_posix(), &governance, err); /* mints the node's keys */
     gov_close(governance);
+    cal_secret seed = {{0}};
+    uint8_t public_key[32];
+    if (rc == 0) rc = node_network_key(store, &options->network, &seed, err);
+    if (rc == 0 && ret_peer_id) {
+        cal_sign_public_key(&seed, public_key);
+        cal_peer_id_of_key(public_key, ret_peer_id);
+    }
+    cal_secret_wipe(&seed);
     cal_store_close(store);
     return rc;
 }
@@ -194,6 +200,18 @@ int cal_node_start(const cal_node_options *options, cal_node **ret_node, cal_err
     node->housekeeping.data = node;
     uv_timer_start(&node->housekeeping, on_housekeeping, NODE_HOUSEKEEPING_MS,
                    NODE_HOUSEKEEPING_MS);
+    rc = node_network_open(node, err);
+    node->options.network = (cal_network_options){0}; /* the caller's texts */
+    if (rc != 0) {
+        node_network_free(node);
+        uv_close((uv_handle_t *)&node->housekeeping, NULL);
+        uv_close((uv_handle_t *)&node->wake, NULL);
+        uv_run(&node->loop, UV_RUN_DEFAULT);
+        uv_loop_close(&node->loop);
+        close_modules(node);
+        free_node(node);
+        return rc;
+    }
     rc = start_threads(node, err);
     if (rc != 0) { /* a machine out of threads: what has started ends with the process */
         cal_log(CAL_LOG_ERROR, "node", "the node's threads could not be started");
@@ -245,12 +263,13 @@ struct stop_request {
 static void begin_stop(cal_task *task) {
     cal_node *node = CAL_CONTAINER_OF(task, struct stop_request, task)->node;
     node->stopping = true;
-    node->stops_pending = (uint32_t)node->part_count + 1;
+    node->stops_pending = (uint32_t)node->part_count + 2;
     cal_node_part parts[NODE_PARTS_MAX];
     size_t count = node->part_count;
     memcpy(parts, node->parts, sizeof parts);
     for (size_t i = 0; i < count; i++) parts[i].stop(parts[i].user, stop_finished, node);
     cal_contexts_drain(node->contexts, stop_finished, node);
+    node_network_close(node, stop_finished, node);
 }
 
 void cal_node_stop(cal_node *node) {

@@ -42,7 +42,7 @@ static int prepare(int out, const char *app) {
     cal_application_id application;
     cal_group_id ns;
     cal_context_created created;
-    if (cal_node_init(&options, &err) != 0) return die("init", &err);
+    if (cal_node_init(&options, NULL, &err) != 0) return die("init", &err);
     if (cal_node_start(&options, &node, &err) != 0) return die("start", &err);
     if (cal_install_file_wait(node, app, NULL, &application, &err) != 0)
         return die("install", &err);

@@ -66,7 +66,7 @@ static int open_world(void) {
                                 .workers = GUESTS,
                                 .max_gas = UINT64_C(100000000000),
                                 .guest_memory_max = MEMORY_MAX};
-    int rc = cal_node_init(&options, &err);
+    int rc = cal_node_init(&options, NULL, &err);
     if (rc == 0) rc = cal_node_start(&options, &node, &err);
     engine_signals_learn();
     if (rc == 0) rc = add_app("open", context_abi_open, &app_open);

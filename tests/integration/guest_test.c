@@ -134,7 +134,8 @@ static int open_node(const char *name, uint32_t workers, uint32_t deadline_ms) {
                                 .workers = workers,
                                 .max_gas = 1000000000000,
                                 .call_deadline_ms = deadline_ms};
-    if (cal_node_init(&options, &err) != 0 || cal_node_start(&options, &node, &err) != 0) return -1;
+    if (cal_node_init(&options, NULL, &err) != 0 || cal_node_start(&options, &node, &err) != 0)
+        return -1;
     engine_signals_learn();
     if (cal_install_file_wait(node, module_path, NULL, &application, &err) != 0) return -1;
     return cal_namespace_create_wait(node, &application, "guests", &ns, &err);

@@ -40,7 +40,7 @@ static void world_open(struct world *world, const char *name) {
     *world = (struct world){.node = NULL};
     snprintf(world->home, sizeof world->home, "%s/%s", root, name);
     world->options = (cal_node_options){.home = world->home};
-    OK(cal_node_init(&world->options, &err));
+    OK(cal_node_init(&world->options, NULL, &err));
     OK(cal_node_start(&world->options, &world->node, &err));
     static bool learned;
     if (!learned) engine_signals_learn();
@@ -233,6 +233,46 @@ static int await(const struct world *world, struct done *done) {
     return done->code;
 }
 
+/* --- the topics of what is here --- */
+
+struct topics {
+    const struct world *world;
+    char wanted[80];
+    int all, found;
+};
+
+static void note_topic(void *user, const char *topic, size_t peers, size_t mesh) {
+    struct topics *topics = user;
+    (void)peers, (void)mesh;
+    topics->all++;
+    topics->found += strcmp(topic, topics->wanted) == 0;
+}
+
+static void ask_topics(void *arg) {
+    struct topics *topics = arg;
+    cal_p2p_topics(cal_node_p2p(topics->world->node), note_topic, topics);
+}
+
+static bool hears_context(const struct world *world, const cal_context_id *id) {
+    struct topics topics = {.world = world};
+    cal_id_to_base58(id->bytes, topics.wanted);
+    cal_node_run(world->node, ask_topics, &topics);
+    return topics.found == 1;
+}
+
+static bool hears_namespace(const struct world *world) {
+    struct topics topics = {.world = world, .wanted = "ns/"};
+    for (int i = 0; i < 32; i++) sprintf(topics.wanted + 3 + 2 * i, "%02x", world->ns.bytes[i]);
+    cal_node_run(world->node, ask_topics, &topics);
+    return topics.found == 1;
+}
+
+static int topic_count(const struct world *world) {
+    struct topics topics = {.world = world};
+    cal_node_run(world->node, ask_topics, &topics);
+    return topics.all;
+}
+
 static void contexts_and_namespaces_go_whole(void **state) {
     (void)state;
     struct world world;
@@ -247,12 +287,20 @@ static void contexts_and_namespaces_go_whole(void **state) {
     struct done done = {.called = false};
     cal_uninstall(world.node, &world.application, finished, &done);
     assert_int_equal(await(&world, &done), CAL_ESTATE);
+    assert_true(hears_context(&world, &second.id) && hears_context(&world, &world.context));
+    assert_true(hears_namespace(&world));
+    restart(&world);
+    assert_true(hears_context(&world, &second.id) && hears_context(&world, &world.context));
+    assert_true(hears_namespace(&world));
+    assert_int_equal(topic_count(&world), 3);
     cal_context_delete(world.node, &second.id, finished, &done);
     assert_int_equal(await(&world, &done), 0);
+    assert_false(hears_context(&world, &second.id));
     cal_context_delete(world.node, &second.id, finished, &done);
     assert_int_equal(await(&world, &done), CAL_ENOTFOUND);
     cal_namespace_delete(world.node, &world.ns, finished, &done);
     assert_int_equal(await(&world, &done), 0);
+    assert_int_equal(topic_count(&world), 0);
     count = 0;
     OK(cal_context_each(world.node, NULL, NULL, count_context, &count));
     assert_int_equal(count, 0);

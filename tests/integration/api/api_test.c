@@ -37,7 +37,7 @@ static int setup(void **state) {
     cal_node_options options = {.home = home};
     cal_error err;
     assert_non_null(mkdtemp(home));
-    if (cal_node_init(&options, &err) != 0) fail_msg("%s", err.message);
+    if (cal_node_init(&options, NULL, &err) != 0) fail_msg("%s", err.message);
     start_node();
     char body[1024];
     snprintf(body, sizeof body, "{\"path\":\"%s\",\"metadata\":[1,255],\"unknown\":{}}", app_path);
@@ -74,7 +74,7 @@ static void test_health(void **state) {
     expect("GET", "/admin-api/ready", NULL, 200, "{\"data\":{\"status\":\"ready\"}}");
     expect("GET", "/admin-api/is-authed", NULL, 200, "{\"data\":{\"status\":\"alive\"}}");
     expect("GET", "/admin-api/certificate", NULL, 404, "Certificate not found");
-    expect("GET", "/admin-api/peers", NULL, 200, "{\"count\":0}");
+    expect("GET", "/admin-api/peers", NULL, 200, "{\"count\":0,\"peers\":[]}");
     expect("GET", "/admin-api/zzz", NULL, 404, "");
     expect("PUT", "/admin-api/health", NULL, 405, "");
     expect("HEAD", "/admin-api/health", NULL, 200, "");
@@ -86,6 +86,11 @@ static void test_health(void **state) {
         "http_request_duration_seconds_bucket{method=\"GET\",path=\"/admin-api/"
         "health\",status=\"2xx\",le=\"0.001\"} ",
         "merod_build_info{version=\"",
+        "p2p_connections 0",
+        "p2p_handshakes_failed_total 0",
+        "gossip_topics ",
+        "gossip_invalid_total 0",
+        "network_requests_declined_total 0",
         "process_resident_memory_bytes ",
         "store_bytes ",
         "calls_total "};

@@ -65,9 +65,10 @@ run 2 "$merod" completion csh
 
 say "init makes a node once, and tells nobody about it"
 run 1 d run; has "$err" "merod init"
-run 0 d init --server-port "$port"; has "$out" "run"
+run 0 d init --server-port "$port" --swarm-port 0; has "$out" "run"
 [ "$(stat -c %a "$dir/.calimero/n1/config.toml" "$dir/.calimero/n1/master.key" | tr '\n' ' ')" = "600 600 " ] || die "modes"
-run 0 d config; has "$out" "nodes = []"
+run 0 d config; has "$out" "nodes = []"; has "$out" 'peer_id = "12D3Koo'
+peer=$(echo "$out" | sed -n 's/^peer_id = "\(.*\)"$/\1/p')
 run 0 d init; has "$err" "is a node already"
 run 1 d init --force --auth-mode embedded; has "$err" "not there yet"
 run 1 d config sync.timeout_ms=1; has "$err" "from 1000 to 300000"
@@ -80,6 +81,21 @@ say "nobody answers yet"
 run 101 c app list; has "$err" "is it running?"
 run 101 j app list; has "$out" '{"error":'
 run 1 "$meroctl" --node nobody app list; has "$err" "no node 'nobody'"
+
+say "a place in the network"
+start
+has "$(cat "$dir/log")" "/p2p/$peer"
+run 0 j network status; has "$out" "\"localPeerId\":\"$peer\""; has "$out" '"listenAddrs":["/ip4/'; has "$out" '"topics":[]'
+run 0 c network status; has "$out" "reachability: unknown"
+run 0 c peers; has "$out" "count: 0"
+stop TERM
+key=23jhTaZr634ThMawuz8v8EmFYCtYqC7TNzgta8dDbPMAzpW8bMFbj51MLD2JwZvS1nnLoD9PkLcBoL8KeksX1mHFSm4yR # of seed 01 02 .. 20
+run 0 d config "identity={ peer_id = \"$peer\", keypair = \"$key\" }"
+run 1 d run; has "$err" "not to $peer" # the key is another peer's
+run 0 d config "identity={ keypair = \"$key\" }"
+run 0 d run --exit-on-eof 0; has "$err" "moved into the store"
+run 0 d config; has "$out" "$(echo "$err" | sed -n 's/.*moved into the store (\(.*\))/\1/p')"
+case "$out" in *"$key"*) die "the private key is still in config.toml" ;; esac
 
 say "an application, a namespace, a context"
 start
@@ -220,6 +236,6 @@ run 1 d run; has "$err" "--allow-unauthenticated"
 run 0 d run --allow-unauthenticated --exit-on-eof 0
 run 0 d config 'server.listen=["/ip4/127.0.0.1/tcp/'"$port"'"]'
 run 1 d config 'server.listen=["/ip4/127.0.0.1/tcp/'"$port"'"]' 'swarm.listen=["/ip4/0.0.0.0/tcp/'"$port"'"]'; has "$err" clashes
-run 0 d init --force --server-port "$port"
+run 0 d init --force --server-port "$port" --swarm-port 0
 run 0 d check; has "$out" "0 contexts"
 echo "all passed"

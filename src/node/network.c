@@ -1,0 +1,234 @@
+/* The node's part in the network: its host on the node's loop, the topics of its namespaces and
+ * contexts, the peers it knows kept in the store. See include/calimero/network.h.
+ *
+ * Topics follow the rows: `ns/` and the hex id for a namespace (all of its governance, its groups'
+ * too), the base58 id for a context (network-sync.md 1, "Topics"). What is said on them is gossip's
+ * to check and pass on; what it means comes with shared contexts. Loop thread. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/text.h"
+#include "net/tcp.h"
+#include "node/internal.h"
+
+enum { PEERS_WANTED = 16, PEER_KEY_MAX = 8 + CAL_PEER_ID_MAX, RECORD_MAX = 16 * 1024 };
+
+static const char peer_prefix[] = "peer/";
+
+/* --- the peers it knows, in the store --- */
+
+static cal_slice peer_key(const cal_peer_id *peer, uint8_t ret_key[PEER_KEY_MAX]) {
+    size_t len = sizeof peer_prefix - 1;
+    memcpy(ret_key, peer_prefix, len);
+    memcpy(ret_key + len, peer->bytes, peer->len);
+    return cal_slice_of(ret_key, len + peer->len);
+}
+
+/* On the store's writer thread. A peer that is not saved is found again in other ways. */
+static void on_saved(void *user, int result) {
+    node_network *network = user;
+    if (result) atomic_fetch_add(&network->peers_unsaved, 1);
+}
+
+static void save_peer(void *user, const cal_peer_id *peer, const uint8_t *record, size_t len) {
+    cal_node *node = user;
+    uint8_t key[PEER_KEY_MAX];
+    cal_batch *batch = cal_batch_new();
+    if (!batch) {
+        on_saved(&node->network, CAL_ENOMEM);
+        return;
+    }
+    cal_batch_put(batch, CAL_COLUMN_NODE, peer_key(peer, key), cal_slice_of(record, len));
+    cal_store_submit(node->store, batch, on_saved, &node->network);
+}
+
+static void drop_peer(void *user, const cal_peer_id *peer) {
+    cal_node *node = user;
+    uint8_t key[PEER_KEY_MAX];
+    cal_batch *batch = cal_batch_new();
+    if (!batch) return; /* it comes back at the next start, and goes then */
+    cal_batch_delete(batch, CAL_COLUMN_NODE, peer_key(peer, key));
+    cal_store_submit(node->store, batch, on_saved, &node->network);
+}
+
+/* Damaged rows are passed over: a peer's address is not worth refusing to start for. */
+static int restore_peers(cal_node *node, cal_error *err) {
+    cal_snapshot *snapshot = NULL;
+    cal_cursor *cursor = NULL;
+    cal_slice key, record, prefix = cal_slice_text(peer_prefix);
+    cal_buffer end;
+    size_t refused = 0;
+    cal_buffer_init(&end, sizeof peer_prefix);
+    cal_prefix_end(prefix, &end);
+    int rc = cal_store_snapshot(node->store, &snapshot);
+    if (rc == 0)
+        rc = cal_cursor_open(snapshot, CAL_COLUMN_NODE, prefix, cal_buffer_slice(&end), false,
+                             &cursor);
+    while (rc == 0 && (rc = cal_cursor_next(cursor, &key, &record)) == 0) {
+        cal_peer_id id;
+        if (cal_peer_id_from_bytes(key.data + prefix.len, key.len - prefix.len, &id) ||
+            net_host_restore(node->network.host, &id, record.data, record.len))
+            refused++;
+    }
+    cal_cursor_free(cursor);
+    cal_snapshot_free(snapshot);
+    cal_buffer_deinit(&end);
+    if (refused)
+        cal_log(CAL_LOG_WARN, "network", "%zu known peers could not be read and are left out",
+                refused);
+    return rc == CAL_ENOTFOUND
+               ? 0
+               : cal_fail(err, rc, "the known peers cannot be read: %s", cal_error_text(rc));
+}
+
+/* --- topics --- */
+
+static void namespace_topic(const cal_group_id *id, char ret_topic[NODE_TOPIC_MAX]) {
+    memcpy(ret_topic, "ns/", 3);
+    cal_hex_encode(cal_slice_of(id->bytes, sizeof id->bytes), ret_topic + 3);
+}
+
+static void hear(cal_node *node, const char *topic) {
+    cal_error err;
+    if (!node->network.host) return; /* the node stops */
+    int rc = cal_p2p_subscribe(node->network.host, topic, false, &err);
+    if (rc == 0 || rc == CAL_EEXISTS) return;
+    if (node->network.stats.topics_refused++ == 0)
+        cal_log(CAL_LOG_WARN, "network", "topic %s is not heard: %s", topic, err.message);
+}
+
+static void unhear(cal_node *node, const char *topic) {
+    if (node->network.host) cal_p2p_unsubscribe(node->network.host, topic);
+}
+
+void node_hear_namespace(cal_node *node, const cal_group_id *id, bool hears) {
+    char topic[NODE_TOPIC_MAX];
+    namespace_topic(id, topic);
+    (hears ? hear : unhear)(node, topic);
+}
+
+void node_hear_context(cal_node *node, const cal_context_id *id, bool hears) {
+    char topic[NODE_TOPIC_MAX];
+    cal_id_to_base58(id->bytes, topic);
+    (hears ? hear : unhear)(node, topic);
+}
+
+static void hear_registered(void *user, const gov_context_info *info) {
+    node_hear_context(user, &info->id, true);
+}
+
+static void hear_group(void *user, const gov_group_info *info) {
+    cal_node *node = user;
+    node_hear_namespace(node, &info->id, true);
+    gov_namespace_contexts(node->gov, &info->id, hear_registered, node);
+}
+
+/* --- life --- */
+
+/* Addresses that other nodes may have in their lists and this one cannot dial. */
+static bool can_dial(const char *text) {
+    static const char *const later[] = {"/quic", "/quic-v1", "/udp",         "/webtransport",
+                                        "/ws",   "/wss",     "/p2p-circuit", "/dnsaddr"};
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
+        const char *at = strstr(text, later[i]);
+        size_t len = strlen(later[i]);
+        if (at && (at[len] == '/' || at[len] == '\0')) return false;
+    }
+    return true;
+}
+
+static int make_host(cal_node *node, const cal_secret *seed, cal_error *err) {
+    const cal_network_options *options = &node->options.network;
+    net_peer_shelf shelf = {.user = node, .save = save_peer, .drop = drop_peer};
+    const char **bootstrap = calloc(options->bootstrap_count + 1, sizeof *bootstrap);
+    if (!bootstrap) return cal_fail(err, CAL_ENOMEM, "no memory for the network");
+    cal_p2p_options host = {.seed = seed->bytes,
+                            .listen = options->listen,
+                            .listen_count = options->listen_count,
+                            .external = options->external,
+                            .external_count = options->external_count,
+                            .bootstrap = bootstrap,
+                            .peers_wanted =
+                                options->peers_wanted ? options->peers_wanted : PEERS_WANTED,
+                            .agent = "calimero-c/" NODE_VERSION,
+                            .limits = options->limits};
+    for (size_t i = 0; i < options->bootstrap_count; i++) {
+        if (can_dial(options->bootstrap[i]))
+            bootstrap[host.bootstrap_count++] = options->bootstrap[i];
+        else
+            cal_log(CAL_LOG_WARN, "network", "boot node %s is left out: this node speaks TCP only",
+                    options->bootstrap[i]);
+    }
+    int rc = net_tcp_new(&node->loop, &node->network.transport);
+    if (rc) cal_fail(err, rc, "no memory for the network");
+    if (rc == 0)
+        rc = net_host_new(&host, node->network.transport, node->os, &shelf, &node->network.host,
+                          err);
+    free(bootstrap);
+    return rc;
+}
+
+int node_network_open(cal_node *node, cal_error *err) {
+    cal_secret seed;
+    int rc = node_network_key(node->store, &node->options.network, &seed, err);
+    if (rc == 0) rc = make_host(node, &seed, err);
+    cal_secret_wipe(&seed);
+    cal_p2p *host = node->network.host;
+    if (rc == 0) {
+        cal_p2p_id(host, &node->network.id);
+        rc = cal_p2p_gossip_start(host, &(cal_p2p_gossip_options){0});
+        if (rc == 0) rc = node_streams_serve(node);
+        if (rc)
+            cal_fail(err, rc, "the network's protocols cannot be set up: %s", cal_error_text(rc));
+    }
+    if (rc == 0) rc = restore_peers(node, err);
+    if (rc == 0) gov_namespace_each(node->gov, hear_group, node);
+    return rc;
+}
+
+void node_network_free(cal_node *node) {
+    net_host_free(node->network.host);
+    node->network.host = NULL;
+    net_tcp_free(node->network.transport, NULL, NULL);
+    node->network.transport = NULL;
+}
+
+static void on_transport_gone(void *user) {
+    node_network *network = user;
+    network->closed(network->closed_user);
+}
+
+static void on_host_done(void *user) {
+    cal_node *node = user;
+    net_transport *transport = node->network.transport;
+    net_host_free(node->network.host);
+    node->network.host = NULL;
+    node->network.transport = NULL;
+    net_tcp_free(transport, on_transport_gone, &node->network);
+}
+
+void node_network_close(cal_node *node, void (*done)(void *user), void *user) {
+    node->network.closed = done;
+    node->network.closed_user = user;
+    net_host_shutdown(node->network.host, on_host_done, node);
+}
+
+cal_p2p *cal_node_p2p(cal_node *node) { return node->network.host; }
+
+void cal_node_peer_id(cal_node *node, cal_peer_id *ret_id) { *ret_id = node->network.id; }
+
+struct stats_request {
+    cal_node *node;
+    cal_network_stats *stats;
+};
+
+static void gather(void *arg) {
+    struct stats_request *request = arg;
+    *request->stats = request->node->network.stats;
+    request->stats->peers_unsaved = atomic_load(&request->node->network.peers_unsaved);
+}
+
+void cal_network_stats_get(cal_node *node, cal_network_stats *ret_stats) {
+    struct stats_request request = {node, ret_stats};
+    cal_node_run(node, gather, &request);
+}
