@@ -2,67 +2,13 @@
 """Our libp2p against another implementation, both ways: interop.py OUR_PEER KIND COMMAND...
 
 Starts our peer and the other one (KIND names it in messages), and has each dial the other: handshake with the expected peer id, identify,
-ping, 1,000 streams opened and closed, 64 MiB both ways on one stream with hashes compared. Exits 0, 1, or 77 when COMMAND cannot run here."""
-import json, os, queue, subprocess, sys, threading, time
+ping, 1,000 streams opened and closed, 64 MiB both ways on one stream with hashes compared; then gossip.py. Exits 0, 1, or 77 when COMMAND cannot
+run here."""
+import os, sys, time
+import gossip
+from peers import Peer, check
 
 LARGE = 64 << 20
-
-
-class Peer:
-    def __init__(self, name, command):
-        self.name, self.next_id = name, 1
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        self.lines, self.seen = queue.Queue(), []
-        threading.Thread(target=self._read, daemon=True).start()
-        ready = self.wait(lambda e: e["event"] == "ready", 60)
-        self.id, self.address = ready["peer"], ready["addresses"][0]
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.put(line)
-        self.lines.put(None)
-
-    def wait(self, holds, seconds, what="an event"):
-        for event in self.seen:
-            if holds(event):
-                self.seen.remove(event)
-                return event
-        end = time.monotonic() + seconds
-        while True:
-            left = end - time.monotonic()
-            try:
-                line = self.lines.get(timeout=max(left, 0.01))
-            except queue.Empty:
-                raise SystemExit(f"{self.name}: no {what} in {seconds} s; seen: {self.seen[-5:]}")
-            if line is None:
-                raise SystemExit(f"{self.name} ended while {what} was awaited")
-            event = json.loads(line)
-            if holds(event):
-                return event
-            self.seen.append(event)
-
-    def do(self, what, seconds=120, **arguments):
-        number, self.next_id = self.next_id, self.next_id + 1
-        self.process.stdin.write(json.dumps({"id": number, "do": what, **arguments}) + "\n")
-        done = self.wait(lambda e: e["event"] == "done" and e.get("id") == number, seconds, f"answer to {what}")
-        if "error" in done:
-            raise SystemExit(f"{self.name}: {what}: {done['error']}")
-        return done
-
-    def stop(self):
-        try:
-            self.do("stop", 10)
-            self.process.stdin.close()
-            return self.process.wait(20)
-        finally:
-            if self.process.poll() is None:
-                self.process.kill()
-
-
-def check(condition, message):
-    if not condition:
-        raise SystemExit("FAILED: " + message)
-    print("ok  ", message, flush=True)
 
 
 def both_ways(dialer, listener):
@@ -106,6 +52,7 @@ def main():
             other.stop()
             code = our_peer.stop()
         check(code == 0, "our peer ended cleanly")
+    gossip.run([ours], kind, command)
     return 0
 
 

@@ -1,4 +1,5 @@
-// A js-libp2p peer for interop.py: listens, answers, and does what lines on its standard input say. One JSON object per line out.
+// A js-libp2p peer for interop.py, gossip.py and soak.py: listens, answers, and does what lines on its standard input say. One JSON object per line
+// out. Arguments: seed=N (an identity that a restart keeps), ids=plain (message ids of the specification), publish=mesh, version=1.1.0 (the only one spoken).
 import { createHash } from 'node:crypto'
 import { createInterface } from 'node:readline'
 import { createLibp2p } from 'libp2p'
@@ -8,11 +9,30 @@ import { yamux } from '@libp2p/yamux'
 import { identify, identifyPush } from '@libp2p/identify'
 import { ping } from '@libp2p/ping'
 import { gossipsub } from '@libp2p/gossipsub'
+import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { multiaddr } from '@multiformats/multiaddr'
 
 const LARGE = '/interop/large/1', ECHO = '/interop/echo/1'
 const say = (object) => process.stdout.write(JSON.stringify(object) + '\n')
-const wantsGossip = process.argv.includes('--gossip')
+const argument = (name) => process.argv.find((text) => text.startsWith(name + '='))?.slice(name.length + 1)
+const seed = argument('seed')
+const privateKey = seed == null ? undefined : await generateKeyPairFromSeed('Ed25519', new Uint8Array(32).fill(Number(seed)))
+
+// The specification's default, author and number. js-libp2p 3.3 has the author's key there instead of its id: told such an id, everybody else
+// asks for a message again that they have (delivered once all the same).
+function plainId (message) {
+  const number = Buffer.alloc(8)
+  number.writeBigUInt64BE(message.sequenceNumber)
+  return Buffer.concat([message.from.toMultihash().bytes, number])
+}
+
+// The network's numbers: network-sync.md 1.
+const gossip = gossipsub({
+  D: 4, Dlo: 2, Dhi: 8, Dout: 1, pruneBackoff: 1000, unsubcribeBackoff: 1000, seenTTL: 60000, idontwantMinDataSize: 1000,
+  globalSignaturePolicy: 'StrictSign', floodPublish: argument('publish') !== 'mesh', fallbackToFloodsub: false, emitSelf: false,
+  allowPublishToZeroTopicPeers: true,
+  msgIdFn: argument('ids') === 'plain' ? plainId : (message) => Buffer.from(`${message.from}${message.sequenceNumber}`)
+})
 
 // The bytes of a transfer are SHA-256 of nothing at all: a counter, so that no end needs the other's random numbers.
 function * pattern (total) {
@@ -51,11 +71,24 @@ const node = await createLibp2p({
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
   connectionMonitor: { enabled: false },
-  services: {
-    identify: identify(), identifyPush: identifyPush(), ping: ping(),
-    ...(wantsGossip ? { pubsub: gossipsub({ emitSelf: false, allowPublishToZeroTopicPeers: true, D: 4, Dlo: 2, Dhi: 8 }) } : {})
-  }
+  ...(privateKey ? { privateKey } : {}),
+  services: { identify: identify(), identifyPush: identifyPush(), ping: ping(), pubsub: gossip },
+  start: false
 })
+const pubsub = node.services.pubsub
+if (argument('version')) pubsub.protocols = [`/meshsub/${argument('version')}`]
+const counted = { idontwants: 0, duplicates: 0 } // what came from others
+const handleIdontwant = pubsub.handleIdontwant.bind(pubsub)
+pubsub.handleIdontwant = (id, list) => {
+  counted.idontwants += list.reduce((sum, { messageIDs }) => sum + messageIDs.length, 0)
+  handleIdontwant(id, list)
+}
+const duplicateMessage = pubsub.score.duplicateMessage.bind(pubsub.score)
+pubsub.score.duplicateMessage = (...all) => {
+  counted.duplicates++
+  duplicateMessage(...all)
+}
+await node.start()
 
 await node.handle(ECHO, async (stream) => {
   try {
@@ -77,10 +110,19 @@ node.addEventListener('peer:identify', (event) => say({
 }))
 node.addEventListener('peer:connect', (event) => say({ event: 'connect', peer: event.detail.toString() }))
 node.addEventListener('peer:disconnect', (event) => say({ event: 'disconnect', peer: event.detail.toString() }))
-if (wantsGossip) {
-  node.services.pubsub.addEventListener('message', (event) => say({
-    event: 'message', topic: event.detail.topic, data: Buffer.from(event.detail.data).toString('hex'), from: String(event.detail.from ?? '')
-  }))
+pubsub.addEventListener('message', ({ detail }) => say({
+  event: 'message', topic: detail.topic, from: String(detail.from ?? ''), size: detail.data.length, hash: createHash('sha256').update(detail.data).digest('hex')
+}))
+
+// The protocol of every gossip stream, by peer and direction.
+function versions () {
+  const found = {}
+  for (const connection of node.getConnections()) {
+    for (const stream of connection.streams) {
+      if (stream.protocol.startsWith('/meshsub/')) (found[connection.remotePeer] ??= {})[stream.direction] = stream.protocol
+    }
+  }
+  return found
 }
 
 const commands = {
@@ -103,9 +145,12 @@ const commands = {
     }
     return { good }
   },
-  subscribe: async ({ topic }) => { node.services.pubsub.subscribe(topic); return {} },
-  publish: async ({ topic, data }) => ({ recipients: (await node.services.pubsub.publish(topic, Buffer.from(data, 'hex'))).recipients.length }),
-  subscribers: async ({ topic }) => ({ peers: node.services.pubsub.getSubscribers(topic).map(String), mesh: node.services.pubsub.getMeshPeers(topic) }),
+  disconnect: async ({ address }) => { await node.hangUp(multiaddr(address)); return {} },
+  subscribe: async ({ topic }) => { pubsub.subscribe(topic); return {} },
+  unsubscribe: async ({ topic }) => { pubsub.unsubscribe(topic); return {} },
+  publish: async ({ topic, text, size }) => ({ recipients: (await pubsub.publish(topic, Buffer.alloc(size, text))).recipients.length }),
+  subscribers: async ({ topic }) => ({ peers: pubsub.getSubscribers(topic).map(String), mesh: pubsub.getMeshPeers(topic) }),
+  stats: async () => ({ ...counted, versions: versions() }),
   stop: async () => { await node.stop(); setImmediate(() => process.exit(0)); return {} }
 }
 

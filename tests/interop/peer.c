@@ -1,5 +1,7 @@
-/* Our peer for interop.py: listens, answers, and does what JSON lines on its standard input say,
- * like js_peer.mjs and go_peer.go. Uses nothing but calimero/p2p.h (JSON and hash apart). */
+/* Our peer for interop.py, gossip.py and soak.py: listens, answers, and does what JSON lines on its
+ * standard input say, like js_peer.mjs and go/main.go. Uses nothing but calimero/p2p.h (JSON and
+ * hash apart). Arguments: seed=N (an identity that a restart keeps), ids=plain, publish=mesh. */
+#include <assert.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,13 +183,47 @@ static void many_next(many *m) {
     cal_p2p_stream_finish(stream);
 }
 
+/* --- gossip --- */
+
+/* What is published is a text, repeated up to a size: the other end can compute its hash. */
+enum { TICKETS_MAX = 1024 };
+static struct {
+    uint64_t tickets[TICKETS_MAX]; /* of messages that wait for the command "judge" */
+    size_t count;
+} judged;
+
+static void on_message(void *user, const cal_p2p_message *message) {
+    uint8_t hash[32];
+    char text[CAL_PEER_ID_TEXT_MAX];
+    (void)user;
+    cal_sha256(cal_slice_of(message->data, message->len), hash);
+    cal_peer_id_text(&message->author, text);
+    say_start("message", 0);
+    printf(",\"topic\":\"%s\",\"from\":\"%s\",\"size\":%zu", message->topic, text, message->len);
+    say_hash("hash", hash);
+    say_end();
+    if (message->ticket && judged.count < TICKETS_MAX)
+        judged.tickets[judged.count++] = message->ticket;
+}
+
 /* --- commands --- */
 
 typedef struct command {
     int64_t id;
     int count;
-    char name[32], address[CAL_MULTIADDR_TEXT_MAX];
+    bool judged;
+    size_t size;
+    char name[32], address[CAL_MULTIADDR_TEXT_MAX], topic[CAL_P2P_TOPIC_MAX + 1], text[256];
 } command;
+
+static void say_done(const command *c, int result, const cal_error *err) {
+    if (result) {
+        say_error(c->id, err && err->message[0] ? err->message : cal_error_text(result));
+        return;
+    }
+    say_start("done", c->id);
+    say_end();
+}
 
 static void on_dialled(void *user, const cal_error *err, const cal_peer_id *peer) {
     command *c = user;
@@ -213,32 +249,154 @@ static void on_dialled(void *user, const cal_error *err, const cal_peer_id *peer
     free(c);
 }
 
+static void do_connect(const command *c) {
+    cal_multiaddr address;
+    command *copy = malloc(sizeof *copy);
+    if (!copy) abort();
+    *copy = *c;
+    if (cal_multiaddr_parse(c->address, &address)) {
+        say_error(c->id, "bad address");
+        free(copy);
+        return;
+    }
+    cal_p2p_connect(host, NULL, &address, 1, on_dialled, copy);
+}
+
+static int peer_of(const command *c, cal_peer_id *ret_peer) {
+    cal_multiaddr address;
+    int result = cal_multiaddr_parse(c->address, &address);
+    return result ? result : cal_multiaddr_peer(&address, ret_peer);
+}
+
+static void do_disconnect(const command *c) {
+    cal_peer_id peer;
+    int result = peer_of(c, &peer);
+    if (!result) cal_p2p_disconnect(host, &peer);
+    say_done(c, result, NULL);
+}
+
 static void on_rtt(void *user, const cal_p2p_peer *peer) {
     *(double *)user = (double)peer->rtt_ns / 1e6;
 }
 
+static void do_ping(const command *c) { /* the host pings by itself */
+    double ms = 0;
+    cal_peer_id peer;
+    if (peer_of(c, &peer) == 0) cal_p2p_peer_get(host, &peer, on_rtt, &ms);
+    say_start("done", c->id);
+    printf(",\"ms\":%.3f", ms);
+    say_end();
+}
+
+static void do_subscribe(const command *c) {
+    cal_error err = {0};
+    say_done(c, cal_p2p_subscribe(host, c->topic, c->judged, &err), &err);
+}
+
+static void do_unsubscribe(const command *c) {
+    say_done(c, cal_p2p_unsubscribe(host, c->topic), NULL);
+}
+
+static void do_publish(const command *c) {
+    cal_error err = {0};
+    size_t peers = 0, len = strlen(c->text);
+    char *data = malloc(c->size + 1);
+    if (!data) abort();
+    for (size_t i = 0; i < c->size; i++) data[i] = len ? c->text[i % len] : 0;
+    int result = cal_p2p_publish(host, c->topic, data, c->size, &peers, &err);
+    free(data);
+    if (result) {
+        say_done(c, result, &err);
+        return;
+    }
+    say_start("done", c->id);
+    printf(",\"recipients\":%zu", peers);
+    say_end();
+}
+
+static void do_judge(const command *c) {
+    int result = 0;
+    for (size_t i = 0; i < judged.count && !result; i++)
+        result = cal_p2p_judge(host, judged.tickets[i], CAL_P2P_ACCEPT);
+    judged.count = 0;
+    say_done(c, result, NULL);
+}
+
+static void list_peer(void *user, const cal_peer_id *peer, bool mesh) {
+    bool *want = user; /* want[0]: only of the mesh; want[1]: not the first */
+    char text[CAL_PEER_ID_TEXT_MAX];
+    if (want[0] && !mesh) return;
+    cal_peer_id_text(peer, text);
+    printf("%s\"%s\"", want[1] ? "," : "", text);
+    want[1] = true;
+}
+
+static void do_subscribers(const command *c) {
+    say_start("done", c->id);
+    printf(",\"peers\":[");
+    cal_p2p_topic_peers(host, c->topic, list_peer, (bool[]){false, false});
+    printf("],\"mesh\":[");
+    cal_p2p_topic_peers(host, c->topic, list_peer, (bool[]){true, false});
+    printf("]");
+    say_end();
+}
+
+static void do_stats(const command *c) {
+    cal_p2p_stats all;
+    cal_p2p_gossip_stats gossip;
+    cal_p2p_stats_get(host, &all);
+    int result = cal_p2p_gossip_stats_get(host, &gossip);
+    assert(result == 0);
+    say_start("done", c->id);
+    printf(",\"connections\":%llu,\"streams\":%llu,\"frame_bytes\":%llu",
+           (unsigned long long)all.connections, (unsigned long long)all.streams,
+           (unsigned long long)all.frame_bytes);
+    printf(",\"seen\":%llu,\"cached\":%llu,\"wants\":%llu,\"message_bytes\":%llu",
+           (unsigned long long)gossip.seen, (unsigned long long)gossip.cached,
+           (unsigned long long)gossip.wants, (unsigned long long)gossip.message_bytes);
+#define SAY_COUNTER(name, text) printf(",\"" #name "\":%llu", (unsigned long long)gossip.name);
+    CAL_P2P_GOSSIP_COUNTERS(SAY_COUNTER)
+#undef SAY_COUNTER
+    say_end();
+}
+
+static void do_stop(const command *c) {
+    say_done(c, 0, NULL);
+    cal_p2p_stop(host);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(const command *c);
+} commands[] = {
+    {"dial", do_connect},
+    {"large", do_connect},
+    {"many", do_connect},
+    {"ping", do_ping},
+    {"disconnect", do_disconnect},
+    {"subscribe", do_subscribe},
+    {"unsubscribe", do_unsubscribe},
+    {"publish", do_publish},
+    {"judge", do_judge},
+    {"subscribers", do_subscribers},
+    {"stats", do_stats},
+    {"stop", do_stop},
+};
+
 static void run_command(void *arg) {
     command *c = arg;
-    cal_multiaddr address;
-    cal_peer_id peer;
-    if (strcmp(c->name, "stop") == 0) {
-        say_start("done", c->id);
-        say_end();
-        cal_p2p_stop(host);
-        free(c);
-    } else if (cal_multiaddr_parse(c->address, &address)) {
-        say_error(c->id, "bad address");
-        free(c);
-    } else if (strcmp(c->name, "ping") == 0) { /* the host pings by itself */
-        double ms = 0;
-        if (cal_multiaddr_peer(&address, &peer) == 0) cal_p2p_peer_get(host, &peer, on_rtt, &ms);
-        say_start("done", c->id);
-        printf(",\"ms\":%.3f", ms);
-        say_end();
-        free(c);
-    } else {
-        cal_p2p_connect(host, NULL, &address, 1, on_dialled, c);
-    }
+    size_t i = 0, count = sizeof commands / sizeof *commands;
+    while (i < count && strcmp(commands[i].name, c->name) != 0) i++;
+    if (i < count)
+        commands[i].run(c);
+    else
+        say_error(c->id, "unknown command");
+    free(c);
+}
+
+static void take_text(yyjson_val *root, const char *name, char *ret_text, size_t size) {
+    const char *text = yyjson_get_str(yyjson_obj_get(root, name));
+    snprintf(ret_text, size, "%s", text ? text : "");
 }
 
 static void *read_commands(void *unused) {
@@ -251,13 +409,16 @@ static void *read_commands(void *unused) {
         if (!c) abort();
         c->id = yyjson_get_sint(yyjson_obj_get(root, "id"));
         c->count = (int)yyjson_get_sint(yyjson_obj_get(root, "count"));
-        const char *name = yyjson_get_str(yyjson_obj_get(root, "do"));
-        const char *address = yyjson_get_str(yyjson_obj_get(root, "address"));
-        snprintf(c->name, sizeof c->name, "%s", name ? name : "");
-        snprintf(c->address, sizeof c->address, "%s", address ? address : "");
+        c->size = (size_t)yyjson_get_uint(yyjson_obj_get(root, "size"));
+        c->judged = yyjson_get_bool(yyjson_obj_get(root, "judged"));
+        take_text(root, "do", c->name, sizeof c->name);
+        take_text(root, "address", c->address, sizeof c->address);
+        take_text(root, "topic", c->topic, sizeof c->topic);
+        take_text(root, "text", c->text, sizeof c->text);
         yyjson_doc_free(doc);
         cal_p2p_post(host, run_command, c);
     }
+    cal_p2p_stop(host); /* whoever started us is gone */
     return NULL;
 }
 
@@ -285,16 +446,26 @@ static void on_identified(void *user, const cal_p2p_peer *peer) {
 }
 static const cal_p2p_peer_events peer_events = {on_connected, on_disconnected, on_identified};
 
-int main(void) {
+int main(int argc, char **argv) {
     const char *const listen[] = {"/ip4/127.0.0.1/tcp/0"};
     cal_p2p_options options = {.listen = listen, .listen_count = 1, .agent = "calimero-c/interop"};
+    cal_p2p_gossip_options gossip = {.message = on_message};
+    uint8_t seed[32] = {0};
     cal_error err;
     pthread_t reader;
     cal_multiaddr address;
     cal_peer_id id;
     char text[CAL_MULTIADDR_TEXT_MAX];
-    if (cal_p2p_new(&options, &host, &err)) {
-        fprintf(stderr, "%s\n", err.message);
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "seed=", 5) == 0) {
+            memset(seed, atoi(argv[i] + 5), sizeof seed);
+            options.seed = seed;
+        }
+        if (strcmp(argv[i], "ids=plain") == 0) gossip.plain_ids = true;
+        if (strcmp(argv[i], "publish=mesh") == 0) gossip.mesh_publish = true;
+    }
+    if (cal_p2p_new(&options, &host, &err) || cal_p2p_gossip_start(host, &gossip)) {
+        fprintf(stderr, "cannot start a host with gossip\n");
         return 1;
     }
     cal_p2p_handle(

@@ -1,20 +1,25 @@
-// A go-libp2p peer for interop.py: listens, answers, and does what JSON lines on its standard input say. One JSON object per line out.
+// A go-libp2p peer for interop.py, gossip.py and soak.py: listens, answers, and does what JSON lines on its standard input say. One JSON object per
+// line out. Arguments: seed=N (an identity that a restart keeps), ids=plain, publish=mesh, version=1.1.0 (the only one spoken).
 package main
 
 import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -110,13 +115,19 @@ func many(ctx context.Context, h host.Host, id peer.ID, count int) object {
 	return object{"good": good}
 }
 
-func run(h host.Host, command map[string]any) (object, error) {
+func run(h host.Host, g *gossip, command map[string]any) (object, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	if answer, err := g.run(ctx, command); answer != nil || err != nil {
+		return answer, err
+	}
 	text, _ := command["address"].(string)
 	info, err := peer.AddrInfoFromString(text)
 	if err != nil {
 		return nil, err
+	}
+	if command["do"] == "disconnect" {
+		return object{}, h.Network().ClosePeer(info.ID)
 	}
 	if err := h.Connect(ctx, *info); err != nil {
 		return nil, err
@@ -140,22 +151,43 @@ func run(h host.Host, command map[string]any) (object, error) {
 	return nil, fmt.Errorf("unknown command %v", command["do"])
 }
 
-func main() {
-	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.Security(noise.ID, noise.New), libp2p.Muxer(yamux.ID, yamux.DefaultTransport), libp2p.DisableRelay(),
-		libp2p.ResourceManager(&network.NullResourceManager{}))
+func fail(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+func main() {
+	arguments := map[string]string{}
+	for _, argument := range os.Args[1:] {
+		name, value, _ := strings.Cut(argument, "=")
+		arguments[name] = value
+	}
+	options := []libp2p.Option{libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Security(noise.ID, noise.New), libp2p.Muxer(yamux.ID, yamux.DefaultTransport), libp2p.DisableRelay(),
+		libp2p.ResourceManager(&network.NullResourceManager{})}
+	if seed, err := strconv.Atoi(arguments["seed"]); err == nil {
+		key, err := crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(seed)}, ed25519.SeedSize)))
+		fail(err)
+		options = append(options, libp2p.Identity(key))
+	}
+	h, err := libp2p.New(options...)
+	fail(err)
+	g, err := newGossip(h, arguments)
+	fail(err)
 	h.SetStreamHandler(echo, func(s network.Stream) {
 		io.Copy(s, s)
 		s.Close()
 	})
 	h.SetStreamHandler(large, func(s network.Stream) { say(with(object{"event": "large"}, transfer(s))) })
 	h.Network().Notify(&network.NotifyBundle{
-		ConnectedF:    func(_ network.Network, c network.Conn) { say(object{"event": "connect", "peer": c.RemotePeer().String()}) },
-		DisconnectedF: func(_ network.Network, c network.Conn) { say(object{"event": "disconnect", "peer": c.RemotePeer().String()}) },
+		ConnectedF: func(_ network.Network, c network.Conn) {
+			say(object{"event": "connect", "peer": c.RemotePeer().String()})
+		},
+		DisconnectedF: func(_ network.Network, c network.Conn) {
+			say(object{"event": "disconnect", "peer": c.RemotePeer().String()})
+		},
 	})
 	identified, _ := h.EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted))
 	go func() {
@@ -175,7 +207,7 @@ func main() {
 			return
 		}
 		go func() {
-			answer, err := run(h, command)
+			answer, err := run(h, g, command)
 			if err != nil {
 				answer = object{"error": err.Error()}
 			}
