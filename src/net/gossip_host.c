@@ -65,6 +65,11 @@ static void link_close_out(gossip_link *link) {
     cal_p2p_stream_reset(stream);
 }
 
+static void link_renew(gossip_link *link) {
+    link_close_out(link);
+    link->open_at = now_of(link->owner) + GOSSIP_HEARTBEAT_NS;
+}
+
 static void link_read(gossip_link *link) {
     const uint8_t *bytes;
     size_t len;
@@ -73,7 +78,11 @@ static void link_read(gossip_link *link) {
         if (result == CAL_ESTATE) return;
         if (!result)
             result = gossip_receive(link->peer, (cal_slice){bytes, len}, now_of(link->owner));
-        if (result) link_close_in(link); /* finished, or not gossip: counted where it was seen */
+        if (!result) continue;
+        link_close_in(link);
+        /* Not gossip (counted where it was seen): ours too, because js-libp2p opens the stream that
+         * it lost only when a new one comes. */
+        if (result != CAL_ENOTFOUND) link_renew(link);
     }
 }
 
@@ -133,12 +142,10 @@ static void work(gossip_host *g) {
             gossip_link *link = event.peer ? gossip_peer_user(event.peer) : NULL;
             if (event.kind == GOSSIP_READY)
                 link_read(link);
-            else if (event.kind == GOSSIP_CLOSE) {
-                link_close_out(link);
-                link->open_at = now_of(g) + GOSSIP_HEARTBEAT_NS;
-            } else {
+            else if (event.kind == GOSSIP_CLOSE)
+                link_renew(link);
+            else
                 tell(g, &event);
-            }
             more = true;
         }
         for (gossip_peer *peer; (peer = gossip_next_output(g->gossip));)

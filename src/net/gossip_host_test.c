@@ -182,6 +182,57 @@ static void test_peer_without_gossip(void **state) {
     testing_net_deinit(&t.net);
 }
 
+/* A peer as js-libp2p is one: it opens its stream when one comes, and never again otherwise. */
+typedef struct stranger {
+    const char *says;
+    size_t len;
+    int opened;
+} stranger;
+
+static const cal_p2p_stream_events deaf_events = {0};
+
+static void on_stranger_opened(void *user, cal_p2p_stream *stream) {
+    static const char *const meshsub[] = {"/meshsub/1.2.0"};
+    stranger *s = user;
+    cal_peer_id peer;
+    cal_p2p_stream *out;
+    cal_p2p_stream_peer(stream, &peer);
+    cal_p2p_stream_set_events(stream, &deaf_events, NULL);
+    s->opened++;
+    assert_int_equal(
+        cal_p2p_open(cal_p2p_stream_host(stream), &peer, meshsub, 1, &deaf_events, NULL, &out), 0);
+    assert_int_equal(cal_p2p_stream_write(out, s->says, s->len), s->len);
+}
+static const cal_p2p_stream_events stranger_events = {.opened = on_stranger_opened};
+
+static bool renewed(void *user) {
+    const stranger *s = user;
+    return s->opened >= 2;
+}
+
+static void check_renewed(const char *says, size_t len) {
+    town t = {0};
+    stranger s = {.says = says, .len = len};
+    testing_net_init(&t.net);
+    for (int i = 0; i < 2; i++) t.hosts[i] = testing_host(&t.net, NULL);
+    town_gossip(&t, 0);
+    const cal_p2p_protocol meshsub = {
+        .id = "/meshsub/1.2.0", .events = &stranger_events, .user = &s};
+    assert_int_equal(cal_p2p_handle(t.hosts[1], &meshsub), 0);
+    testing_connect(&t.net, t.hosts[0], t.hosts[1]);
+    testing_until(&t.net, renewed, &s);
+    testing_net_deinit(&t.net);
+}
+
+/* What is no gossip, or too long, ends both streams, and ours is opened again: else a peer that
+ * waits for it would never be heard again on this connection. */
+static void test_renewed_after_nonsense(void **state) {
+    static const char malformed[] = "\x02\x12\x7f", too_long[] = "\xff\xff\xff\x01";
+    (void)state;
+    check_renewed(malformed, 3);
+    check_renewed(too_long, 4);
+}
+
 /* What is asked of a host that speaks no gossip, or none any more. */
 static void test_not_started(void **state) {
     (void)state;
@@ -205,8 +256,11 @@ static void test_not_started(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_line),           cmocka_unit_test(test_gossip_begins_late),
-        cmocka_unit_test(test_connects_again), cmocka_unit_test(test_peer_without_gossip),
+        cmocka_unit_test(test_line),
+        cmocka_unit_test(test_gossip_begins_late),
+        cmocka_unit_test(test_connects_again),
+        cmocka_unit_test(test_peer_without_gossip),
+        cmocka_unit_test(test_renewed_after_nonsense),
         cmocka_unit_test(test_not_started),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
