@@ -113,7 +113,7 @@ int cal_p2p_new(const cal_p2p_options *options, cal_p2p **ret_host, cal_error *e
  * SIGPIPE blocked from then on. */
 int cal_p2p_run(cal_p2p *host);
 void cal_p2p_stop(cal_p2p *host); /* any thread */
-/* Runs fn(arg) soon on the loop thread; any thread. CAL_ENOMEM. */
+/* Runs fn(arg) soon on the loop thread; any thread. CAL_ENOMEM, CAL_ESTATE cal_p2p_run is over. */
 int cal_p2p_post(cal_p2p *host, void (*fn)(void *arg), void *arg);
 void cal_p2p_free(cal_p2p *host); /* after cal_p2p_run returned, or instead of it; NULL allowed */
 

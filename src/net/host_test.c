@@ -517,6 +517,8 @@ static void test_own_loop(void **state) {
     assert_int_equal(cal_p2p_new(&options, &host, &err), 0);
     assert_int_equal(cal_p2p_post(host, stop_it, host), 0);
     assert_int_equal(cal_p2p_run(host), 0);
+    assert_int_equal(cal_p2p_post(host, stop_it, host), CAL_ESTATE); /* nobody would run it */
+    cal_p2p_stop(host);
     cal_p2p_free(host);
     assert_int_equal(cal_p2p_new(&options, &host, &err), 0);
     cal_p2p_free(host);

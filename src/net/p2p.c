@@ -17,18 +17,24 @@ struct p2p_loop {
     uv_async_t wake;
     pthread_mutex_t lock;
     cal_list posts;
-    bool stop; /* asked for */
-    bool closed;
+    bool stop;   /* asked for */
+    bool closed; /* under the lock: `wake` is no more */
     net_transport *transport;
     cal_p2p *host;
 };
+
+static void loop_close(struct p2p_loop *loop) {
+    pthread_mutex_lock(&loop->lock);
+    if (!loop->closed) uv_close((uv_handle_t *)&loop->wake, NULL);
+    loop->closed = true;
+    pthread_mutex_unlock(&loop->lock);
+}
 
 static void on_stopped(void *user) {
     struct p2p_loop *loop = user;
     /* The loop ends when the last goodbyes have left; the transport stays until the host is freed.
      */
-    uv_close((uv_handle_t *)&loop->wake, NULL);
-    loop->closed = true;
+    loop_close(loop);
 }
 
 static void on_async(uv_async_t *async) {
@@ -83,8 +89,8 @@ void cal_p2p_stop(cal_p2p *host) {
     if (!loop) return; /* a host on another's loop is stopped by net_host_shutdown */
     pthread_mutex_lock(&loop->lock);
     loop->stop = true;
-    pthread_mutex_unlock(&loop->lock);
     if (!loop->closed) uv_async_send(&loop->wake);
+    pthread_mutex_unlock(&loop->lock);
 }
 
 int cal_p2p_post(cal_p2p *host, void (*fn)(void *arg), void *arg) {
@@ -96,14 +102,18 @@ int cal_p2p_post(cal_p2p *host, void (*fn)(void *arg), void *arg) {
     post->arg = arg;
     cal_list_init(&post->link);
     pthread_mutex_lock(&loop->lock);
-    cal_list_push(&loop->posts, &post->link);
+    bool closed = loop->closed;
+    if (!closed) {
+        cal_list_push(&loop->posts, &post->link);
+        uv_async_send(&loop->wake);
+    }
     pthread_mutex_unlock(&loop->lock);
-    uv_async_send(&loop->wake);
-    return 0;
+    if (closed) free(post);
+    return closed ? CAL_ESTATE : 0;
 }
 
 void p2p_loop_free(struct p2p_loop *loop) {
-    if (!loop->closed) uv_close((uv_handle_t *)&loop->wake, NULL);
+    loop_close(loop);
     net_tcp_free(loop->transport, NULL, NULL);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     uv_loop_close(&loop->uv);
