@@ -186,6 +186,12 @@ def over_the_limit(mesh):
     check(True, f"{mesh.title}: {longest} bytes of data, the longest that fit, from ours to everybody")
     answer = ours.ask("publish", topic="mesh", text="x", size=longest + 1)
     check("limit of 1048576 bytes" in answer.get("error", ""), f"{mesh.title}: one byte more is refused: {answer.get('error')}")
+    theirs = mesh.peers["t1"]  # go-libp2p drops such a message itself, js-libp2p sends it: ours end its streams
+    theirs.do("publish", topic="mesh", text="x", size=LIMIT + 1)
+    until(lambda: theirs.do("stats").get("oversized") or all(mesh.peers[name].do("stats")["too_long"] for name in ("o1", "o2")), 20, "refused")
+    until(lambda: len([s for s in theirs.do("stats")["versions"].values() if len(s) == 2]) == 2, 20, f"{mesh.title}: t1 speaks with both of ours again")
+    mesh.meshed("mesh")
+    mesh.everybody("t1 had published more than the limit", "mesh", [10, 10000])
 
 
 def versions(kind, commands):

@@ -348,9 +348,9 @@ static void do_stats(const command *c) {
     int result = cal_p2p_gossip_stats_get(host, &gossip);
     assert(result == 0);
     say_start("done", c->id);
-    printf(",\"connections\":%llu,\"streams\":%llu,\"frame_bytes\":%llu",
+    printf(",\"connections\":%llu,\"streams\":%llu,\"frame_bytes\":%llu,\"too_long\":%llu",
            (unsigned long long)all.connections, (unsigned long long)all.streams,
-           (unsigned long long)all.frame_bytes);
+           (unsigned long long)all.frame_bytes, (unsigned long long)all.messages_refused);
     printf(",\"seen\":%llu,\"cached\":%llu,\"wants\":%llu,\"message_bytes\":%llu",
            (unsigned long long)gossip.seen, (unsigned long long)gossip.cached,
            (unsigned long long)gossip.wants, (unsigned long long)gossip.message_bytes);
@@ -416,7 +416,7 @@ static void *read_commands(void *unused) {
         take_text(root, "topic", c->topic, sizeof c->topic);
         take_text(root, "text", c->text, sizeof c->text);
         yyjson_doc_free(doc);
-        cal_p2p_post(host, run_command, c);
+        if (cal_p2p_post(host, run_command, c)) free(c);
     }
     cal_p2p_stop(host); /* whoever started us is gone */
     return NULL;
@@ -481,6 +481,7 @@ int main(int argc, char **argv) {
     say_end();
     pthread_create(&reader, NULL, read_commands, NULL);
     cal_p2p_run(host);
+    pthread_join(reader, NULL); /* it uses the host until its input ends */
     cal_p2p_free(host);
     return 0;
 }
