@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "codec/utf8.h"
+#include "codec/varint.h"
 #include "net/gossip_internal.h"
 
 gossip_version gossip_version_of(const char *protocol) {
@@ -323,7 +324,7 @@ int gossip_peer_add(cal_gossip *gossip, const cal_peer_id *id, bool outgoing, vo
     peer->serial = ++gossip->next_serial;
     cal_map_init(&peer->subs, gossip_random(gossip));
     cal_buffer_init(&peer->control, GOSSIP_CONTROL_BYTES_MAX);
-    cal_buffer_init(&peer->ihave, GOSSIP_CONTROL_IDLE_MAX / 2);
+    cal_buffer_init(&peer->ihave, GOSSIP_RPC_CONTROL_MAX - 1 - CAL_VARINT_MAX);
     cal_list_init(&peer->queue);
     cal_list_init(&peer->output_link);
     cal_list_push(&gossip->peer_list, &peer->link);

@@ -55,6 +55,7 @@ enum {
     GOSSIP_CONTROL_BYTES_MAX =
         2 * 1024 * 1024,                   /* control waiting for one peer: then it is closed */
     GOSSIP_CONTROL_IDLE_MAX = 1024 * 1024, /* beyond, gossip about ids is left out */
+    GOSSIP_RPC_CONTROL_MAX = 512 * 1024, /* of one RPC: go-libp2p ends a stream that brings more */
     GOSSIP_MESSAGE_BYTES_MAX = 64 * 1024 * 1024, /* all messages in memory */
     GOSSIP_CACHE_BYTES_MAX = 32 * 1024 * 1024,   /* of them for IWANT */
     GOSSIP_CACHE_MAX = 16384,
