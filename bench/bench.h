@@ -61,7 +61,11 @@ unsigned report_count(verdict judged);
 
 /* --- probe.c: what the machine gives --- */
 
-double probe_loopback(size_t rounds, double *ret_p99); /* TCP echo of a call's size */
+/* TCP echo of a call's size in another thread. */
+typedef struct loopback_probe loopback_probe;
+loopback_probe *loopback_probe_open(void);
+void loopback_probe_run(loopback_probe *probe, size_t rounds, samples *times);
+void loopback_probe_close(loopback_probe *probe);
 typedef struct flush_probe flush_probe;
 flush_probe *flush_probe_open(const char *folder);
 /* Writes 4 KiB and calls fdatasync, so many times at the end of a file and as often inside it. */
@@ -128,11 +132,18 @@ void node_grow(bench_node *n, size_t contexts);          /* creates until there 
 void node_fill(bench_node *n, size_t first, size_t end); /* BENCH_KEYS entries in each */
 /* From exec to the answer of a `get`; leaves the node running. */
 double node_first_answer_ms(bench_node *n, double *ret_listening_ms);
-typedef struct node_memory {
+typedef struct process_memory {
     double rss_kb, anonymous_kb;
-} node_memory;
-node_memory node_memory_get(const bench_node *n);
+} process_memory;
+process_memory process_memory_get(pid_t pid);
 double node_cpu_us(const bench_node *n); /* user and system time so far */
+
+/* --- net.c: the network's figures --- */
+
+/* Idle connections are held for so many seconds. */
+void net_measure(double hold_seconds);
+/* Runs as one of the processes of that measurement when argv says so: a status; else -1. */
+int net_role(int argc, char **argv);
 
 /* --- load.c --- */
 

@@ -57,7 +57,9 @@ void bench_sleep_ms(unsigned ms) {
 
 typedef struct bench {
     const char *merod, *stripped, *wasm, *folder, *json, *alone;
-    double seconds; /* of each cell of the table of calls per second */
+    const char *only;    /* "node" or "net"; NULL: both */
+    double seconds;      /* of each cell of the table of calls per second */
+    double hold_seconds; /* of the idle connections */
     bench_node n;
     guest *bare;
     vm_loop *vm;
@@ -76,15 +78,20 @@ static double probe_size(const char *path) {
 /* --- the machine and the module --- */
 
 static void measure_module(bench *b) {
-    double load = 0, vm_load = 0, p99;
+    double load = 0, vm_load = 0;
     char args[128];
     guest_times times = {0};
     samples vm_get = {0};
     report_section("The machine and the module");
     report_value("processors", (double)sysconf(_SC_NPROCESSORS_ONLN), "", NULL);
-    double p50 = probe_loopback(5000, &p99);
-    report_value("loopback round trip p50", p50, "us", "TCP echo of 300 bytes, another thread");
-    report_value("loopback round trip p99", p99, "us", NULL);
+    samples trips = {0};
+    loopback_probe *loopback = loopback_probe_open();
+    loopback_probe_run(loopback, 5000, &trips);
+    loopback_probe_close(loopback);
+    report_value("loopback round trip p50", samples_at(&trips, 0.5), "us",
+                 "TCP echo of 300 bytes, another thread");
+    report_value("loopback round trip p99", samples_at(&trips, 0.99), "us", NULL);
+    samples_free(&trips);
     b->bare = guest_open(b->wasm, &load);
     b->vm = vm_loop_open(b->wasm, &vm_load);
     guest_call(b->bare, "init", "{}", NULL);
@@ -283,7 +290,7 @@ static void measure_start(bench *b) {
         samples_add(&listening, listens);
     }
     bench_sleep_ms(1000);
-    node_memory memory = node_memory_get(&b->n);
+    process_memory memory = process_memory_get(b->n.pid);
     double contexts = (double)b->n.context_count;
     snprintf(name, sizeof name, "Start and idle memory with %zu context%s", b->n.context_count,
              b->n.context_count == 1 ? "" : "s");
@@ -299,16 +306,23 @@ static void measure_start(bench *b) {
     samples_free(&listening);
 }
 
-static void measure(bench *b) {
+static void say_load(void) {
     double load = 0;
     getloadavg(&load, 1);
-    printf("Measured on kv-store: %d entries of 32 bytes in each called context, durability "
-           "full.\n",
-           BENCH_KEYS);
     if (load > 0.5)
         printf("The machine is not quiet (load %.1f before the run): what waits for a processor is "
                "measured too late.\n",
                load);
+}
+
+static bool wanted(const bench *b, const char *part) {
+    return !b->only || strcmp(b->only, part) == 0;
+}
+
+static void measure_node(bench *b) {
+    printf("Measured on kv-store: %d entries of 32 bytes in each called context, durability "
+           "full.\n",
+           BENCH_KEYS);
     measure_module(b);
     node_init(&b->n, b->merod, b->folder);
     node_start(&b->n);
@@ -322,7 +336,7 @@ static void measure(bench *b) {
     node_grow(&b->n, BENCH_CALLED);
     node_fill(&b->n, 1, BENCH_CALLED);
     measure_throughput(b);
-    node_memory busy = node_memory_get(&b->n);
+    process_memory busy = process_memory_get(b->n.pid);
     bench_say("growing to %d contexts", BENCH_CONTEXTS);
     uint64_t began = bench_now_ns();
     node_grow(&b->n, BENCH_CONTEXTS);
@@ -360,39 +374,49 @@ static void measure_alone(bench *b) {
 }
 
 static _Noreturn void usage(void) {
-    fprintf(stderr, "usage: calimero_bench [--json FILE] [--seconds N] "
-                    "[--load METHOD,CONNECTIONS,CONTEXTS] MEROD STRIPPED_MEROD APP.wasm FOLDER\n"
+    fprintf(stderr, "usage: calimero_bench [--json FILE] [--only node|net] [--seconds N] "
+                    "[--hold-seconds N] [--load METHOD,CONNECTIONS,CONTEXTS] "
+                    "MEROD STRIPPED_MEROD APP.wasm FOLDER\n"
                     "FOLDER must be empty and lie on the file system to measure.\n");
     exit(2);
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {{"json", required_argument, NULL, 'j'},
-                                            {"seconds", required_argument, NULL, 's'},
-                                            {"load", required_argument, NULL, 'l'},
-                                            {0}};
-    bench b = {.seconds = 2};
-    int option;
+    static const struct option options[] = {
+        {"json", required_argument, NULL, 'j'},    {"only", required_argument, NULL, 'o'},
+        {"seconds", required_argument, NULL, 's'}, {"hold-seconds", required_argument, NULL, 'h'},
+        {"load", required_argument, NULL, 'l'},    {0}};
+    bench b = {.seconds = 2, .hold_seconds = 60};
+    int option, role = net_role(argc, argv);
+    if (role >= 0) return role;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == 'j')
             b.json = optarg;
         else if (option == 's')
             b.seconds = atof(optarg);
+        else if (option == 'h')
+            b.hold_seconds = atof(optarg);
+        else if (option == 'o')
+            b.only = optarg;
         else if (option == 'l')
             b.alone = optarg;
         else
             usage();
     }
-    if (argc - optind != 4 || !(b.seconds > 0)) usage();
+    if (argc - optind != 4 || !(b.seconds > 0) || !(b.hold_seconds > 0)) usage();
+    if (b.only && strcmp(b.only, "node") != 0 && strcmp(b.only, "net") != 0) usage();
     b.merod = argv[optind];
     b.stripped = argv[optind + 1];
     b.wasm = argv[optind + 2];
     b.folder = argv[optind + 3];
     uint64_t began = bench_now_ns();
-    if (b.alone)
+    say_load();
+    if (b.alone) {
         measure_alone(&b);
-    else
-        measure(&b);
+    } else {
+        if (wanted(&b, "node")) measure_node(&b);
+        if (wanted(&b, "net")) net_measure(b.hold_seconds);
+    }
     if (b.json) report_json(b.json);
     printf("\n%u missed, %u not judged (disturbed or bounded by something else); %.0f s\n",
            report_count(VERDICT_MISS),

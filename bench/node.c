@@ -117,10 +117,10 @@ double node_first_answer_ms(bench_node *n, double *ret_listening_ms) {
     return took;
 }
 
-node_memory node_memory_get(const bench_node *n) {
+process_memory process_memory_get(pid_t pid) {
     char path[64], line[256];
-    node_memory memory = {0};
-    snprintf(path, sizeof path, "/proc/%d/status", (int)n->pid);
+    process_memory memory = {0};
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
     FILE *file = fopen(path, "r");
     if (!file) bench_die("%s: %s", path, strerror(errno));
     while (fgets(line, sizeof line, file)) {

@@ -41,30 +41,44 @@ static int connect_to_echo(int listener) {
     return fd;
 }
 
-double probe_loopback(size_t rounds, double *ret_p99) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+struct loopback_probe {
+    int fd, listener;
     pthread_t thread;
-    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 ||
-        listen(listener, 1) != 0 || pthread_create(&thread, NULL, echo, &listener) != 0)
+};
+
+loopback_probe *loopback_probe_open(void) {
+    loopback_probe *probe = calloc(1, sizeof *probe);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (!probe) bench_die("no memory");
+    probe->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (probe->listener < 0 ||
+        bind(probe->listener, (struct sockaddr *)&address, sizeof address) != 0 ||
+        listen(probe->listener, 1) != 0 ||
+        pthread_create(&probe->thread, NULL, echo, &probe->listener) != 0)
         bench_die("the loopback probe: %s", strerror(errno));
-    int fd = connect_to_echo(listener);
+    probe->fd = connect_to_echo(probe->listener);
+    samples warm_up = {0};
+    loopback_probe_run(probe, WARM_UP, &warm_up);
+    samples_free(&warm_up);
+    return probe;
+}
+
+void loopback_probe_run(loopback_probe *probe, size_t rounds, samples *times) {
     char bytes[ECHO_SIZE] = {0};
-    samples times = {0};
-    for (size_t i = 0; i < rounds + WARM_UP; i++) {
+    for (size_t i = 0; i < rounds; i++) {
         uint64_t began = bench_now_ns();
-        if (send(fd, bytes, sizeof bytes, MSG_NOSIGNAL) != sizeof bytes ||
-            recv(fd, bytes, sizeof bytes, MSG_WAITALL) != sizeof bytes)
+        if (send(probe->fd, bytes, sizeof bytes, MSG_NOSIGNAL) != sizeof bytes ||
+            recv(probe->fd, bytes, sizeof bytes, MSG_WAITALL) != sizeof bytes)
             bench_die("the loopback probe broke: %s", strerror(errno));
-        if (i >= WARM_UP) samples_add(&times, (double)(bench_now_ns() - began) / 1e3);
+        samples_add(times, (double)(bench_now_ns() - began) / 1e3);
     }
-    close(fd);
-    pthread_join(thread, NULL);
-    close(listener);
-    double p50 = samples_at(&times, 0.5);
-    *ret_p99 = samples_at(&times, 0.99);
-    samples_free(&times);
-    return p50;
+}
+
+void loopback_probe_close(loopback_probe *probe) {
+    close(probe->fd);
+    pthread_join(probe->thread, NULL);
+    close(probe->listener);
+    free(probe);
 }
 
 /* --- flush --- */
