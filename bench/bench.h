@@ -140,8 +140,9 @@ double node_cpu_us(const bench_node *n); /* user and system time so far */
 
 /* --- net.c: the network's figures --- */
 
-/* Idle connections are held for so many seconds. */
-void net_measure(double hold_seconds);
+/* "net", or one part of it: "handshake", "stream", "message", "idle"; false: no such part. Idle
+ * connections are held for so many seconds. */
+bool net_measure(const char *part, double hold_seconds);
 /* Runs as one of the processes of that measurement when argv says so: a status; else -1. */
 int net_role(int argc, char **argv);
 

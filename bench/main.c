@@ -57,7 +57,7 @@ void bench_sleep_ms(unsigned ms) {
 
 typedef struct bench {
     const char *merod, *stripped, *wasm, *folder, *json, *alone;
-    const char *only;    /* "node" or "net"; NULL: both */
+    const char *only;    /* "node", or a part of net_measure; NULL: all */
     double seconds;      /* of each cell of the table of calls per second */
     double hold_seconds; /* of the idle connections */
     bench_node n;
@@ -315,10 +315,6 @@ static void say_load(void) {
                load);
 }
 
-static bool wanted(const bench *b, const char *part) {
-    return !b->only || strcmp(b->only, part) == 0;
-}
-
 static void measure_node(bench *b) {
     printf("Measured on kv-store: %d entries of 32 bytes in each called context, durability "
            "full.\n",
@@ -374,10 +370,12 @@ static void measure_alone(bench *b) {
 }
 
 static _Noreturn void usage(void) {
-    fprintf(stderr, "usage: calimero_bench [--json FILE] [--only node|net] [--seconds N] "
-                    "[--hold-seconds N] [--load METHOD,CONNECTIONS,CONTEXTS] "
-                    "MEROD STRIPPED_MEROD APP.wasm FOLDER\n"
-                    "FOLDER must be empty and lie on the file system to measure.\n");
+    fprintf(stderr,
+            "usage: calimero_bench [--json FILE] [--only node|net|handshake|stream|message|idle] "
+            "[--seconds N] "
+            "[--hold-seconds N] [--load METHOD,CONNECTIONS,CONTEXTS] "
+            "MEROD STRIPPED_MEROD APP.wasm FOLDER\n"
+            "FOLDER must be empty and lie on the file system to measure.\n");
     exit(2);
 }
 
@@ -404,7 +402,6 @@ int main(int argc, char **argv) {
             usage();
     }
     if (argc - optind != 4 || !(b.seconds > 0) || !(b.hold_seconds > 0)) usage();
-    if (b.only && strcmp(b.only, "node") != 0 && strcmp(b.only, "net") != 0) usage();
     b.merod = argv[optind];
     b.stripped = argv[optind + 1];
     b.wasm = argv[optind + 2];
@@ -414,8 +411,9 @@ int main(int argc, char **argv) {
     if (b.alone) {
         measure_alone(&b);
     } else {
-        if (wanted(&b, "node")) measure_node(&b);
-        if (wanted(&b, "net")) net_measure(b.hold_seconds);
+        bool node = b.only && strcmp(b.only, "node") == 0;
+        if (!b.only || node) measure_node(&b);
+        if (!node && !net_measure(b.only ? b.only : "net", b.hold_seconds)) usage();
     }
     if (b.json) report_json(b.json);
     printf("\n%u missed, %u not judged (disturbed or bounded by something else); %.0f s\n",

@@ -3,6 +3,7 @@
  * machine that changes its pace changes both. docs/design/bench.md says what each limit is made of.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "net_bench.h"
 
@@ -173,11 +174,18 @@ static void measure_message(loopback_probe *trips) {
     times_free(&t);
 }
 
-void net_measure(double hold_seconds) {
+bool net_measure(const char *only, double hold_seconds) {
+    static const char *const names[] = {"handshake", "stream", "message", "idle"};
+    bool known = strcmp(only, "net") == 0;
     loopback_probe *trips = loopback_probe_open();
-    measure_handshake(trips);
-    measure_stream();
-    measure_message(trips);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(only, "net") != 0 && strcmp(only, names[i]) != 0) continue;
+        known = true;
+        if (i == 0) measure_handshake(trips);
+        if (i == 1) measure_stream();
+        if (i == 2) measure_message(trips);
+        if (i == 3) net_hold_measure(hold_seconds);
+    }
     loopback_probe_close(trips);
-    net_hold_measure(hold_seconds);
+    return known;
 }
