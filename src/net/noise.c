@@ -21,13 +21,13 @@ static cal_slice signed_text(const uint8_t static_public[32], uint8_t ret_text[6
 }
 
 int noise_identity_init(noise_identity *identity, const cal_secret *seed, const cal_os *os) {
-    uint8_t public_key[32], static_public[32], key[NET_KEY_SIZE], text[64];
+    uint8_t public_key[32], key[NET_KEY_SIZE], text[64];
     uint8_t signature[CAL_SIGNATURE_SIZE];
     os->random(os->user, identity->static_secret.bytes, sizeof identity->static_secret.bytes);
-    cal_agree_public_key(&identity->static_secret, static_public);
+    cal_agree_public_key(&identity->static_secret, identity->static_public);
     cal_sign_public_key(seed, public_key);
     net_key_serialise(public_key, key);
-    cal_sign(seed, signed_text(static_public, text), signature);
+    cal_sign(seed, signed_text(identity->static_public, text), signature);
     NetPb__NoiseHandshakePayload payload = NET_PB__NOISE_HANDSHAKE_PAYLOAD__INIT;
     payload.has_identity_key = payload.has_identity_sig = 1;
     payload.identity_key = (ProtobufCBinaryData){sizeof key, key};
@@ -62,8 +62,8 @@ int noise_init(noise *channel, const noise_identity *identity, bool initiator, c
     if (!channel->handshake) return CAL_ENOMEM;
     cal_secret ephemeral;
     os->random(os->user, ephemeral.bytes, sizeof ephemeral.bytes);
-    noise_xx_init(channel->handshake, initiator, &identity->static_secret, &ephemeral,
-                  (cal_slice){0});
+    noise_xx_init(channel->handshake, initiator, &identity->static_secret, identity->static_public,
+                  &ephemeral, (cal_slice){0});
     cal_secret_wipe(&ephemeral);
     return initiator ? write_message(channel, out) : 0;
 }

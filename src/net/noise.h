@@ -18,6 +18,7 @@ enum {
 /* Who we are, to every peer: made once per host. The static key lives in memory only. */
 typedef struct noise_identity {
     cal_secret static_secret;
+    uint8_t static_public[32];
     uint8_t payload[NOISE_PAYLOAD_MAX];
     size_t payload_len;
 } noise_identity;

@@ -22,11 +22,12 @@ static size_t from_hex(const char *hex, uint8_t *ret_bytes) {
 
 static void init_end(noise_xx *xx, bool initiator) {
     cal_secret own, ephemeral;
-    uint8_t prologue[64];
+    uint8_t prologue[64], own_public[32];
     from_hex(initiator ? vector_init_static : vector_resp_static, own.bytes);
     from_hex(initiator ? vector_init_ephemeral : vector_resp_ephemeral, ephemeral.bytes);
     size_t len = from_hex(vector_init_prologue, prologue);
-    noise_xx_init(xx, initiator, &own, &ephemeral, cal_slice_of(prologue, len));
+    cal_agree_public_key(&own, own_public);
+    noise_xx_init(xx, initiator, &own, own_public, &ephemeral, cal_slice_of(prologue, len));
 }
 
 static void test_vector(void **state) {

@@ -79,14 +79,15 @@ static int open_and_hash(noise_xx *xx, cal_slice sealed, uint8_t *ret_plain) {
 }
 
 void noise_xx_init(noise_xx *xx, bool initiator, const cal_secret *static_secret,
-                   const cal_secret *ephemeral_secret, cal_slice prologue) {
+                   const uint8_t static_public[32], const cal_secret *ephemeral_secret,
+                   cal_slice prologue) {
     memset(xx, 0, sizeof *xx);
     xx->initiator = initiator;
     memcpy(xx->hash, protocol_name, sizeof xx->hash);
     memcpy(xx->chain, protocol_name, sizeof xx->chain);
     xx->static_secret = *static_secret;
     xx->ephemeral_secret = *ephemeral_secret;
-    cal_agree_public_key(static_secret, xx->static_public);
+    memcpy(xx->static_public, static_public, sizeof xx->static_public);
     cal_agree_public_key(ephemeral_secret, xx->ephemeral_public);
     mix_hash(xx, prologue);
 }

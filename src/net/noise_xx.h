@@ -20,9 +20,12 @@ typedef struct noise_xx {
     uint8_t peer_static[32], peer_ephemeral[32];
 } noise_xx;
 
-/* The ephemeral secret is 32 fresh random bytes, except in tests against recorded vectors. */
+/* Both halves of the static key: making the public one takes as long as an agreement, so its owner
+ * keeps it. The ephemeral secret is 32 fresh random bytes, except in tests against recorded
+ * vectors. */
 void noise_xx_init(noise_xx *xx, bool initiator, const cal_secret *static_secret,
-                   const cal_secret *ephemeral_secret, cal_slice prologue);
+                   const uint8_t static_public[32], const cal_secret *ephemeral_secret,
+                   cal_slice prologue);
 void noise_xx_wipe(noise_xx *xx);
 
 bool noise_xx_writes(const noise_xx *xx); /* the next message is this end's */
