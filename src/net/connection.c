@@ -179,6 +179,17 @@ static int become_open(net_connection *connection) {
     return 0;
 }
 
+static int start_noise(net_connection *connection) {
+    const cal_p2p *host = connection->host;
+    return noise_init(&connection->channel, &host->identity, connection->outgoing, host->os,
+                      &connection->out);
+}
+
+/* A listener's own key is made when its answer has left, while the dialer makes the other one. */
+static bool noise_due(const net_connection *connection) {
+    return connection->phase == CONNECTION_NOISE && !connection->channel.identity;
+}
+
 /* One negotiation of the connection itself; what it says is sealed in the muxer phase. */
 static int feed_choice(net_connection *connection, const uint8_t *bytes, size_t len,
                        size_t *ret_used) {
@@ -195,8 +206,7 @@ static int feed_choice(net_connection *connection, const uint8_t *bytes, size_t 
     if (result || negotiation->state != MULTISTREAM_AGREED) return result;
     if (connection->phase == CONNECTION_MUXER) return become_open(connection);
     connection->phase = CONNECTION_NOISE;
-    return noise_init(&connection->channel, &connection->host->identity, connection->outgoing,
-                      connection->host->os, &connection->out);
+    return connection->outgoing ? start_noise(connection) : 0;
 }
 
 static int feed_plain(net_connection *connection, cal_slice plain) {
@@ -216,7 +226,9 @@ static int feed_channel(net_connection *connection, const uint8_t *bytes, size_t
                         size_t *ret_used) {
     cal_buffer *plain = &connection->host->plain;
     cal_buffer_reset(plain);
-    int result = noise_feed(&connection->channel, bytes, len, &connection->out, plain, ret_used);
+    int result = noise_due(connection) ? start_noise(connection) : 0;
+    if (result) return result;
+    result = noise_feed(&connection->channel, bytes, len, &connection->out, plain, ret_used);
     if (result) return result;
     if (connection->phase == CONNECTION_NOISE && connection->channel.state == NOISE_OPEN) {
         result = peer_check(connection);
@@ -295,7 +307,7 @@ static void set_paused(net_connection *connection) {
 void connection_flush(net_connection *connection) {
     if (!connection->wire || connection->phase == CONNECTION_CONNECTING) return;
     bool more = send_out(connection);
-    int result = 0;
+    int result = noise_due(connection) ? start_noise(connection) : 0;
     for (int round = 0; more && !result && connection->phase == CONNECTION_OPEN; round++) {
         if (round == NET_SEND_ROUNDS) {
             cal_list_remove(&connection->dirty);
