@@ -27,6 +27,7 @@ struct gossip_host {
     cal_map links; /* peer id -> gossip_link */
     net_timer timer;
     bool working;
+    bool held_back; /* somebody was not read because events wait, or its signatures are used up */
     char topic[CAL_P2P_TOPIC_MAX + 1]; /* of the event that is being told */
 };
 
@@ -84,6 +85,7 @@ static void link_read(gossip_link *link) {
          * it lost only when a new one comes. */
         if (result != CAL_ENOTFOUND) link_renew(link);
     }
+    if (link->in) link->owner->held_back = true;
 }
 
 /* --- our stream --- */
@@ -150,8 +152,9 @@ static void work(gossip_host *g) {
         }
         for (gossip_peer *peer; (peer = gossip_next_output(g->gossip));)
             link_write(gossip_peer_user(peer));
-        if (!more) break;
-        cal_map_cursor cursor = {0}; /* who was not read because of waiting events */
+        if (!more || !g->held_back) break;
+        g->held_back = false;
+        cal_map_cursor cursor = {0};
         void *value;
         while (cal_map_next(&g->links, &cursor, NULL, &value)) link_read(value);
     }

@@ -1,7 +1,7 @@
 /* Gossip between hosts over real sockets on one loop. */
 #include "net/testing.h"
 
-enum { HOSTS = 3, LARGE = 900 * 1024 };
+enum { HOSTS = 3, LARGE = 900 * 1024, BURST = 3000 };
 
 typedef struct ear {
     cal_p2p *host;
@@ -134,6 +134,19 @@ static void test_gossip_begins_late(void **state) {
     check_line(false);
 }
 
+/* More in one piece than events that may wait: reading stops and goes on by itself. */
+static void test_burst(void **state) {
+    (void)state;
+    town t;
+    town_build(&t, true);
+    testing_until(&t.net, all_subscribed, &t);
+    for (t.wanted = 0; t.wanted < BURST; t.wanted++)
+        assert_int_equal(cal_p2p_publish(t.hosts[0], topic, "x", 1, NULL, NULL), 0);
+    testing_until(&t.net, heard_enough, &t);
+    assert_int_equal(t.ears[2].heard, BURST);
+    town_end(&t);
+}
+
 static bool parted(void *user) {
     const town *t = user;
     return audience_of(t->hosts[1]).peers == 1;
@@ -261,6 +274,7 @@ int main(void) {
         cmocka_unit_test(test_connects_again),
         cmocka_unit_test(test_peer_without_gossip),
         cmocka_unit_test(test_renewed_after_nonsense),
+        cmocka_unit_test(test_burst),
         cmocka_unit_test(test_not_started),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

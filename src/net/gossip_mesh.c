@@ -102,9 +102,8 @@ static void graft_more(cal_gossip *gossip, gossip_topic *topic, size_t count, bo
     size_t found = 0;
     for (cal_list *at = topic->subs.next; at != &topic->subs; at = at->next) {
         gossip_sub *sub = sub_of(at);
-        if (can_graft(gossip, sub) && (!outgoing || sub->peer->outgoing) &&
-            (int64_t)sub->peer->score > above)
-            gossip->chosen[found++] = sub;
+        if ((outgoing && !sub->peer->outgoing) || (int64_t)sub->peer->score <= above) continue;
+        if (can_graft(gossip, sub)) gossip->chosen[found++] = sub;
     }
     sort_chosen(gossip, 0, found, by_score);
     for (size_t i = 0; i < found && i < count; i++) graft(gossip, gossip->chosen[i]);
