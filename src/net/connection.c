@@ -9,6 +9,7 @@ static const char *const security[] = {"/noise"};
 static const char *const muxers[] = {"/yamux/1.0.0"};
 
 enum { OUT_MAX = 512 * 1024 };
+static_assert((int)NET_SEND_CHUNK <= (int)NOISE_PLAIN_MAX, "a chunk is one Noise message");
 
 net_connection *connection_new(cal_p2p *host, bool outgoing, const net_endpoint *remote) {
     net_connection *connection = calloc(1, sizeof *connection);

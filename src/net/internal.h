@@ -42,7 +42,7 @@ enum {
     NET_INTERFACES_MAX = 256,
     NET_DRAIN_MS = 5000,
     NET_GOODBYE_MS = 2000,
-    NET_SEND_CHUNK = 64 * 1024,
+    NET_SEND_CHUNK = 2 * (YAMUX_HEADER + YAMUX_FRAME_MAX), /* sealed as one message */
     NET_SEND_ROUNDS = 16, /* chunks that one connection sends before others have their turn */
     NET_PAUSE_CONTROL = 32 * 1024, /* unsent answers over which a peer is not heard */
     NET_PING_SIZE = 32,

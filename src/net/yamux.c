@@ -133,7 +133,7 @@ void yamux_consume(yamux_stream *stream, size_t len) {
     net_queue_consume(&stream->received, len);
     *stream->session->unread -= len;
     stream->consumed += (uint32_t)len;
-    if (stream->consumed >= YAMUX_WINDOW / 2 && !stream->peer_finished) sends(stream);
+    if (stream->consumed >= YAMUX_GIVE_BACK && !stream->peer_finished) sends(stream);
 }
 
 void yamux_finish(yamux_stream *stream) {
@@ -331,7 +331,7 @@ static int append_header(cal_buffer *out, uint8_t type, uint16_t flags, uint32_t
 /* One frame's worth of what the stream has; *ret_more: there is more that could go now. */
 static int send_some(yamux_stream *stream, cal_buffer *out, bool *ret_more) {
     *ret_more = false;
-    if (stream->consumed >= YAMUX_WINDOW / 2 && !stream->peer_finished) {
+    if (stream->consumed >= YAMUX_GIVE_BACK && !stream->peer_finished) {
         uint32_t back = stream->consumed;
         stream->consumed = 0;
         stream->receive_window += back;

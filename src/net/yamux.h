@@ -14,9 +14,11 @@
 
 enum {
     YAMUX_WINDOW = 256 * 1024,
+    YAMUX_GIVE_BACK = YAMUX_WINDOW / 4, /* consumed bytes from which a peer is told */
     YAMUX_HEADER = 12,
     YAMUX_SEND_MAX = 1024 * 1024 + 16, /* bytes of one stream that wait to be sent */
-    YAMUX_FRAME_MAX = 32 * 1024,       /* bytes of one data frame of ours, so that streams share */
+    YAMUX_FRAME_MAX = 32 * 1024 - 32,  /* bytes of one data frame of ours, so that streams share;
+                                          two with their headers fit a Noise message */
     YAMUX_CONTROL_MAX = 192 * 1024,    /* answers to a peer that waits for none of them */
     YAMUX_BUCKETS = 32,
 };
