@@ -1,8 +1,8 @@
 /* A small libp2p: peers that prove who they are, encrypted connections between them, and streams.
  *
- * It speaks TCP, multistream-select 1.0, Noise (XX), Yamux, identify, identify-push, ping and
- * gossipsub, as the public libp2p specifications describe them, and talks to every other
- * implementation that offers these.
+ * It speaks TCP, multistream-select 1.0, Noise (XX), Yamux, identify, identify-push, ping,
+ * gossipsub and mDNS, as the public libp2p specifications
+ * describe them, and talks to every other implementation that offers these.
  *
  * A host is one peer. It belongs to one thread, its loop thread: the one inside cal_p2p_run. Every
  * function that takes a host or a stream is called there (from a callback, or from a function given
@@ -338,6 +338,18 @@ int cal_p2p_topics(const cal_p2p *host,
 int cal_p2p_topic_peers(const cal_p2p *host, const char *topic,
                         void (*visit)(void *user, const cal_peer_id *peer, bool mesh), void *user);
 
+/* --- discovery: peers whose address nobody gave --- */
+
+/* Ways to find them, each started for itself; each ends with the host or with its stop, which is
+ * not called from a callback of the same part. The peers they find are learned (cal_p2p_learn) and
+ * dialled unless connected. Starting twice is CAL_EEXISTS; a host that stops starts nothing any
+ * more, CAL_ECANCELED. The other functions are CAL_ESTATE before their part was started. */
+
+/* mDNS: peers of the local network (IPv4). CAL_EIO no socket on UDP port 5353, CAL_EUNSUPPORTED the
+ * host's transport has no multicast, CAL_ENOMEM. */
+int cal_p2p_mdns_start(cal_p2p *host, cal_error *err);
+void cal_p2p_mdns_stop(cal_p2p *host);
+
 /* --- figures --- */
 
 /* X(name, what it counts). */
@@ -422,6 +434,22 @@ typedef struct cal_p2p_gossip_stats {
     uint64_t peers, own_topics, foreign_topics, seen, cached, wants, message_bytes;
 } cal_p2p_gossip_stats;
 int cal_p2p_gossip_stats_get(const cal_p2p *host, cal_p2p_gossip_stats *ret_stats);
+
+/* Of discovery. */
+#define CAL_P2P_MDNS_COUNTERS(X)                                                                   \
+    X(queries, "questions sent")                                                                   \
+    X(answers, "answers sent")                                                                     \
+    X(packets, "packets received")                                                                 \
+    X(malformed, "packets that are not DNS")                                                       \
+    X(refused, "addresses refused: malformed, without a peer, or too many")                        \
+    X(discovered, "addresses discovered")
+
+typedef struct cal_p2p_mdns_stats {
+#define CAL_P2P_COUNTER_FIELD(name, text) uint64_t name;
+    CAL_P2P_MDNS_COUNTERS(CAL_P2P_COUNTER_FIELD)
+#undef CAL_P2P_COUNTER_FIELD
+} cal_p2p_mdns_stats;
+int cal_p2p_mdns_stats_get(const cal_p2p *host, cal_p2p_mdns_stats *ret_stats);
 
 #ifdef __cplusplus
 }

@@ -18,6 +18,11 @@ bool net_endpoint_link_local(const net_endpoint *endpoint) {
     return endpoint->address.len == 16 && bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80;
 }
 
+bool address_loopback(const cal_multiaddr *address) {
+    net_endpoint endpoint;
+    return net_endpoint_of(address, &endpoint) == 0 && endpoint_loopback(&endpoint);
+}
+
 bool endpoint_wildcard(const net_endpoint *endpoint) {
     static const uint8_t zero[16] = {0};
     return memcmp(endpoint->address.bytes, zero, endpoint->address.len) == 0;

@@ -290,6 +290,13 @@ static void on_closed(void *owner, int result) {
     host_leave(host);
 }
 
+static void on_datagram(void *user, const uint8_t *bytes, size_t len) {
+    cal_p2p *host = user;
+    host_enter(host);
+    mdns_datagram(host, bytes, len);
+    host_leave(host);
+}
+
 /* --- making --- */
 
 static void set_limits(cal_p2p_limits *to, const cal_p2p_limits *from) {
@@ -414,8 +421,8 @@ int net_host_new(const cal_p2p_options *options, net_transport *transport, const
     cal_buffer_init(&host->frames, SCRATCH_MAX);
     cal_buffer_init(&host->sealed, SCRATCH_MAX);
     host->transport_events =
-        (net_transport_events){host,        on_accepted, on_connected,  on_received,
-                               on_writable, on_closed,   dial_resolved, on_wake};
+        (net_transport_events){host,      on_accepted,   on_connected, on_received, on_writable,
+                               on_closed, dial_resolved, on_wake,      on_datagram};
     transport->events = &host->transport_events;
     host->wake_ns = NET_NEVER;
     host_enter(host);
@@ -460,12 +467,18 @@ void net_host_shutdown(cal_p2p *host, void (*done)(void *user), void *user) {
 
 void net_host_free(cal_p2p *host) {
     if (!host) return;
+    host->stopping = true; /* nothing is started any more */
     cal_p2p_gossip_stop(host);
+    cal_p2p_mdns_stop(host);
     host_enter(host);
-    host->stopping = true;
     if (!host->stopped) host->transport->stop(host->transport->user);
     end_everything(host, false);
     host->stopped = true;
+    while (!cal_list_empty(&host->timers)) { /* what parts that were stopped still had to say */
+        net_timer *timer = CAL_CONTAINER_OF(host->timers.next, net_timer, link);
+        net_timer_stop(timer);
+        timer->expire(timer->user, host->now_ns);
+    }
     host_leave(host);
     cal_map_cursor cursor = {0};
     cal_slice key;
@@ -506,6 +519,15 @@ size_t cal_p2p_addresses(const cal_p2p *host, cal_multiaddr *ret_addresses, size
 size_t cal_p2p_external_count(const cal_p2p *host) { return host->external_count; }
 
 uint64_t cal_p2p_now_ns(const cal_p2p *host) { return net_now_ns(host); }
+
+size_t host_addresses_on(const cal_p2p *host, bool loopback, cal_multiaddr *ret_addresses,
+                         size_t max) {
+    cal_multiaddr all[NET_LISTENS_MAX * 4];
+    size_t room = sizeof all / sizeof *all, count = cal_p2p_addresses(host, all, room), used = 0;
+    for (size_t i = 0; i < count && i < room && used < max; i++)
+        if (address_loopback(&all[i]) == loopback) ret_addresses[used++] = all[i];
+    return used;
+}
 
 void cal_p2p_stats_get(const cal_p2p *host, cal_p2p_stats *ret_stats) {
     *ret_stats = host->stats;

@@ -224,6 +224,7 @@ struct cal_p2p {
     void *stop_user;
     struct p2p_loop *loop;      /* of cal_p2p_new; NULL otherwise */
     struct gossip_host *gossip; /* gossip_host.c; NULL: not started */
+    struct mdns_host *mdns;     /* likewise */
     cal_p2p_stats stats;
 };
 
@@ -234,6 +235,9 @@ void messages_tick(cal_p2p *host); /* ends those that are late */
 void host_enter(cal_p2p *host);
 void host_leave(cal_p2p *host);
 void host_leave_quietly(cal_p2p *host);
+/* Those of its addresses that are on loopback, or those that are not; returns how many. */
+size_t host_addresses_on(const cal_p2p *host, bool loopback, cal_multiaddr *ret_addresses,
+                         size_t max);
 
 /* connection.c */
 net_connection *connection_new(cal_p2p *host, bool outgoing, const net_endpoint *remote);
@@ -266,6 +270,8 @@ void protocol_unref(net_protocol *protocol);
 net_peer *peer_find(const cal_p2p *host, const cal_peer_id *id);
 net_peer *peer_get(cal_p2p *host, const cal_peer_id *id); /* makes it; NULL: no memory or room */
 net_connection *peer_active(const net_peer *peer);        /* NULL: not connected */
+/* Whether it is connected from this machine: loopback addresses are of use to it, and from it. */
+bool peer_near(const cal_p2p *host, const cal_peer_id *id);
 void peer_learn(cal_p2p *host, net_peer *peer, const cal_multiaddr *address, bool good);
 /* Whether the proven peer is one to go on with: CAL_EVERIFY another was dialled, CAL_EINVAL it is
  * this host. */
@@ -291,6 +297,7 @@ uint64_t dial_deadline(const cal_p2p *host);
 uint64_t dial_pause_ns(cal_p2p *host, uint32_t failures); /* before a dial is tried again */
 bool endpoint_loopback(const net_endpoint *endpoint);
 bool endpoint_wildcard(const net_endpoint *endpoint);
+bool address_loopback(const cal_multiaddr *address);
 
 /* identify.c, ping.c */
 int identify_start(cal_p2p *host);
@@ -299,6 +306,9 @@ void identify_announce(cal_p2p *host);
 int ping_start(cal_p2p *host);
 void ping_tick(cal_p2p *host, net_peer *peer);
 void ping_stop(net_peer *peer);
+
+/* mdns_host.c */
+void mdns_datagram(cal_p2p *host, const uint8_t *bytes, size_t len);
 
 /* p2p.c */
 void p2p_loop_free(struct p2p_loop *loop);

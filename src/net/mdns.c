@@ -21,9 +21,10 @@ struct cal_mdns {
         cal_peer_id peer;
         cal_multiaddr address;
         uint64_t expires; /* 0: free */
+        uint64_t told_at;
         bool told;
     } known[MDNS_KNOWN_MAX];
-    mdns_stats stats;
+    cal_p2p_mdns_stats stats;
 };
 
 static uint64_t mdns_random(cal_mdns *mdns) {
@@ -105,6 +106,7 @@ static int learn(cal_mdns *mdns, cal_slice given, uint32_t ttl, uint64_t now_ns)
         known->address = address;
         mdns->stats.discovered++;
     }
+    if (known->told && now_ns >= known->told_at + MDNS_RETELL_NS) known->told = false;
     known->expires = ttl ? now_ns + ttl * SECOND_NS : 0; /* 0: it says goodbye */
     return 0;
 }
@@ -128,11 +130,12 @@ int mdns_receive(cal_mdns *mdns, cal_slice bytes, uint64_t now_ns) {
     return 0;
 }
 
-bool mdns_next(cal_mdns *mdns, cal_peer_id *ret_peer, cal_multiaddr *ret_address) {
+bool mdns_next(cal_mdns *mdns, cal_peer_id *ret_peer, cal_multiaddr *ret_address, uint64_t now_ns) {
     for (size_t i = 0; i < MDNS_KNOWN_MAX; i++) {
         struct mdns_known *known = &mdns->known[i];
         if (known->expires == 0 || known->told) continue;
         known->told = true;
+        known->told_at = now_ns;
         *ret_peer = known->peer;
         *ret_address = known->address;
         return true;
@@ -177,4 +180,6 @@ uint64_t mdns_deadline(const cal_mdns *mdns) {
     return at < mdns->services_at ? at : mdns->services_at;
 }
 
-void mdns_stats_get(const cal_mdns *mdns, mdns_stats *ret_stats) { *ret_stats = mdns->stats; }
+void mdns_stats_get(const cal_mdns *mdns, cal_p2p_mdns_stats *ret_stats) {
+    *ret_stats = mdns->stats;
+}

@@ -4,7 +4,7 @@
  * (`_p2p._udp.local` PTR) goes out at the start and then ever more rarely; answers carry the peer's
  * addresses as TXT `dnsaddr=` strings. libp2p mDNS specification; RFC 1035, 6762. Nothing that a
  * packet says is believed further than "there may be a peer": whoever dials it makes it prove its
- * id. src/net/mdns_host.h puts it on a socket. */
+ * id. mdns_host.c gives it the packets of a host's transport. */
 #ifndef CAL_NET_MDNS_H
 #define CAL_NET_MDNS_H
 
@@ -22,10 +22,12 @@ enum {
     MDNS_KNOWN_MAX = 512,         /* addresses remembered */
     MDNS_NAME_LEN = 32,           /* of the peer's random name */
 };
-#define MDNS_ADDRESS_V4 "224.0.0.251"
+#define MDNS_GROUP_V4                                                                              \
+    { 224, 0, 0, 251 }
 #define MDNS_QUERY_FIRST_NS UINT64_C(1000000000) /* the second question, doubled from then on */
 #define MDNS_QUERY_NS UINT64_C(300000000000)     /* up to this */
 #define MDNS_ANSWER_NS UINT64_C(1000000000)      /* between two answers */
+#define MDNS_RETELL_NS UINT64_C(60000000000)     /* an address that is said again is told again */
 
 /* --- packets --- */
 
@@ -60,25 +62,13 @@ void mdns_free(cal_mdns *mdns); /* NULL allowed */
 /* What to announce, without /p2p; replaces what was. At most MDNS_ADDRESSES_MAX are taken. */
 void mdns_announce(cal_mdns *mdns, const cal_multiaddr *addresses, size_t count, uint64_t now_ns);
 int mdns_receive(cal_mdns *mdns, cal_slice packet, uint64_t now_ns); /* CAL_EDECODE, counted */
-/* A peer's address, each time it is new (or had expired); false: none. */
-bool mdns_next(cal_mdns *mdns, cal_peer_id *ret_peer, cal_multiaddr *ret_address);
+/* A peer's address when it is new, and when the peer says it again MDNS_RETELL_NS after it was
+ * told: a connection that was lost is made again. false: none. */
+bool mdns_next(cal_mdns *mdns, cal_peer_id *ret_peer, cal_multiaddr *ret_address, uint64_t now_ns);
 /* The next packet to send to the group, into an empty buffer; false: none now. */
 bool mdns_output(cal_mdns *mdns, cal_buffer *ret_packet, uint64_t now_ns);
 uint64_t mdns_deadline(const cal_mdns *mdns); /* of the next output */
 
-/* X(name, what it counts). */
-#define MDNS_COUNTERS(X)                                                                           \
-    X(queries, "questions sent")                                                                   \
-    X(answers, "answers sent")                                                                     \
-    X(packets, "packets received")                                                                 \
-    X(malformed, "packets that are not DNS")                                                       \
-    X(refused, "addresses refused: malformed, without a peer, or too many")                        \
-    X(discovered, "addresses discovered")
-typedef struct mdns_stats {
-#define MDNS_COUNTER_FIELD(name, text) uint64_t name;
-    MDNS_COUNTERS(MDNS_COUNTER_FIELD)
-#undef MDNS_COUNTER_FIELD
-} mdns_stats;
-void mdns_stats_get(const cal_mdns *mdns, mdns_stats *ret_stats);
+void mdns_stats_get(const cal_mdns *mdns, cal_p2p_mdns_stats *ret_stats);
 
 #endif

@@ -1,27 +1,28 @@
-/* The socket of mDNS, see mdns_host.h. Each packet goes out on every IPv4 interface that does
- * multicast; interfaces are looked up anew whenever a question is sent, so that one that came up
- * later is found. */
-#include "net/mdns_host.h"
-
+/* mDNS of a host: the mDNS part of calimero/p2p.h. Packets come from and go to the multicast group
+ * of the host's transport; what mDNS is, and its numbers, is in mdns.h.
+ *
+ * What is announced is where others can reach us: loopback addresses only when there are no others,
+ * for then every peer that can reach us is on this machine. */
 #include <stdlib.h>
 
-#include "base/error.h"
+#include "net/internal.h"
+#include "net/mdns.h"
 
 struct mdns_host {
-    cal_p2p *host; /* NULL: freed, the socket is closing */
+    cal_p2p *host;
     cal_mdns *mdns;
-    uv_udp_t socket;
     net_timer timer;
     cal_multiaddr addresses[MDNS_ADDRESSES_MAX]; /* as announced */
     size_t count;
-    uint8_t packet[MDNS_PACKET_TAKEN_MAX];
 };
+
+typedef struct mdns_host mdns_host;
 
 /* Hands over the host's addresses when they are not what was announced last. */
 static void announce(mdns_host *m) {
     cal_multiaddr now[MDNS_ADDRESSES_MAX] = {0};
-    size_t count = cal_p2p_addresses(m->host, now, MDNS_ADDRESSES_MAX);
-    if (count > MDNS_ADDRESSES_MAX) count = MDNS_ADDRESSES_MAX;
+    size_t count = host_addresses_on(m->host, false, now, MDNS_ADDRESSES_MAX);
+    if (count == 0) count = host_addresses_on(m->host, true, now, MDNS_ADDRESSES_MAX);
     bool same = count == m->count;
     for (size_t i = 0; i < count && same; i++)
         same = cal_multiaddr_equal(&now[i], &m->addresses[i]);
@@ -31,46 +32,19 @@ static void announce(mdns_host *m) {
     mdns_announce(m->mdns, now, count, net_now_ns(m->host));
 }
 
-/* Calls for each IPv4 interface with its address as text. */
-static void each_interface(mdns_host *m, void (*call)(mdns_host *m, const char *ip, cal_slice),
-                           cal_slice packet) {
-    uv_interface_address_t *list;
-    int count;
-    if (uv_interface_addresses(&list, &count)) return;
-    for (int i = 0; i < count; i++) {
-        char ip[INET_ADDRSTRLEN];
-        if (list[i].address.address4.sin_family != AF_INET) continue;
-        if (uv_ip4_name(&list[i].address.address4, ip, sizeof ip) == 0) call(m, ip, packet);
-    }
-    uv_free_interface_addresses(list, count);
-}
-
-static void join_one(mdns_host *m, const char *ip, cal_slice packet) {
-    (void)packet; /* "already a member" is what a second time says */
-    uv_udp_set_membership(&m->socket, MDNS_ADDRESS_V4, ip, UV_JOIN_GROUP);
-}
-
-static void send_one(mdns_host *m, const char *ip, cal_slice packet) {
-    struct sockaddr_in group;
-    uv_buf_t buffer = uv_buf_init((char *)(uintptr_t)packet.data, (unsigned)packet.len);
-    uv_ip4_addr(MDNS_ADDRESS_V4, MDNS_PORT, &group);
-    if (uv_udp_set_multicast_interface(&m->socket, ip) == 0)
-        uv_udp_try_send(&m->socket, &buffer, 1, (const struct sockaddr *)&group);
-}
-
 static void work(mdns_host *m) {
     cal_peer_id peer;
     cal_multiaddr address;
     cal_buffer packet;
+    net_transport *transport = m->host->transport;
     cal_buffer_init(&packet, 2 * MDNS_PACKET_MAX);
-    while (mdns_next(m->mdns, &peer, &address)) {
+    while (mdns_next(m->mdns, &peer, &address, net_now_ns(m->host))) {
         cal_p2p_learn(m->host, &peer, &address, 1);
         if (!cal_p2p_is_connected(m->host, &peer))
             cal_p2p_connect(m->host, &peer, &address, 1, NULL, NULL);
     }
     while (mdns_output(m->mdns, &packet, net_now_ns(m->host))) {
-        each_interface(m, join_one, (cal_slice){0});
-        each_interface(m, send_one, cal_buffer_slice(&packet));
+        transport->multicast_send(transport->user, packet.data, packet.len);
         cal_buffer_reset(&packet);
     }
     cal_buffer_deinit(&packet);
@@ -83,67 +57,56 @@ static void on_timer(void *user, uint64_t now_ns) {
     work(user);
 }
 
-static void on_buffer(uv_handle_t *handle, size_t size, uv_buf_t *ret_buffer) {
-    mdns_host *m = handle->data;
-    (void)size;
-    *ret_buffer = uv_buf_init((char *)m->packet, sizeof m->packet);
-}
-
-static void on_packet(uv_udp_t *socket, ssize_t len, const uv_buf_t *buffer,
-                      const struct sockaddr *from, unsigned flags) {
-    mdns_host *m = socket->data;
-    if (!m->host || !from || len <= 0 || flags & UV_UDP_PARTIAL) return;
-    mdns_receive(m->mdns, (cal_slice){(const uint8_t *)buffer->base, (size_t)len},
-                 net_now_ns(m->host));
+void mdns_datagram(cal_p2p *host, const uint8_t *bytes, size_t len) {
+    mdns_host *m = host->mdns;
+    if (!m) return; /* stopped meanwhile */
+    mdns_receive(m->mdns, (cal_slice){bytes, len},
+                 net_now_ns(host)); /* nonsense is counted there */
     work(m);
 }
 
-static void on_closed(uv_handle_t *handle) { free(handle->data); }
-
-int mdns_host_new(cal_p2p *host, uv_loop_t *loop, mdns_host **ret_mdns, cal_error *err) {
-    mdns_host *m = calloc(1, sizeof *m);
-    cal_peer_id self;
+int cal_p2p_mdns_start(cal_p2p *host, cal_error *err) {
+    static const net_endpoint group = {{MDNS_GROUP_V4, 4}, MDNS_PORT};
+    net_transport *transport = host->transport;
     uint64_t random;
-    if (!m) return cal_fail(err, CAL_ENOMEM, "no memory for mDNS");
-    cal_p2p_id(host, &self);
+    if (host->mdns) return cal_fail(err, CAL_EEXISTS, "mDNS was started already");
+    if (host->stopping) return cal_fail(err, CAL_ECANCELED, "the host stops");
+    if (!transport->multicast_join)
+        return cal_fail(err, CAL_EUNSUPPORTED, "this host's transport has no multicast");
+    mdns_host *m = calloc(1, sizeof *m);
     net_random(host, &random, sizeof random);
-    m->host = host;
-    m->socket.data = m;
-    if (mdns_new(&self, random, net_now_ns(host), &m->mdns) || uv_udp_init(loop, &m->socket)) {
-        mdns_free(m->mdns);
+    if (!m || mdns_new(&host->id, random, net_now_ns(host), &m->mdns)) {
         free(m);
         return cal_fail(err, CAL_ENOMEM, "no memory for mDNS");
     }
-    struct sockaddr_in any;
-    uv_ip4_addr("0.0.0.0", MDNS_PORT, &any);
-    int result = uv_udp_bind(&m->socket, (const struct sockaddr *)&any, UV_UDP_REUSEADDR);
-    if (!result) result = uv_udp_recv_start(&m->socket, on_buffer, on_packet);
+    m->host = host;
+    int result = transport->multicast_join(transport->user, &group, err);
     if (result) {
         mdns_free(m->mdns);
-        m->host = NULL;
-        uv_close((uv_handle_t *)&m->socket, on_closed);
-        return cal_fail(err, CAL_EIO,
-                        "mDNS cannot listen on UDP port %d: %s; turn it off, or the "
-                        "program that holds the port",
-                        MDNS_PORT, uv_strerror(result));
+        free(m);
+        return cal_fail_context(err, result,
+                                "mDNS does not start; turn it off, or the program that holds the "
+                                "port");
     }
-    uv_udp_set_multicast_loop(&m->socket, 1); /* other peers on this machine hear us */
-    uv_udp_set_multicast_ttl(&m->socket, 255);
-    each_interface(m, join_one, (cal_slice){0});
+    host->mdns = m;
     net_timer_start(host, &m->timer, m, on_timer);
     announce(m);
     net_timer_set(host, &m->timer, mdns_deadline(m->mdns));
-    *ret_mdns = m;
     return 0;
 }
 
-void mdns_host_free(mdns_host *m) {
+void cal_p2p_mdns_stop(cal_p2p *host) {
+    mdns_host *m = host->mdns;
     if (!m) return;
+    host->mdns = NULL;
+    host->transport->multicast_leave(host->transport->user);
     net_timer_stop(&m->timer);
     mdns_free(m->mdns);
-    m->mdns = NULL;
-    m->host = NULL;
-    uv_close((uv_handle_t *)&m->socket, on_closed);
+    free(m);
 }
 
-const cal_mdns *mdns_host_state(const mdns_host *m) { return m->mdns; }
+int cal_p2p_mdns_stats_get(const cal_p2p *host, cal_p2p_mdns_stats *ret_stats) {
+    if (!host->mdns) return CAL_ESTATE;
+    mdns_stats_get(host->mdns->mdns, ret_stats);
+    return 0;
+}

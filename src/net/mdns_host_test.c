@@ -1,30 +1,44 @@
 /* Two hosts that know nothing of each other, and mDNS on real sockets. */
-#include "net/mdns_host.h"
 #include "net/testing.h"
 
 static void test_discover(void **state) {
     (void)state;
     testing_net net;
-    mdns_host *mdns[2];
     cal_p2p *hosts[2];
     cal_error err;
+    cal_p2p_mdns_stats one, other;
     testing_net_init(&net);
     for (int i = 0; i < 2; i++) {
         hosts[i] = testing_host(&net, NULL);
-        int result = mdns_host_new(hosts[i], &net.loop, &mdns[i], &err);
-        if (result) fail_msg("%s", err.message);
+        assert_int_equal(cal_p2p_mdns_stats_get(hosts[i], &one), CAL_ESTATE);
+        if (cal_p2p_mdns_start(hosts[i], &err)) fail_msg("%s", err.message);
+        assert_int_equal(cal_p2p_mdns_start(hosts[i], &err), CAL_EEXISTS);
     }
     testing_until(&net, testing_see_each_other, &(struct testing_both){hosts[0], hosts[1]});
-    mdns_stats one, other; /* whoever heard of the other first has dialled */
-    mdns_stats_get(mdns_host_state(mdns[0]), &one);
-    mdns_stats_get(mdns_host_state(mdns[1]), &other);
+    assert_int_equal(cal_p2p_mdns_stats_get(hosts[0], &one), 0);
+    assert_int_equal(cal_p2p_mdns_stats_get(hosts[1], &other), 0);
     assert_true(one.queries >= 1 && other.queries >= 1);
-    assert_true(one.discovered + other.discovered >= 1);
-    for (int i = 0; i < 2; i++) mdns_host_free(mdns[i]);
+    assert_true(one.discovered + other.discovered >= 1); /* whoever heard first has dialled */
+    cal_p2p_mdns_stop(hosts[0]);                         /* the other one goes with its host */
+    assert_int_equal(cal_p2p_mdns_stats_get(hosts[0], &one), CAL_ESTATE);
+    assert_int_equal(cal_p2p_mdns_start(hosts[0], &err), 0); /* and again, in the same loop round */
+    testing_net_deinit(&net);
+}
+
+/* A transport without multicast is told from one that fails. */
+static void test_unsupported(void **state) {
+    (void)state;
+    testing_net net;
+    cal_error err;
+    testing_net_init(&net);
+    cal_p2p *host = testing_host(&net, NULL);
+    net.transports[0]->multicast_join = NULL;
+    assert_int_equal(cal_p2p_mdns_start(host, &err), CAL_EUNSUPPORTED);
     testing_net_deinit(&net);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_discover)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_discover),
+                                       cmocka_unit_test(test_unsupported)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

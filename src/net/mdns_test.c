@@ -42,8 +42,8 @@ static void announce(cal_mdns *mdns, int count, uint64_t now) {
     mdns_announce(mdns, addresses, (size_t)count, now);
 }
 
-static mdns_stats stats_of(const cal_mdns *mdns) {
-    mdns_stats stats;
+static cal_p2p_mdns_stats stats_of(const cal_mdns *mdns) {
+    cal_p2p_mdns_stats stats;
     mdns_stats_get(mdns, &stats);
     return stats;
 }
@@ -162,11 +162,11 @@ static void run(cal_mdns *const *all, size_t count, uint64_t *now, uint64_t end)
     cal_buffer_deinit(&packet);
 }
 
-static int discoveries(cal_mdns *mdns, uint8_t number) {
+static int discoveries(cal_mdns *mdns, uint8_t number, uint64_t now) {
     cal_peer_id peer, expected = peer_of(number);
     cal_multiaddr address;
     int count = 0;
-    while (mdns_next(mdns, &peer, &address)) {
+    while (mdns_next(mdns, &peer, &address, now)) {
         assert_true(cal_peer_id_equal(&peer, &expected));
         count++;
     }
@@ -180,16 +180,20 @@ static void test_find_each_other(void **state) {
     announce(all[0], MDNS_ADDRESSES_MAX, now); /* more than one packet */
     announce(all[1], 1, now);
     run(all, 2, &now, START + 2 * SECOND);
-    assert_int_equal(discoveries(all[0], 2), 1);
-    assert_int_equal(discoveries(all[1], 1), MDNS_ADDRESSES_MAX);
-    run(all, 2, &now, START + 3600 * SECOND); /* known: not told again, asked ever more rarely */
-    assert_int_equal(discoveries(all[0], 2), 0);
-    assert_int_equal(discoveries(all[1], 1), 0);
+    assert_int_equal(discoveries(all[0], 2, now), 1);
+    assert_int_equal(discoveries(all[1], 1, now), MDNS_ADDRESSES_MAX);
+    run(all, 2, &now, START + 50 * SECOND); /* known: not told again */
+    assert_int_equal(discoveries(all[0], 2, now), 0);
+    assert_int_equal(discoveries(all[1], 1, now), 0);
+    run(all, 2, &now, START + 3600 * SECOND); /* asked ever more rarely, and told as rarely */
+    assert_int_equal(discoveries(all[0], 2, now), 1);
+    assert_int_equal(discoveries(all[1], 1, now), MDNS_ADDRESSES_MAX);
+    assert_int_equal(stats_of(all[0]).discovered, 1);
     assert_true(stats_of(all[0]).queries < 24);
     /* Gone for longer than its word was good: new when it comes back. */
     run(all, 1, &now, now + 2 * MDNS_TTL_MAX_S * SECOND);
     run(all, 2, &now, now + 600 * SECOND);
-    assert_int_equal(discoveries(all[0], 2), 1);
+    assert_int_equal(discoveries(all[0], 2, now), 1);
     for (int i = 0; i < 2; i++) mdns_free(all[i]);
 }
 
@@ -224,7 +228,7 @@ static void test_flood_of_addresses(void **state) {
         mdns_write_answer(&packet, NAME32, texts, 3, &used);
         assert_int_equal(mdns_receive(mdns, cal_buffer_slice(&packet), START), 0);
     }
-    assert_int_equal(discoveries(mdns, 2), MDNS_KNOWN_MAX);
+    assert_int_equal(discoveries(mdns, 2, START), MDNS_KNOWN_MAX);
     assert_int_equal(stats_of(mdns).refused, 20 + 2 * (MDNS_KNOWN_MAX + 20));
     cal_buffer_deinit(&packet);
     mdns_free(mdns);

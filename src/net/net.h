@@ -1,9 +1,10 @@
 /* net's header for its neighbours (and for gossip, kad, mdns, rendezvous inside it): a host over a
  * transport of the caller's choosing. The rest of the interface is calimero/p2p.h.
  *
- * What speaks to the outside world is one table, net_transport: src/net/tcp.c fills it in with
- * libuv's sockets, a simulator with virtual ones. Everything above it takes bytes and times as
- * arguments. One thread: the transport's. network-sync.md 1; libp2p connections specification. */
+ * What speaks to the outside world is one table, net_transport: src/net/tcp.c and multicast.c fill
+ * it in with libuv's sockets, a simulator with virtual ones. Everything above it takes bytes and
+ * times as arguments. One thread: the transport's. network-sync.md 1; libp2p connections
+ * specification. */
 #ifndef CAL_NET_H
 #define CAL_NET_H
 
@@ -41,6 +42,8 @@ typedef struct net_transport_events {
     void (*closed)(void *owner, int result);
     void (*resolved)(void *query, int result, const cal_os_address *addresses, size_t count);
     void (*wake)(void *user); /* the time given to wake_at has come */
+    /* Somebody said something to the group of multicast_join; one's own words come back too. */
+    void (*datagram)(void *user, const uint8_t *bytes, size_t len);
 } net_transport_events;
 
 typedef struct net_transport net_transport;
@@ -66,6 +69,11 @@ struct net_transport {
                          size_t max);
     /* Stops listening. Wires stay until closed. */
     void (*stop)(void *user);
+    /* Hears one group of datagrams on every interface; all three NULL: a transport without. A
+     * second one is CAL_EEXISTS; CAL_EIO and CAL_ENOMEM with err. */
+    int (*multicast_join)(void *user, const net_endpoint *group, cal_error *err);
+    void (*multicast_send)(void *user, const uint8_t *bytes, size_t len); /* may get lost */
+    void (*multicast_leave)(void *user);
 };
 
 /* Peers and their addresses on disk, filled in by who makes the host; functions may be NULL. `save`
@@ -91,8 +99,8 @@ void net_host_free(cal_p2p *host);
 /* --- for protocols that live inside net --- */
 
 /* A part with deadlines of its own (gossip's heartbeat). The host asks for the deadline after each
- * thing that happened, and calls expire when it has passed. Embedded; unlinked by net_timer_stop.
- */
+ * thing that happened, and calls expire when it has passed; a last time when the host is freed.
+ * Embedded; unlinked by net_timer_stop. */
 typedef struct net_timer {
     cal_list link;
     void *user;

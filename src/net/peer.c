@@ -23,6 +23,12 @@ net_connection *peer_active(const net_peer *peer) {
     return first->phase == CONNECTION_OPEN ? first : NULL;
 }
 
+bool peer_near(const cal_p2p *host, const cal_peer_id *id) {
+    const net_peer *peer = peer_find(host, id);
+    const net_connection *active = peer ? peer_active(peer) : NULL;
+    return active && endpoint_loopback(&active->remote);
+}
+
 static void drop_address(net_peer *peer, known_address *address) {
     cal_list_remove(&address->link);
     peer->address_count--;

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "net/multicast.h"
 
 enum {
     READ_SIZE = 128 * 1024,
@@ -54,6 +55,7 @@ struct tcp_transport {
     tcp_door *doors[DOORS_MAX];
     size_t door_count, handles, query_count;
     cal_list wires, lingering, queries;
+    net_multicast *multicast; /* NULL: none */
     bool freeing;
     void (*done)(void *user);
     void *done_user;
@@ -454,6 +456,38 @@ static void tcp_wake_at(void *user, uint64_t at_ns) {
                    0);
 }
 
+/* --- a group of datagrams (multicast.c) --- */
+
+static void on_datagram(void *user, const uint8_t *bytes, size_t len) {
+    tcp_transport *transport = user;
+    transport->table.events->datagram(transport->table.events->user, bytes, len);
+}
+
+static void on_multicast_closed(void *user) { handle_gone(user); }
+
+static void tcp_multicast_leave(void *user) {
+    tcp_transport *transport = user;
+    if (transport->multicast) net_multicast_close(transport->multicast);
+    transport->multicast = NULL;
+}
+
+static int tcp_multicast_join(void *user, const net_endpoint *group, cal_error *err) {
+    static const net_multicast_events events = {on_datagram, on_multicast_closed};
+    tcp_transport *transport = user;
+    if (transport->multicast) return cal_fail(err, CAL_EEXISTS, "a group is heard already");
+    int result = net_multicast_new(transport->loop, &events, transport, &transport->multicast);
+    if (result) return cal_fail(err, result, "no memory for a socket");
+    transport->handles++;
+    result = net_multicast_join(transport->multicast, group, err);
+    if (result) tcp_multicast_leave(transport);
+    return result;
+}
+
+static void tcp_multicast_send(void *user, const uint8_t *bytes, size_t len) {
+    tcp_transport *transport = user;
+    if (transport->multicast) net_multicast_send(transport->multicast, bytes, len);
+}
+
 /* --- life --- */
 
 int net_tcp_new(uv_loop_t *loop, net_transport **ret_transport) {
@@ -471,7 +505,10 @@ int net_tcp_new(uv_loop_t *loop, net_transport **ret_transport) {
                                        .forget = tcp_forget,
                                        .wake_at = tcp_wake_at,
                                        .interfaces = tcp_interfaces,
-                                       .stop = tcp_stop};
+                                       .stop = tcp_stop,
+                                       .multicast_join = tcp_multicast_join,
+                                       .multicast_send = tcp_multicast_send,
+                                       .multicast_leave = tcp_multicast_leave};
     cal_list_init(&transport->wires);
     cal_list_init(&transport->lingering);
     cal_list_init(&transport->queries);
@@ -492,6 +529,7 @@ void net_tcp_free(net_transport *table, void (*done)(void *user), void *user) {
     transport->done = done;
     transport->done_user = user;
     tcp_stop(transport);
+    tcp_multicast_leave(transport);
     for (cal_list *at = transport->wires.next; at != &transport->wires; at = at->next)
         wire_end(CAL_CONTAINER_OF(at, net_wire, link));
     for (cal_list *at = transport->queries.next; at != &transport->queries; at = at->next) {

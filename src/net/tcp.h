@@ -1,4 +1,5 @@
-/* TCP for a host, over a libuv loop: the only file of net with sockets. Loop thread only. */
+/* TCP for a host, over a libuv loop; with multicast.c the only file of net with sockets. Loop
+ * thread only. */
 #ifndef CAL_NET_TCP_H
 #define CAL_NET_TCP_H
 

@@ -60,9 +60,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const char choose[] = "\x13/multistream/1.0.0\n\x07/noise\n";
     static const char muxer[] = "\x13/multistream/1.0.0\n\x0d/yamux/1.0.0\n";
     cal_os os = {.random = no_random};
-    net_transport transport = {NULL,      NULL,         f_now,   f_listen,  f_dial,
-                               f_send,    f_pause,      f_close, f_resolve, f_forget,
-                               f_wake_at, f_interfaces, f_stop};
+    net_transport transport = {.now_ns = f_now,
+                               .listen = f_listen,
+                               .dial = f_dial,
+                               .send = f_send,
+                               .pause = f_pause,
+                               .close = f_close,
+                               .resolve = f_resolve,
+                               .forget = f_forget,
+                               .wake_at = f_wake_at,
+                               .interfaces = f_interfaces,
+                               .stop = f_stop};
     cal_p2p *host;
     net_endpoint remote = {{{127, 0, 0, 1}, 4}, 9};
     if (size < 2 || cal_crypto_init()) return 0;

@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (mdns_new(&self, size, 1, &mdns)) return 0;
     cal_buffer_init(&out, 2 * MDNS_PACKET_MAX);
     mdns_receive(mdns, (cal_slice){data, size}, 2);
-    while (mdns_next(mdns, &peer, &address)) mdns_announce(mdns, &address, 1, 3);
+    while (mdns_next(mdns, &peer, &address, 3)) mdns_announce(mdns, &address, 1, 3);
     for (int i = 0; i < 8; i++) {
         uint64_t now = mdns_deadline(mdns);
         while (mdns_output(mdns, &out, now)) {
