@@ -1,7 +1,7 @@
 /* A small libp2p: peers that prove who they are, encrypted connections between them, and streams.
  *
  * It speaks TCP, multistream-select 1.0, Noise (XX), Yamux, identify, identify-push, ping,
- * gossipsub and mDNS, as the public libp2p specifications
+ * gossipsub, Kademlia and mDNS, as the public libp2p specifications
  * describe them, and talks to every other implementation that offers these.
  *
  * A host is one peer. It belongs to one thread, its loop thread: the one inside cal_p2p_run. Every
@@ -350,6 +350,43 @@ int cal_p2p_topic_peers(const cal_p2p *host, const char *topic,
 int cal_p2p_mdns_start(cal_p2p *host, cal_error *err);
 void cal_p2p_mdns_stop(cal_p2p *host);
 
+/* Kademlia under /calimero/kad/1.0.0, client and server: who is near a key, and signed records
+ * "this peer holds what the key names" (network-sync.md 10: key = context id, blob id). Records of
+ * others are kept for twelve hours, and only when the peer that they name signed them. */
+enum { CAL_P2P_KEY_SIZE = 64 };
+int cal_p2p_kad_start(cal_p2p *host); /* CAL_ENOMEM, CAL_ELIMIT */
+/* What was asked and is not answered yet is answered with CAL_ECANCELED, soon after. */
+void cal_p2p_kad_stop(cal_p2p *host);
+
+/* How a search ended, exactly once, never from inside the call that began it. err NULL: it came to
+ * its end, with `count` results. CAL_EUNREACHABLE: no peer answered, CAL_ECANCELED. */
+typedef void (*cal_p2p_searched)(void *user, const cal_error *err, size_t count);
+
+/* Says that this host holds what `key` names, `size` bytes: now, and every six hours until it is
+ * withdrawn; and again within minutes while nobody could be told. done (may be NULL): the first
+ * time is over, `count` peers keep the record. CAL_ELIMIT too many records, CAL_ENOMEM. */
+int cal_p2p_provide(cal_p2p *host, const uint8_t key[CAL_P2P_KEY_SIZE], uint64_t size,
+                    cal_p2p_searched done, void *user);
+/* Says it no more; the records that others keep run out by themselves. CAL_ENOTFOUND. */
+int cal_p2p_withdraw(cal_p2p *host, const uint8_t key[CAL_P2P_KEY_SIZE]);
+
+typedef struct cal_p2p_provider {
+    cal_peer_id peer;               /* proven by its signature; this host itself too */
+    uint64_t size;                  /* of what it holds, as it says */
+    const cal_multiaddr *addresses; /* known of it; none: cal_p2p_find */
+    size_t address_count;
+} cal_p2p_provider;
+/* Who holds what `key` names: each one found, then done (count: how many). Any number of searches
+ * may run at once, up to CAL_EOVERLOAD. found may be NULL. CAL_ENOMEM. */
+int cal_p2p_providers(cal_p2p *host, const uint8_t key[CAL_P2P_KEY_SIZE],
+                      void (*found)(void *user, const cal_p2p_provider *provider),
+                      cal_p2p_searched done, void *user);
+/* Where a peer is, as others tell; the addresses are learned too. err also CAL_ENOTFOUND. */
+int cal_p2p_find(cal_p2p *host, const cal_peer_id *peer,
+                 void (*done)(void *user, const cal_error *err, const cal_multiaddr *addresses,
+                              size_t count),
+                 void *user);
+
 /* --- figures --- */
 
 /* X(name, what it counts). */
@@ -450,6 +487,26 @@ typedef struct cal_p2p_mdns_stats {
 #undef CAL_P2P_COUNTER_FIELD
 } cal_p2p_mdns_stats;
 int cal_p2p_mdns_stats_get(const cal_p2p *host, cal_p2p_mdns_stats *ret_stats);
+
+#define CAL_P2P_KAD_COUNTERS(X)                                                                    \
+    X(requests_in, "requests answered")                                                            \
+    X(requests_out, "requests sent")                                                               \
+    X(malformed, "messages that do not decode, or are too long")                                   \
+    X(records_taken, "records of others stored")                                                   \
+    X(records_refused, "records refused: signature, length, or no room")                           \
+    X(records_put, "copies of own records that others keep")                                       \
+    X(peers_refused, "peers not taken up because their distance is full")                          \
+    X(peers_dropped, "peers dropped because they did not answer")                                  \
+    X(failed, "requests without an answer")                                                        \
+    X(results_dropped, "results nobody took in time")
+
+typedef struct cal_p2p_kad_stats {
+#define CAL_P2P_COUNTER_FIELD(name, text) uint64_t name;
+    CAL_P2P_KAD_COUNTERS(CAL_P2P_COUNTER_FIELD)
+#undef CAL_P2P_COUNTER_FIELD
+    uint64_t peers, records, own, walks; /* present values */
+} cal_p2p_kad_stats;
+int cal_p2p_kad_stats_get(const cal_p2p *host, cal_p2p_kad_stats *ret_stats);
 
 #ifdef __cplusplus
 }

@@ -470,6 +470,7 @@ void net_host_free(cal_p2p *host) {
     host->stopping = true; /* nothing is started any more */
     cal_p2p_gossip_stop(host);
     cal_p2p_mdns_stop(host);
+    cal_p2p_kad_stop(host);
     host_enter(host);
     if (!host->stopped) host->transport->stop(host->transport->user);
     end_everything(host, false);

@@ -225,6 +225,7 @@ struct cal_p2p {
     struct p2p_loop *loop;      /* of cal_p2p_new; NULL otherwise */
     struct gossip_host *gossip; /* gossip_host.c; NULL: not started */
     struct mdns_host *mdns;     /* likewise */
+    struct kad_host *kad;
     cal_p2p_stats stats;
 };
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/arena.h"
+#include "net/internal.h"
 #include "net/kad_internal.h"
 
 static void *decoder_alloc(void *arena, size_t size) { return cal_arena_alloc(arena, size); }
@@ -39,7 +40,7 @@ int kad_encode(const KadPb__Message *message, cal_buffer *out) {
     return 0;
 }
 
-int kad_contact_read(const KadPb__Peer *peer, kad_contact *ret_contact) {
+int kad_contact_read(const KadPb__Peer *peer, bool near, kad_contact *ret_contact) {
     cal_multiaddr addresses[KAD_ADDRESSES_MAX];
     size_t count = 0;
     cal_peer_id id;
@@ -47,7 +48,8 @@ int kad_contact_read(const KadPb__Peer *peer, kad_contact *ret_contact) {
         return CAL_EDECODE;
     for (size_t i = 0; i < peer->n_addrs && count < KAD_ADDRESSES_MAX; i++)
         if (cal_multiaddr_from_bytes(peer->addrs[i].data, peer->addrs[i].len, &addresses[count]) ==
-            0)
+                0 &&
+            (near || !address_loopback(&addresses[count])))
             count++; /* shapes not known here are passed over */
     kad_contact_make(&id, addresses, count, ret_contact);
     return 0;

@@ -1,5 +1,5 @@
 /* The table of peers, see kad.h: at most KAD_BUCKET for each length of the prefix they share with
- * us. Those that are there stay: a flood of new ids cannot push out peers that work. */
+ * us. Those that answer stay: a flood of new ids cannot push out peers that work. */
 #include <stdlib.h>
 
 #include "net/kad_internal.h"
@@ -38,36 +38,74 @@ static size_t find_peer(const cal_kad *kad, const cal_peer_id *id) {
     return SIZE_MAX;
 }
 
+const kad_contact *kad_contact_find(const cal_kad *kad, const cal_peer_id *id) {
+    size_t at = find_peer(kad, id);
+    return at == SIZE_MAX ? NULL : kad->peers[at];
+}
+
+/* A place for one that shares so many bits with us: a new one, or that of the peer that failed most
+ * often. NULL: all the others work, or no memory. */
+static kad_contact *place_for(cal_kad *kad, unsigned shared) {
+    kad_contact *worst = NULL;
+    size_t alike = 0;
+    for (size_t i = 0; i < kad->peer_count; i++) {
+        kad_contact *peer = kad->peers[i];
+        if (shared_bits(peer->place, kad->place) != shared) continue;
+        alike++;
+        if (peer->failures > (worst ? worst->failures : 0)) worst = peer;
+    }
+    if (alike >= KAD_BUCKET || kad->peer_count >= KAD_PEERS_MAX) return worst;
+    kad_contact *made = malloc(sizeof *made);
+    if (made) kad->peers[kad->peer_count++] = made;
+    return made;
+}
+
 void kad_seen(cal_kad *kad, const cal_peer_id *id, const cal_multiaddr *addresses, size_t count,
               uint64_t now_ns) {
     if (now_ns > kad->now) kad->now = now_ns;
     kad_contact contact;
-    size_t at = find_peer(kad, id), alike = 0;
+    size_t at = find_peer(kad, id);
     kad_contact_make(id, addresses, count, &contact);
     if (at != SIZE_MAX) {
+        kad->peers[at]->failures = 0;
         if (contact.address_count) *kad->peers[at] = contact;
         return;
     }
     unsigned shared = shared_bits(contact.place, kad->place);
     if (shared == CAL_HASH_SIZE * 8) return; /* that is us */
-    for (size_t i = 0; i < kad->peer_count; i++)
-        alike += shared_bits(kad->peers[i]->place, kad->place) == shared;
-    kad_contact *made = NULL;
-    if (alike < KAD_BUCKET && kad->peer_count < KAD_PEERS_MAX) made = malloc(sizeof *made);
-    if (!made) {
+    kad_contact *place = place_for(kad, shared);
+    if (!place) {
         kad->stats.peers_refused++;
         return;
     }
-    *made = contact;
-    kad->peers[kad->peer_count++] = made;
-    if (kad->peer_count == 1) kad->refresh_at = kad->now; /* now there is somebody to ask */
+    *place = contact;
+    /* It may know others, and be nearer to our records than those that keep them. */
+    uint64_t soon = kad->refreshed ? kad->refreshed + KAD_BOOTSTRAP_NS : kad->now;
+    if (soon < kad->now) soon = kad->now;
+    if (soon < kad->refresh_at) kad->refresh_at = soon;
+    kad_puts_due(kad, true);
+}
+
+static void drop_peer(cal_kad *kad, size_t at) {
+    free(kad->peers[at]);
+    kad->peers[at] = kad->peers[--kad->peer_count];
 }
 
 void kad_gone(cal_kad *kad, const cal_peer_id *id) {
     size_t at = find_peer(kad, id);
-    if (at == SIZE_MAX) return;
-    free(kad->peers[at]);
-    kad->peers[at] = kad->peers[--kad->peer_count];
+    if (at != SIZE_MAX) drop_peer(kad, at);
+}
+
+void kad_failed(cal_kad *kad, const cal_peer_id *id) {
+    size_t at = find_peer(kad, id);
+    if (at == SIZE_MAX || ++kad->peers[at]->failures < KAD_FAILURES_MAX) return;
+    drop_peer(kad, at);
+    kad->stats.peers_dropped++;
+}
+
+void kad_answered(cal_kad *kad, const cal_peer_id *id) {
+    size_t at = find_peer(kad, id);
+    if (at != SIZE_MAX) kad->peers[at]->failures = 0;
 }
 
 size_t kad_nearest(const cal_kad *kad, const uint8_t target[CAL_HASH_SIZE],

@@ -71,8 +71,8 @@ static cal_kad *begin(unsigned number) {
     return kad;
 }
 
-static kad_stats stats_of(const cal_kad *kad) {
-    kad_stats stats;
+static cal_p2p_kad_stats stats_of(const cal_kad *kad) {
+    cal_p2p_kad_stats stats;
     kad_stats_get(kad, &stats);
     return stats;
 }
@@ -85,7 +85,7 @@ static void test_table(void **state) {
         kad_seen(kad, &id, NULL, 0, START);
         kad_seen(kad, &id, NULL, 0, START);
     }
-    kad_stats stats = stats_of(kad);
+    cal_p2p_kad_stats stats = stats_of(kad);
     assert_in_range(stats.peers, 5 * KAD_BUCKET, 12 * KAD_BUCKET); /* not everybody */
     const kad_contact *nearest[KAD_REPLICATION];
     uint8_t target[CAL_HASH_SIZE] = {0x5a};
@@ -123,7 +123,7 @@ static int say(cal_kad *kad, enum kad_type type, const uint8_t *key, size_t key_
     cal_buffer_init(&bytes, KAD_MESSAGE_MAX + 1);
     assert_int_equal(kad_encode(&message, &bytes), 0);
     cal_buffer_reset(out);
-    int result = kad_answer(kad, &from, cal_buffer_slice(&bytes), now, out);
+    int result = kad_answer(kad, &from, true, cal_buffer_slice(&bytes), now, out);
     cal_buffer_deinit(&bytes);
     return result;
 }
@@ -154,7 +154,8 @@ static void test_server(void **state) {
     assert_int_equal(out.len, 0);
     assert_int_equal(say(kad, 6, key, sizeof key, NULL, START, &out), CAL_EDECODE);
     cal_peer_id from = peer_of(3);
-    assert_int_equal(kad_answer(kad, &from, cal_slice_text("\xff\xff"), START, &out), CAL_EDECODE);
+    assert_int_equal(kad_answer(kad, &from, true, cal_slice_text("\xff\xff"), START, &out),
+                     CAL_EDECODE);
     assert_true(stats_of(kad).records_refused == 3 && stats_of(kad).malformed == 2);
     cal_buffer_deinit(&value);
     cal_buffer_deinit(&out);
@@ -224,11 +225,12 @@ static void carry(net *n, int from, const kad_request *request) {
     memcpy(copy, request->bytes.data, request->bytes.len);
     cal_slice bytes = {copy, request->bytes.len};
     if (to >= 0 && n->nodes[to]) {
-        assert_int_equal(kad_answer(n->nodes[to], &n->ids[from], bytes, n->now, &response), 0);
+        assert_int_equal(kad_answer(n->nodes[to], &n->ids[from], true, bytes, n->now, &response),
+                         0);
         kad_seen(n->nodes[from], &n->ids[to], NULL, 0, n->now);
         kad_seen(n->nodes[to], &n->ids[from], NULL, 0, n->now);
     }
-    kad_response(n->nodes[from], request->number, cal_buffer_slice(&response), n->now);
+    kad_response(n->nodes[from], request->number, true, cal_buffer_slice(&response), n->now);
     cal_buffer_deinit(&response);
 }
 
@@ -236,11 +238,13 @@ static void settle_net(net *n) {
     kad_request request;
     for (bool busy = true; busy;) {
         busy = false;
-        for (int i = 0; i < n->count; i++)
+        for (int i = 0; i < n->count; i++) {
+            if (n->nodes[i]) kad_expire(n->nodes[i], n->now);
             while (n->nodes[i] && kad_next_request(n->nodes[i], &request, n->now)) {
                 carry(n, i, &request);
                 busy = true;
             }
+        }
     }
 }
 
@@ -300,7 +304,8 @@ static void test_put_and_get(void **state) {
     pass(&n, 2 * KAD_TTL_NS); /* longer than a record lives: it was renewed */
     assert_int_equal(kad_get(n.nodes[7], key, n.now, &walk), 0);
     assert_int_equal(walk_end(&n, 7, walk, &provider, NULL), 1);
-    kad_forget(n.nodes[17], key);
+    assert_int_equal(kad_forget(n.nodes[17], key, &walk), 0);
+    assert_int_equal(kad_forget(n.nodes[17], key, &walk), CAL_ENOTFOUND);
     pass(&n, KAD_TTL_NS + 1200 * SECOND);
     assert_int_equal(kad_get(n.nodes[7], key, n.now, &walk), 0);
     assert_int_equal(walk_end(&n, 7, walk, &provider, NULL), 0);
@@ -335,6 +340,15 @@ static void test_alone(void **state) {
     assert_int_equal(walk_end(&n, 0, walk, NULL, NULL), 0); /* nobody to store it with */
     assert_int_equal(kad_get(n.nodes[0], key, n.now, &walk), 0);
     assert_int_equal(walk_end(&n, 0, walk, NULL, &found), 1); /* but here it is */
+    assert_int_equal(kad_put(n.nodes[0], key, cal_buffer_slice(&value), n.now, &walk), CAL_EEXISTS);
+    /* Regression: it waited six hours more when it was put before anybody was known. */
+    n.nodes[1] = begin(1);
+    n.ids[1] = peer_of(1);
+    n.count = 2;
+    kad_seen(n.nodes[0], &n.ids[1], NULL, 0, n.now);
+    settle_net(&n);
+    assert_int_equal(stats_of(n.nodes[0]).records_put, 1);
+    assert_int_equal(stats_of(n.nodes[1]).records_taken, 1);
     cal_buffer_deinit(&value);
     net_end(&n);
 }
@@ -354,7 +368,7 @@ static void test_silence(void **state) {
     assert_int_equal(kad_get(kad, key, now, &walk), 0);
     for (size_t asked = 0; !kad_next_result(kad, &result);) {
         while (kad_next_request(kad, &request, now))
-            if (asked++ % 5 == 0) kad_response(kad, request.number, cal_slice_text("?"), now);
+            if (asked++ % 5 == 0) kad_response(kad, request.number, true, cal_slice_text("?"), now);
         now = kad_deadline(kad);
         kad_expire(kad, now);
     }
@@ -365,7 +379,108 @@ static void test_silence(void **state) {
     kad_seen(kad, &again, NULL, 0, now);
     for (int i = 0; i < KAD_WALKS_MAX + 10 && stats_of(kad).walks < KAD_WALKS_MAX; i++)
         kad_get(kad, key, now, &walk);
-    assert_int_equal(kad_get(kad, key, now, &walk), CAL_ELIMIT);
+    assert_int_equal(kad_get(kad, key, now, &walk), CAL_EOVERLOAD);
+    kad_free(kad);
+}
+
+/* More records than may be on their way at once all get there, each told once. */
+static void test_many_puts(void **state) {
+    (void)state;
+    net n;
+    uint64_t walks[100];
+    kad_result result;
+    int done = 0;
+    net_begin(&n, 3);
+    for (unsigned i = 0; i < 100; i++) {
+        uint8_t key[KAD_KEY_LEN] = {7, (uint8_t)i};
+        cal_buffer value = value_of(1, key, i);
+        assert_int_equal(kad_put(n.nodes[1], key, cal_buffer_slice(&value), n.now, &walks[i]), 0);
+        cal_buffer_deinit(&value);
+    }
+    settle_net(&n);
+    while (kad_next_result(n.nodes[1], &result)) {
+        assert_int_equal(result.kind, KAD_DONE);
+        assert_int_equal(result.count, 2);
+        assert_int_equal(result.answered, 4); /* both were asked, and told */
+        done++;
+    }
+    assert_int_equal(done, 100);
+    assert_int_equal(stats_of(n.nodes[1]).records_put, 200);
+    uint8_t key[KAD_KEY_LEN] = {8};
+    cal_buffer value = value_of(1, key, 1);
+    kad_put(n.nodes[1], key, cal_buffer_slice(&value), n.now, &walks[0]);
+    assert_int_equal(kad_forget(n.nodes[1], key, &walks[1]), 0);
+    assert_int_equal(walks[0], walks[1]); /* before it began: nothing follows */
+    settle_net(&n);
+    assert_false(kad_next_result(n.nodes[1], &result));
+    cal_buffer_deinit(&value);
+    net_end(&n);
+}
+
+/* A peer stays through two failures; one that failed gives way to a new one. */
+static void test_failures(void **state) {
+    (void)state;
+    cal_kad *kad = begin(0);
+    cal_peer_id ids[KAD_BUCKET + 1];
+    unsigned count = 0;
+    for (unsigned i = 1; count <= KAD_BUCKET; i++) { /* those that share no bit with us */
+        uint8_t place[CAL_HASH_SIZE];
+        ids[count] = peer_of(i);
+        kad_place((cal_slice){ids[count].bytes, ids[count].len}, place);
+        count += (place[0] ^ kad->place[0]) >> 7;
+    }
+    for (unsigned i = 0; i <= KAD_BUCKET; i++) kad_seen(kad, &ids[i], NULL, 0, START);
+    assert_null(kad_contact_find(kad, &ids[KAD_BUCKET]));
+    assert_int_equal(stats_of(kad).peers_refused, 1);
+    kad_failed(kad, &ids[3]);
+    kad_failed(kad, &ids[3]);
+    kad_answered(kad, &ids[3]);
+    kad_failed(kad, &ids[3]);
+    kad_failed(kad, &ids[4]);
+    kad_failed(kad, &ids[4]);
+    assert_non_null(kad_contact_find(kad, &ids[4]));
+    kad_seen(kad, &ids[KAD_BUCKET], NULL, 0, START);
+    assert_non_null(kad_contact_find(kad, &ids[KAD_BUCKET]));
+    assert_null(kad_contact_find(kad, &ids[4])); /* it had failed more often */
+    kad_failed(kad, &ids[3]);
+    kad_failed(kad, &ids[3]);
+    assert_null(kad_contact_find(kad, &ids[3]));
+    assert_int_equal(stats_of(kad).peers_dropped, 1);
+    kad_free(kad);
+}
+
+/* Loopback addresses go to, and come from, this machine only. */
+static void test_loopback(void **state) {
+    (void)state;
+    static const char *const texts[] = {"/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1"};
+    cal_multiaddr addresses[2];
+    cal_kad *kad = begin(0), *asker = begin(9);
+    cal_peer_id peers[] = {peer_of(0), peer_of(1), peer_of(2), peer_of(9)};
+    for (int i = 0; i < 2; i++) assert_int_equal(cal_multiaddr_parse(texts[i], &addresses[i]), 0);
+    kad_seen(kad, &peers[1], addresses, 2, START);
+    kad_seen(kad, &peers[2], addresses, 1, START);
+    kad_seen(asker, &peers[0], NULL, 0, START);
+    for (int nears = 0; nears < 4; nears++) { /* one bit for each end */
+        kad_request request;
+        kad_result result;
+        uint64_t walk;
+        cal_buffer response;
+        size_t found = 0;
+        cal_buffer_init(&response, KAD_MESSAGE_MAX + 1);
+        assert_int_equal(kad_find(asker, &peers[1], START, &walk), 0);
+        while (kad_next_request(asker, &request, START)) {
+            cal_buffer_reset(&response);
+            if (cal_peer_id_equal(&request.peer, &peers[0]))
+                assert_int_equal(
+                    kad_answer(kad, &peers[3], nears & 1, request.bytes, START, &response), 0);
+            kad_response(asker, request.number, nears & 2, cal_buffer_slice(&response), START);
+        }
+        while (kad_next_result(asker, &result))
+            if (result.kind == KAD_FOUND) found += result.address_count;
+        assert_int_equal(found, nears == 3 ? 2 : 1);
+        cal_buffer_deinit(&response);
+    }
+    kad_free(asker);
     kad_free(kad);
 }
 
@@ -375,6 +490,8 @@ int main(void) {
         cmocka_unit_test(test_server),      cmocka_unit_test(test_records_are_bounded),
         cmocka_unit_test(test_put_and_get), cmocka_unit_test(test_find_peer),
         cmocka_unit_test(test_alone),       cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_many_puts),   cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_loopback),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,11 +24,22 @@ static void tell(cal_kad *kad, const kad_walk *walk, const kad_result *result) {
 void kad_walk_free(cal_kad *kad, kad_walk *walk) {
     cal_list_remove(&walk->link);
     kad->walk_count--;
+    free(walk->last);
     free(walk);
 }
 
 static void finish(cal_kad *kad, kad_walk *walk) {
-    tell(kad, walk, &(kad_result){.kind = KAD_DONE, .count = walk->found});
+    kad_told *last = walk->last;
+    if (last) {
+        last->result = (kad_result){.kind = KAD_DONE,
+                                    .walk = walk->number,
+                                    .count = walk->found,
+                                    .answered = walk->answered};
+        cal_list_push(&kad->told, &last->link);
+        kad->told_count++;
+        walk->last = NULL;
+    }
+    if (walk->type == KAD_PUT_VALUE) kad_put_over(kad, walk);
     kad_walk_free(kad, walk);
 }
 
@@ -89,6 +100,17 @@ static bool settle(cal_kad *kad, kad_walk *walk) {
 
 /* --- begin --- */
 
+/* Where others say the peer is: one we know, or one this walk was told of. */
+static void add_addresses(const cal_kad *kad, const kad_walk *walk, kad_result *result) {
+    const kad_contact *contact = kad_contact_find(kad, &result->peer);
+    for (size_t i = 0; !contact && i < walk->count; i++)
+        if (cal_peer_id_equal(&walk->candidates[i].contact.id, &result->peer))
+            contact = &walk->candidates[i].contact;
+    if (!contact) return;
+    memcpy(result->addresses, contact->addresses, sizeof result->addresses);
+    result->address_count = contact->address_count;
+}
+
 static void tell_provider(cal_kad *kad, kad_walk *walk, cal_slice value) {
     kad_result result = {.kind = KAD_FOUND};
     if (kad_record_verify(walk->key, value, &result.peer, &result.size)) {
@@ -100,19 +122,39 @@ static void tell_provider(cal_kad *kad, kad_walk *walk, cal_slice value) {
     if (walk->provider_count == KAD_REPLICATION) return;
     walk->providers[walk->provider_count++] = result.peer;
     walk->found++;
+    add_addresses(kad, walk, &result);
+    tell(kad, walk, &result);
+}
+
+/* Somebody tells of a peer: the one looked for? */
+static void tell_found(cal_kad *kad, kad_walk *walk, const kad_contact *contact) {
+    kad_result result = {.kind = KAD_FOUND, .peer = contact->id};
+    if (walk->type != KAD_FIND_NODE || walk->key_len != contact->id.len ||
+        memcmp(walk->key, contact->id.bytes, walk->key_len) != 0 || !contact->address_count ||
+        walk->found == KAD_REPLICATION)
+        return;
+    memcpy(result.addresses, contact->addresses, sizeof result.addresses);
+    result.address_count = contact->address_count;
+    walk->found++;
     tell(kad, walk, &result);
 }
 
 int kad_walk_begin(cal_kad *kad, enum kad_type type, cal_slice key, cal_slice value, bool quiet,
-                   uint64_t *ret_walk) {
+                   uint64_t number) {
     assert(key.len <= KAD_KEY_LEN && value.len <= KAD_VALUE_MAX);
-    if (kad->walk_count >= KAD_WALKS_MAX) return CAL_ELIMIT;
+    if (kad->walk_count >= KAD_WALKS_MAX) return CAL_EOVERLOAD;
     kad_walk *walk = calloc(1, sizeof *walk);
-    if (!walk) return CAL_ENOMEM;
-    walk->number = *ret_walk = ++kad->next_number;
+    kad_told *last = quiet ? NULL : calloc(1, sizeof *last);
+    if (!walk || (!quiet && !last)) {
+        free(walk);
+        free(last);
+        return CAL_ENOMEM;
+    }
+    walk->number = number;
     walk->deadline = kad->now + KAD_WALK_NS;
     walk->type = type;
     walk->quiet = quiet;
+    walk->last = last;
     memcpy(walk->key, key.data, key.len);
     walk->key_len = key.len;
     if (value.len) memcpy(walk->value, value.data, value.len);
@@ -120,7 +162,10 @@ int kad_walk_begin(cal_kad *kad, enum kad_type type, cal_slice key, cal_slice va
     kad_place(key, walk->place);
     const kad_contact *nearest[KAD_BUCKET];
     size_t count = kad_nearest(kad, walk->place, nearest, KAD_BUCKET);
-    for (size_t i = 0; i < count; i++) add_candidate(kad, walk, nearest[i]);
+    for (size_t i = 0; i < count; i++) {
+        add_candidate(kad, walk, nearest[i]);
+        tell_found(kad, walk, nearest[i]);
+    }
     cal_list_push(&kad->walks, &walk->link);
     kad->walk_count++;
     const kad_record *here = type == KAD_GET_VALUE ? kad_record_get(kad, key) : NULL;
@@ -174,22 +219,16 @@ bool kad_next_request(cal_kad *kad, kad_request *ret_request, uint64_t now_ns) {
 
 /* --- responses --- */
 
-static void learn_closer(cal_kad *kad, kad_walk *walk, const KadPb__Message *response) {
+static void learn_closer(cal_kad *kad, kad_walk *walk, bool near, const KadPb__Message *response) {
     for (size_t i = 0; i < response->n_closer && i < KAD_BUCKET; i++) {
         kad_contact contact;
-        if (kad_contact_read(response->closer[i], &contact)) continue;
-        if (walk->type == KAD_FIND_NODE && walk->key_len == contact.id.len &&
-            memcmp(walk->key, contact.id.bytes, walk->key_len) == 0 && contact.address_count) {
-            kad_result result = {.kind = KAD_FOUND, .peer = contact.id};
-            memcpy(result.addresses, contact.addresses, sizeof result.addresses);
-            result.address_count = contact.address_count;
-            if (walk->found++ == 0) tell(kad, walk, &result);
-        }
+        if (kad_contact_read(response->closer[i], near, &contact)) continue;
+        tell_found(kad, walk, &contact);
         add_candidate(kad, walk, &contact);
     }
 }
 
-static bool take_response(cal_kad *kad, kad_walk *walk, bool stored, cal_slice bytes) {
+static bool take_response(cal_kad *kad, kad_walk *walk, bool stored, bool near, cal_slice bytes) {
     kad_decoder decoder;
     if (bytes.len == 0) return false;
     if (kad_decode(bytes, &decoder)) {
@@ -199,12 +238,14 @@ static bool take_response(cal_kad *kad, kad_walk *walk, bool stored, cal_slice b
     const KadPb__Message *response = decoder.message;
     if (stored) {
         walk->found++;
+        kad->stats.records_put++;
     } else {
         const KadPb__Record *record = response->record;
+        learn_closer(kad, walk, near, response);
         if (walk->type == KAD_GET_VALUE && record && record->has_value)
             tell_provider(kad, walk, (cal_slice){record->value.data, record->value.len});
-        learn_closer(kad, walk, response);
     }
+    walk->answered++;
     kad_decoder_free(&decoder);
     return true;
 }
@@ -216,7 +257,7 @@ static kad_candidate *find_number(kad_walk *walk, uint64_t number) {
     return NULL;
 }
 
-void kad_response(cal_kad *kad, uint64_t number, cal_slice bytes, uint64_t now_ns) {
+void kad_response(cal_kad *kad, uint64_t number, bool near, cal_slice bytes, uint64_t now_ns) {
     if (now_ns > kad->now) kad->now = now_ns;
     for (cal_list *at = kad->walks.next; at != &kad->walks; at = at->next) {
         kad_walk *walk = CAL_CONTAINER_OF(at, kad_walk, link);
@@ -227,10 +268,12 @@ void kad_response(cal_kad *kad, uint64_t number, cal_slice bytes, uint64_t now_n
         walk->asked--;
         candidate->state = KAD_ANSWERED; /* adding candidates moves it */
         candidate->stored = stored;
-        if (!take_response(kad, walk, stored, bytes)) {
+        if (take_response(kad, walk, stored, near, bytes)) {
+            kad_answered(kad, &id);
+        } else {
             kad->stats.failed++;
             candidate->state = KAD_FAILED; /* nothing was added, so it is where it was */
-            kad_gone(kad, &id);
+            kad_failed(kad, &id);
         }
         settle(kad, walk);
         return;
@@ -258,7 +301,7 @@ static bool requests_expire(cal_kad *kad, kad_walk *walk) {
         candidate->state = KAD_FAILED;
         walk->asked--;
         kad->stats.failed++;
-        kad_gone(kad, &candidate->contact.id);
+        kad_failed(kad, &candidate->contact.id);
     }
     return settle(kad, walk);
 }

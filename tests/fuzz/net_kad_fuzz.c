@@ -21,17 +21,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                           &blob);
     if (kad_new(&self, size, now, &kad)) return 0;
     cal_buffer_init(&out, KAD_MESSAGE_MAX + 1);
-    kad_answer(kad, &other, bytes, now, &out);
+    kad_answer(kad, &other, size & 1, bytes, now, &out);
     kad_seen(kad, &other, NULL, 0, now);
     kad_get(kad, key, now, &walk);
     kad_find(kad, &other, now, &walk);
     for (int i = 0; i < 40 && kad_next_request(kad, &request, now); i++) {
-        kad_response(kad, request.number, bytes, now);
+        kad_response(kad, request.number, size & 1, bytes, now);
         cal_buffer_reset(&out);
-        kad_answer(kad, &self, bytes, now, &out);
+        kad_answer(kad, &self, size & 1, bytes, now, &out);
     }
     for (int i = 0; i < 40; i++) kad_expire(kad, kad_deadline(kad));
-    kad_stats stats;
+    cal_p2p_kad_stats stats;
     kad_stats_get(kad, &stats);
     if (stats.walks > KAD_WALKS_MAX || stats.records > KAD_RECORDS_MAX) abort();
     while (kad_next_result(kad, &result)) continue;
