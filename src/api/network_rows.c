@@ -150,12 +150,32 @@ static void collect_gossip(const cal_p2p *host, cal_buffer *out) {
            s.message_bytes);
 }
 
+static void collect_discovery(const cal_p2p *host, cal_buffer *out) {
+    cal_p2p_mdns_stats mdns;
+    cal_p2p_kad_stats kad;
+#define COUNTER(name, text) figure(out, METRICS_COUNTER, "mdns_" #name, text, mdns.name);
+    if (cal_p2p_mdns_stats_get(host, &mdns) == 0) {
+        CAL_P2P_MDNS_COUNTERS(COUNTER)
+    }
+#undef COUNTER
+#define COUNTER(name, text) figure(out, METRICS_COUNTER, "kad_" #name, text, kad.name);
+    if (cal_p2p_kad_stats_get(host, &kad) == 0) {
+        CAL_P2P_KAD_COUNTERS(COUNTER)
+        figure(out, METRICS_GAUGE, "kad_peers", "peers in the table", kad.peers);
+        figure(out, METRICS_GAUGE, "kad_records", "records kept for others", kad.records);
+        figure(out, METRICS_GAUGE, "kad_own_records", "records kept known", kad.own);
+        figure(out, METRICS_GAUGE, "kad_walks", "searches under way", kad.walks);
+    }
+#undef COUNTER
+}
+
 void network_collect(void *node, cal_buffer *out) {
     const cal_p2p *host = cal_node_p2p(node);
     cal_network_stats s;
     if (!host) return; /* the node stops */
     collect_host(host, out);
     collect_gossip(host, out);
+    collect_discovery(host, out);
     cal_network_stats_get(node, &s);
 #define COUNTER(name, text) figure(out, METRICS_COUNTER, "network_" #name, text, s.name);
     CAL_NETWORK_COUNTERS(COUNTER)

@@ -168,18 +168,34 @@ static int make_host(cal_node *node, const cal_secret *seed, cal_error *err) {
     return rc;
 }
 
+/* A machine where mDNS cannot be had (another program holds the port) is no reason not to start. */
+static void start_mdns(cal_node *node) {
+    cal_error err;
+    if (!node->options.network.mdns) return;
+    if (cal_p2p_mdns_start(node->network.host, &err))
+        cal_log(CAL_LOG_WARN, "network", "nodes of the local network are not looked for: %s",
+                err.message);
+}
+
+static int start_protocols(cal_node *node, cal_error *err) {
+    cal_p2p *host = node->network.host;
+    int rc = cal_p2p_gossip_start(host, &(cal_p2p_gossip_options){0});
+    if (rc == 0) rc = cal_p2p_kad_start(host);
+    if (rc == 0) rc = node_streams_serve(node);
+    if (rc == 0) start_mdns(node);
+    return rc ? cal_fail(err, rc, "the network's protocols cannot be set up: %s",
+                         cal_error_text(rc))
+              : 0;
+}
+
 int node_network_open(cal_node *node, cal_error *err) {
     cal_secret seed;
     int rc = node_network_key(node->store, &node->options.network, &seed, err);
     if (rc == 0) rc = make_host(node, &seed, err);
     cal_secret_wipe(&seed);
-    cal_p2p *host = node->network.host;
     if (rc == 0) {
-        cal_p2p_id(host, &node->network.id);
-        rc = cal_p2p_gossip_start(host, &(cal_p2p_gossip_options){0});
-        if (rc == 0) rc = node_streams_serve(node);
-        if (rc)
-            cal_fail(err, rc, "the network's protocols cannot be set up: %s", cal_error_text(rc));
+        cal_p2p_id(node->network.host, &node->network.id);
+        rc = start_protocols(node, err);
     }
     if (rc == 0) rc = restore_peers(node, err);
     if (rc == 0) gov_namespace_each(node->gov, hear_group, node);
