@@ -2,7 +2,7 @@
 # Installs what the build needs and lacks, from Debian's packages: run by `make`, does nothing when all is there.
 set -eu
 packages="gcc g++ cmake ninja-build pkg-config libuv1-dev libsodium-dev libssl-dev libcurl4-openssl-dev libarchive-dev
-liblz4-dev zlib1g-dev node-llhttp libwslay-dev libprotobuf-c-dev protobuf-c-compiler libcmocka-dev clang-14 lld-14 llvm-14 libclang-rt-14-dev clang-format-14 curl python3"
+liblz4-dev zlib1g-dev node-llhttp libwslay-dev libprotobuf-c-dev protobuf-c-compiler libcmocka-dev clang-14 lld-14 llvm-14 libclang-rt-14-dev clang-format-14 curl python3 iproute2"
 missing=""
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
