@@ -101,6 +101,7 @@ typedef struct vnet_route {
     uint64_t free_at_ns;
     uint64_t last_sent; /* of what arrived: to count what was overtaken */
     uint32_t cuts;
+    uint64_t stalled_until_ns;
 } vnet_route;
 
 typedef struct vnet_name {

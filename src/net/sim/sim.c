@@ -314,6 +314,12 @@ bool net_sim_is_cut(const net_sim_machine *from, const net_sim_machine *to) {
     return from->routes[to->index].cuts > 0;
 }
 
+uint64_t net_sim_stalled_until(const net_sim_machine *a, const net_sim_machine *b) {
+    uint64_t there = a->routes[b->index].stalled_until_ns,
+             back = b->routes[a->index].stalled_until_ns;
+    return there > back ? there : back;
+}
+
 bool vnet_travel(net_sim_machine *from, net_sim_machine *to, size_t bytes, uint64_t *ret_at_ns) {
     net_sim *net = from->net;
     vnet_route *route = &from->routes[to->index];

@@ -16,6 +16,7 @@ enum {
     ASK_BACK_RETRIES = 5,
     RETRIES = 15,
     ORPHAN_RETRIES = 8, /* the process closed it long ago */
+    STALL_RETRIES = 2,
     SAME_ACKS = 3,
     SHORT_SEGMENT_PPM = 100000,
     SHORT_READ_PPM = 100000,
@@ -439,16 +440,24 @@ void wire_packet(const vnet_packet *packet) {
 
 /* --- time --- */
 
+static void note_stall(net_wire *wire) {
+    net_sim_machine *peer = vnet_machine_at(wire->machine, &other_end(wire)->local.address);
+    if (!peer || !wire->owner || wire->retries < STALL_RETRIES) return;
+    vnet_route *route = &wire->machine->routes[peer->index];
+    if (wire->timer_ns > route->stalled_until_ns) route->stalled_until_ns = wire->timer_ns;
+}
+
 static void on_timeout(net_wire *wire) {
     unsigned most = wire->state == VNET_ASKED        ? ASK_RETRIES
                     : wire->state == VNET_ASKED_BACK ? ASK_BACK_RETRIES
                     : wire->owner                    ? RETRIES
                                                      : ORPHAN_RETRIES;
-    if (wire->retries++ == most) {
+    if (wire->retries++ >= most) {
         lost(wire, CAL_ETIMEOUT);
         return;
     }
     arm(wire, net_of(wire)->now_ns + timeout_of(wire));
+    note_stall(wire);
     if (wire->state == VNET_ASKED)
         send_packet(wire, VNET_SYN, 0, 0, false);
     else if (wire->state == VNET_ASKED_BACK)
