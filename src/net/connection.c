@@ -169,7 +169,7 @@ static int become_open(net_connection *connection) {
     if (result) return result;
     leave_pending(connection);
     connection->phase = CONNECTION_OPEN;
-    connection->since_ns = connection->used_ns = host->now_ns;
+    connection->since_ns = connection->used_ns = connection->ping.at_ns = host->now_ns;
     cal_list_push(&host->connections, &connection->link);
     host->connection_count++;
     if (connection->outgoing)
@@ -341,7 +341,10 @@ static bool idle_too_long(net_connection *connection) {
 void connection_tick(net_connection *connection) {
     if (connection->phase != CONNECTION_OPEN) return;
     bool over = connection->mux.away && connection->mux.stream_count == 0;
-    if (!over && !idle_too_long(connection)) return;
+    if (!over && !idle_too_long(connection)) {
+        ping_tick(connection);
+        return;
+    }
     if (!over && !connection->draining) connection->host->stats.connections_idle++;
     connection_goodbye(connection);
 }

@@ -94,6 +94,17 @@ enum connection_phase {
     CONNECTION_CLOSED,
 };
 
+/* Each connection has its own, so that a half-open one is found also beside one that works, and
+ * that the failures of one never end another. */
+typedef struct net_ping {
+    cal_p2p_stream *stream;
+    uint8_t sent[NET_PING_SIZE], got[NET_PING_SIZE];
+    size_t have;
+    bool waiting, unsupported;
+    uint64_t at_ns; /* sent, or to be sent */
+    uint32_t failures;
+} net_ping;
+
 struct net_connection {
     cal_list link;    /* host->pending, then host->connections */
     cal_list of_peer; /* peer->connections */
@@ -109,6 +120,7 @@ struct net_connection {
     cal_buffer out;
     net_peer *peer; /* proven */
     net_dial *dial;
+    net_ping ping;
     uint64_t handshake_by_ns, since_ns, used_ns, leave_by_ns;
 };
 
@@ -137,13 +149,7 @@ struct net_peer {
     char agent[NET_TEXT_MAX], version[NET_TEXT_MAX];
     char **protocols;
     size_t protocol_count;
-    /* ping */
-    cal_p2p_stream *ping;
-    uint8_t ping_sent[NET_PING_SIZE], ping_got[NET_PING_SIZE];
-    size_t ping_have;
-    bool ping_waiting, ping_unsupported;
-    uint64_t ping_at_ns, rtt_ns;
-    uint32_t ping_failures;
+    uint64_t rtt_ns; /* of the last ping on the active connection */
 };
 
 typedef struct dial_query {
@@ -305,8 +311,7 @@ int identify_start(cal_p2p *host);
 void identify_ask(cal_p2p *host, net_peer *peer);
 void identify_announce(cal_p2p *host);
 int ping_start(cal_p2p *host);
-void ping_tick(cal_p2p *host, net_peer *peer);
-void ping_stop(net_peer *peer);
+void ping_tick(net_connection *connection); /* may close it */
 
 /* mdns_host.c */
 void mdns_datagram(cal_p2p *host, const uint8_t *bytes, size_t len);

@@ -325,15 +325,11 @@ void peer_tell(cal_p2p *host, net_peer *peer) {
     if (gone && peer->told) {
         peer->told = false;
         peer->rtt_ns = 0;
-        ping_stop(peer);
         if (!peer_active(peer)) peer_forget_identity(peer);
         tell_all(host, peer, 0);
     }
     if (!peer->told && peer_active(peer)) {
         peer->told = true;
-        peer->ping_at_ns = host->now_ns;
-        peer->ping_failures = 0;
-        peer->ping_unsupported = false;
         tell_all(host, peer, 1);
         identify_ask(host, peer);
     }
@@ -433,7 +429,6 @@ void peer_tick(cal_p2p *host) {
         if (peer->unsaved && saved++ < NET_SAVES_MAX) save(host, peer);
         if (peer_active(peer)) {
             connected++;
-            ping_tick(host, peer);
         } else if (peer->keep && !peer->dial && peer->address_count && !host->stopping &&
                    host->now_ns >= peer->retry_at_ns) {
             cal_p2p_connect(host, &peer->id, NULL, 0, NULL, NULL);
