@@ -20,7 +20,7 @@ net_connection *connection_new(cal_p2p *host, bool outgoing, const net_endpoint 
     cal_list_init(&connection->of_peer);
     cal_list_init(&connection->dirty);
     cal_buffer_init(&connection->out, OUT_MAX);
-    connection->since_ns = connection->used_ns = host->now_ns;
+    connection->made_ns = connection->since_ns = connection->used_ns = host->now_ns;
     connection->handshake_by_ns = host->now_ns + NET_MS(host->limits.handshake_timeout_ms);
     cal_list_push(&host->pending, &connection->link);
     if (outgoing)

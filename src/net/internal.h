@@ -41,6 +41,7 @@ enum {
     NET_ADDRESSES_MS = 5000, /* between two looks at this machine's addresses */
     NET_INTERFACES_MAX = 256,
     NET_DRAIN_MS = 5000,
+    NET_SIMULTANEOUS_MS = 3000, /* a peer's dial may be later than ours, and have begun before */
     NET_GOODBYE_MS = 2000,
     NET_SEND_CHUNK = 2 * (YAMUX_HEADER + YAMUX_FRAME_MAX), /* sealed as one message */
     NET_SEND_ROUNDS = 16, /* chunks that one connection sends before others have their turn */
@@ -121,7 +122,7 @@ struct net_connection {
     net_peer *peer; /* proven */
     net_dial *dial;
     net_ping ping;
-    uint64_t handshake_by_ns, since_ns, used_ns, leave_by_ns;
+    uint64_t made_ns, handshake_by_ns, since_ns, used_ns, leave_by_ns;
 };
 
 typedef struct known_address {

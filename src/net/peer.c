@@ -214,6 +214,9 @@ int cal_p2p_keep(cal_p2p *host, const cal_peer_id *id, bool keep) {
 static bool newcomer_wins(const cal_p2p *host, const net_connection *active,
                           const net_connection *newcomer) {
     if (active->outgoing == newcomer->outgoing) return !newcomer->outgoing;
+    /* Not dialled at once, but by a peer that lost the old one: it restarted, or moved. */
+    if (!newcomer->outgoing && newcomer->made_ns > active->since_ns + NET_MS(NET_SIMULTANEOUS_MS))
+        return true;
     int order = cal_slice_compare(key_of(&host->id), key_of(&newcomer->channel.peer));
     bool ours_stays = order < 0; /* the smaller id's dial */
     return newcomer->outgoing == ours_stays;
