@@ -238,6 +238,11 @@ static void in_opened(void *user, cal_p2p_stream *stream) {
     cal_p2p_frames_init(&link->frames, CAL_P2P_FRAME_VARINT, GOSSIP_RPC_MAX);
     cal_p2p_stream_set_events(stream, &in_events, link);
     if (link->open_at == NET_NEVER && !link->out) link_open(link); /* it speaks gossip after all */
+    /* It uses another connection: ours may be half open, and it would not hear us. */
+    if (link->out && link->out->connection->draining && !stream->connection->draining) {
+        link_close_out(link);
+        link_open(link);
+    }
     link_read(link);
     work(g);
 }
