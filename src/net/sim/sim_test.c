@@ -98,8 +98,14 @@ static net_transport_events events[MACHINES];
 
 static void start(int i) {
     w.transports[i] = net_sim_start(w.machines[i]);
-    events[i] = (net_transport_events){&w.transports[i], on_accepted, on_connected, on_received,
-                                       on_writable,      on_closed,   on_resolved,  on_wake};
+    events[i] = (net_transport_events){.user = &w.transports[i],
+                                       .accepted = on_accepted,
+                                       .connected = on_connected,
+                                       .received = on_received,
+                                       .writable = on_writable,
+                                       .closed = on_closed,
+                                       .resolved = on_resolved,
+                                       .wake = on_wake};
     w.transports[i]->events = &events[i];
 }
 
