@@ -68,10 +68,12 @@ int gossip_new(const gossip_options *options, uint64_t now_ns, cal_gossip **ret_
 
 void gossip_free(cal_gossip *gossip) {
     if (!gossip) return;
-    while (!cal_list_empty(&gossip->peer_list))
+    gossip_events_free(gossip);
+    while (!cal_list_empty(&gossip->peer_list)) {
         gossip_peer_remove(CAL_CONTAINER_OF(gossip->peer_list.next, gossip_peer, link),
                            gossip->now);
-    gossip_events_free(gossip);
+        gossip_events_free(gossip);
+    }
     gossip_caches_free(gossip);
     cal_map_cursor cursor = {0};
     void *value;
@@ -337,11 +339,16 @@ void gossip_peer_remove(gossip_peer *peer, uint64_t now_ns) {
     gossip_clock(gossip, now_ns);
     peer->open = false;
     gossip_want_forget(peer);
-    gossip_events_forget(peer);
     gossip_queue_clear(peer);
     cal_map_cursor cursor = {0};
-    void *sub;
-    while (cal_map_next(&peer->subs, &cursor, NULL, &sub)) gossip_sub_remove(sub);
+    void *value;
+    while (cal_map_next(&peer->subs, &cursor, NULL, &value)) {
+        gossip_sub *sub = value;
+        if (sub->topic->own)
+            gossip_tell(gossip, GOSSIP_UNSUBSCRIBED, peer, sub->topic->name, NULL, 0);
+        gossip_sub_remove(sub);
+    }
+    gossip_events_forget(peer);
     cal_map_deinit(&peer->subs);
     cal_buffer_deinit(&peer->control);
     cal_buffer_deinit(&peer->ihave);

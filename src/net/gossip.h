@@ -120,7 +120,7 @@ typedef enum gossip_event_kind {
     GOSSIP_MESSAGE,      /* a message of a topic; seen for the first time, signature checked */
     GOSSIP_VALIDATE,     /* the same, and it waits for gossip_validated(ticket) */
     GOSSIP_SUBSCRIBED,   /* peer hears one of our topics */
-    GOSSIP_UNSUBSCRIBED, /* and no longer */
+    GOSSIP_UNSUBSCRIBED, /* and no longer, or it is gone */
     GOSSIP_READY,        /* gossip_ready says yes again for this peer */
     GOSSIP_CLOSE,        /* does not take what must not be lost: reset its streams */
 } gossip_event_kind;
@@ -128,9 +128,9 @@ typedef enum gossip_event_kind {
 /* Borrowed until the next gossip_next_event, gossip_free. */
 typedef struct gossip_event {
     gossip_event_kind kind;
-    gossip_peer *peer; /* who it came from; of a message NULL when that peer has gone since */
+    gossip_peer *peer; /* who it came from or is about; NULL when that peer has gone since */
     cal_slice topic;
-    cal_peer_id from; /* author, proven by the signature */
+    cal_peer_id from; /* of a message its author, proven by the signature; else the peer */
     uint64_t seqno;
     cal_slice data;
     cal_slice id;

@@ -10,6 +10,7 @@ int gossip_tell(cal_gossip *gossip, gossip_event_kind kind, gossip_peer *peer, c
     if (!news) return CAL_ENOMEM;
     news->kind = kind;
     news->peer = peer;
+    if (peer) news->from = peer->id;
     news->message = message;
     news->ticket = ticket;
     news->topic_len = topic.len;
@@ -37,6 +38,7 @@ bool gossip_next_event(cal_gossip *gossip, gossip_event *ret_event) {
     *ret_event = (gossip_event){.kind = news->kind,
                                 .peer = news->peer,
                                 .topic = {news->topic, news->topic_len},
+                                .from = news->from,
                                 .ticket = news->ticket};
     if (news->message) {
         ret_event->topic = news->message->topic_name;
@@ -48,7 +50,7 @@ bool gossip_next_event(cal_gossip *gossip, gossip_event *ret_event) {
     return true;
 }
 
-/* News of messages outlive the peer that brought them, other news of it do not. */
+/* News for the application outlive the peer that they are about. */
 void gossip_events_forget(gossip_peer *peer) {
     cal_gossip *gossip = peer->gossip;
     for (cal_list *at = gossip->news.next, *next; at != &gossip->news; at = next) {
@@ -56,7 +58,7 @@ void gossip_events_forget(gossip_peer *peer) {
         next = at->next;
         if (news->peer != peer) continue;
         news->peer = NULL;
-        if (news->message) continue;
+        if (news->kind != GOSSIP_READY && news->kind != GOSSIP_CLOSE) continue;
         cal_list_remove(at);
         gossip->news_count--;
         news_free(news);

@@ -117,8 +117,7 @@ static void tell(gossip_host *g, const gossip_event *event) {
     g->topic[event->topic.len] = '\0';
     if (event->kind == GOSSIP_SUBSCRIBED || event->kind == GOSSIP_UNSUBSCRIBED) {
         if (to->subscribed)
-            to->subscribed(to->user, g->topic, gossip_peer_id(event->peer),
-                           event->kind == GOSSIP_SUBSCRIBED);
+            to->subscribed(to->user, g->topic, &event->from, event->kind == GOSSIP_SUBSCRIBED);
         return;
     }
     cal_p2p_message message = {.topic = g->topic,
@@ -292,7 +291,8 @@ static void on_disconnected(void *user, const cal_peer_id *peer) {
     gossip_host *g = user;
     gossip_link *link = cal_map_remove(&g->links, id_slice(peer));
     if (link) link_free(link);
-    work_soon(g);
+    work(
+        g); /* at once: what one leaving peer makes to tell is bounded, what a crowd makes is not */
 }
 
 static const cal_p2p_peer_events peer_events = {on_connected, on_disconnected, NULL};

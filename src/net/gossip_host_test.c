@@ -5,7 +5,7 @@ enum { HOSTS = 3, LARGE = 900 * 1024, BURST = 3000 };
 
 typedef struct ear {
     cal_p2p *host;
-    int heard, subscribed;
+    int heard, subscribed, left;
     size_t bytes;
     cal_peer_id from;
 } ear;
@@ -23,7 +23,10 @@ static void on_subscribed(void *user, const char *name, const cal_peer_id *peer,
     ear *e = user;
     (void)peer;
     assert_string_equal(name, topic);
-    if (hears) e->subscribed++;
+    if (hears)
+        e->subscribed++;
+    else
+        e->left++;
 }
 
 static void on_message(void *user, const cal_p2p_message *message) {
@@ -165,10 +168,13 @@ static void test_connects_again(void **state) {
         testing_connect(&t.net, t.hosts[0], t.hosts[1]);
         testing_until(&t.net, all_subscribed, &t);
         speak(&t, (const uint8_t *)"again", 5);
+        assert_int_equal(t.ears[0].left, i + 1); /* whoever is gone hears nothing */
+        assert_int_equal(t.ears[1].left, i + 1);
     }
     /* Topics are left and joined on open streams too. */
     assert_int_equal(cal_p2p_unsubscribe(t.hosts[0], topic), 0);
     testing_until(&t.net, parted, &t);
+    assert_int_equal(t.ears[1].left, 4);
     speak(&t, (const uint8_t *)"from outside", 12);
     town_end(&t);
 }

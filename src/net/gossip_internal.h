@@ -111,7 +111,8 @@ typedef struct gossip_want {
 typedef struct gossip_news {
     cal_list link;
     gossip_event_kind kind;
-    gossip_peer *peer;
+    gossip_peer *peer;       /* NULL: it has gone since */
+    cal_peer_id from;        /* who it was */
     gossip_message *message; /* or NULL */
     uint64_t ticket;
     size_t topic_len;
