@@ -515,6 +515,10 @@ static void test_own_loop(void **state) {
     const char *const listen[] = {"/ip4/127.0.0.1/tcp/0"};
     cal_p2p_options options = {.listen = listen, .listen_count = 1};
     assert_int_equal(cal_p2p_new(&options, &host, &err), 0);
+    /* Nothing that was started keeps the loop running once it is stopped. */
+    assert_int_equal(cal_p2p_gossip_start(host, &(cal_p2p_gossip_options){0}), 0);
+    assert_int_equal(cal_p2p_kad_start(host), 0);
+    assert_int_equal(cal_p2p_mdns_start(host, &err), 0);
     assert_int_equal(cal_p2p_post(host, stop_it, host), 0);
     assert_int_equal(cal_p2p_run(host), 0);
     assert_int_equal(cal_p2p_post(host, stop_it, host), CAL_ESTATE); /* nobody would run it */
