@@ -51,6 +51,14 @@ enum { NET_FRAME = 65519 }; /* plain bytes of a full Noise message */
 void aead_probe_run(uint64_t bytes, samples *times);
 void tcp_probe_run(uint64_t bytes, samples *times);
 
+/* Who else is on the processors: figures of two threads wait for one when a third one runs. */
+typedef struct company {
+    uint64_t since_ns;
+    double busy_s, own_s;
+} company;
+company company_begin(void);
+double company_end(const company *c); /* percent of one core that others used since */
+
 /* --- net_hold.c: many idle connections, between two processes --- */
 
 void net_hold_measure(double seconds);

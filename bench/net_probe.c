@@ -5,9 +5,11 @@
 #include <netinet/tcp.h>
 #include <openssl/evp.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "net_bench.h"
@@ -132,4 +134,33 @@ void tcp_probe_run(uint64_t bytes, samples *times) {
     close(fds[0]);
     close(fds[1]);
     free(piece);
+}
+
+/* --- company --- */
+
+/* Seconds that all processors together were at work, the time taken from this machine by others on
+ * its host included. */
+static double machine_busy_s(void) {
+    unsigned long long user, nice_user, system, irq, soft_irq, steal;
+    FILE *file = fopen("/proc/stat", "r");
+    if (!file || fscanf(file, "cpu %llu %llu %llu %*u %*u %llu %llu %llu", &user, &nice_user,
+                        &system, &irq, &soft_irq, &steal) != 6)
+        bench_die("/proc/stat cannot be read");
+    fclose(file);
+    return (double)(user + nice_user + system + irq + soft_irq + steal) /
+           (double)sysconf(_SC_CLK_TCK);
+}
+
+company company_begin(void) {
+    struct timespec own;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &own);
+    return (company){bench_now_ns(), machine_busy_s(),
+                     (double)own.tv_sec + (double)own.tv_nsec / 1e9};
+}
+
+double company_end(const company *c) {
+    company now = company_begin();
+    double others = now.busy_s - c->busy_s - (now.own_s - c->own_s);
+    double passed = (double)(now.since_ns - c->since_ns) / 1e9;
+    return others > 0 ? 100 * others / passed : 0;
 }
