@@ -12,7 +12,7 @@
 int cal_chacha_init(cal_chacha *cipher, const cal_secret *key, bool seals) {
     crypto_need_library();
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    if (!ctx || !EVP_CipherInit_ex2(ctx, EVP_chacha20_poly1305(), key->bytes, NULL, seals, NULL)) {
+    if (!ctx || !EVP_CipherInit_ex2(ctx, crypto_library.chacha, key->bytes, NULL, seals, NULL)) {
         EVP_CIPHER_CTX_free(ctx);
         return CAL_ENOMEM;
     }

@@ -24,9 +24,10 @@ static void crypto_start(void) {
     crypto_library.sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
     crypto_library.sha1 = EVP_MD_fetch(NULL, "SHA1", NULL);
     crypto_library.aes256gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+    crypto_library.chacha = EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL);
     crypto_library.hkdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
     if (!crypto_library.sha256 || !crypto_library.sha1 || !crypto_library.aes256gcm ||
-        !crypto_library.hkdf || !crypto_hash_start())
+        !crypto_library.chacha || !crypto_library.hkdf || !crypto_hash_start())
         return;
     crypto_result = 0;
 }

@@ -8,7 +8,7 @@
 
 struct crypto_library {
     EVP_MD *sha256, *sha1;
-    EVP_CIPHER *aes256gcm;
+    EVP_CIPHER *aes256gcm, *chacha;
     EVP_KDF *hkdf;
 };
 extern struct crypto_library crypto_library;
