@@ -165,6 +165,7 @@ static int become_open(net_connection *connection) {
     connection->negotiation = NULL;
     yamux_init(&connection->mux, connection->outgoing, host->limits.streams_max,
                sizeof(cal_p2p_stream), &host->unread, host->limits.unread_bytes_max);
+    connection->mux.pool = &host->pool;
     int result = peer_join(host, connection);
     if (result) return result;
     leave_pending(connection);

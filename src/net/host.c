@@ -231,6 +231,7 @@ static void tick(cal_p2p *host) {
     }
     messages_tick(host);
     peer_tick(host);
+    net_pool_trim(&host->pool);
     if (!host->stopping) bootstrap_tick(host);
 }
 
@@ -492,6 +493,7 @@ void net_host_free(cal_p2p *host) {
     cal_buffer_deinit(&host->plain);
     cal_buffer_deinit(&host->frames);
     cal_buffer_deinit(&host->sealed);
+    net_pool_deinit(&host->pool);
     cal_secret_wipe(&host->seed);
     cal_wipe(&host->identity, sizeof host->identity);
     free(host);

@@ -226,6 +226,7 @@ struct cal_p2p {
     uint64_t now_ns, tick_at_ns, wake_ns;
     uint64_t addresses_at_ns, addresses_mark; /* of those that were announced */
     cal_buffer plain, frames, sealed;         /* scratch, shared by all connections */
+    net_pool pool;                            /* of all streams' queues */
     bool announce, stopping, stopped;
     void (*stop_done)(void *user);
     void *stop_user;

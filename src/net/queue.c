@@ -6,7 +6,7 @@
 
 #include "calimero/error.h"
 
-enum { PIECE_MIN = 1024, PIECE_MAX = 64 * 1024 };
+enum { PIECE_MIN = 1024, PIECE_MAX = 32 * 1024 };
 
 struct net_piece {
     struct net_piece *next;
@@ -16,19 +16,77 @@ struct net_piece {
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
+/* --- pieces --- */
+
+static struct net_piece *piece_new(net_pool *pool, size_t capacity) {
+    struct net_piece *piece;
+    if (pool && pool->first && capacity == PIECE_MAX) {
+        piece = pool->first;
+        pool->first = piece->next;
+        if (--pool->count < pool->least) pool->least = pool->count;
+    } else {
+        piece = malloc(sizeof *piece + capacity);
+    }
+    if (piece) *piece = (struct net_piece){.capacity = capacity};
+    return piece;
+}
+
+static void piece_free(net_pool *pool, struct net_piece *piece) {
+    if (!pool || pool->count == NET_POOL_MAX || piece->capacity != PIECE_MAX) {
+        free(piece);
+        return;
+    }
+    piece->next = pool->first;
+    pool->first = piece;
+    pool->count++;
+}
+
+static void chain_free(net_pool *pool, struct net_piece *first) {
+    for (struct net_piece *next; first; first = next) {
+        next = first->next;
+        piece_free(pool, first);
+    }
+}
+
+void net_pool_trim(net_pool *pool) {
+    for (size_t unused = pool->least; unused > 0; unused--) {
+        struct net_piece *piece = pool->first;
+        pool->first = piece->next;
+        pool->count--;
+        free(piece);
+    }
+    pool->least = pool->count;
+}
+
+void net_pool_deinit(net_pool *pool) {
+    chain_free(NULL, pool->first);
+    *pool = (net_pool){0};
+}
+
+/* --- queues --- */
+
+/* A steady stream gets full pieces, whatever it arrives in; what waits alone gets what it needs,
+ * or twice that. */
+static size_t capacity_for(const net_queue *queue, size_t len) {
+    if (len > PIECE_MAX / 2 || queue->len >= PIECE_MAX) return PIECE_MAX;
+    return len < PIECE_MIN ? PIECE_MIN : len;
+}
+
 int net_queue_append(net_queue *queue, const void *bytes, size_t len) {
     const uint8_t *from = bytes;
-    struct net_piece *last = queue->last;
+    struct net_piece *last = queue->last, *fresh = NULL, **end = &fresh, *newest = NULL;
     size_t room = last ? smaller(last->capacity - last->end, len) : 0;
-    struct net_piece *fresh = NULL;
-    if (len > room) {
-        size_t rest = len - room, capacity = rest < PIECE_MIN ? PIECE_MIN : rest;
-        /* A steady stream gets large pieces, whatever it arrives in. */
-        if (queue->len >= PIECE_MAX && capacity < PIECE_MAX) capacity = PIECE_MAX;
-        fresh = malloc(sizeof *fresh + capacity);
-        if (!fresh) return CAL_ENOMEM;
-        *fresh = (struct net_piece){.end = rest, .capacity = capacity};
-        memcpy(fresh->bytes, from + room, rest);
+    for (size_t at = room; at < len;) {
+        struct net_piece *piece = piece_new(queue->pool, capacity_for(queue, len - at));
+        if (!piece) {
+            chain_free(queue->pool, fresh);
+            return CAL_ENOMEM;
+        }
+        piece->end = smaller(piece->capacity, len - at);
+        memcpy(piece->bytes, from + at, piece->end);
+        at += piece->end;
+        *end = newest = piece;
+        end = &piece->next;
     }
     if (room) {
         memcpy(last->bytes + last->end, from, room);
@@ -39,7 +97,7 @@ int net_queue_append(net_queue *queue, const void *bytes, size_t len) {
             last->next = fresh;
         else
             queue->first = fresh;
-        queue->last = fresh;
+        queue->last = newest;
     }
     queue->len += len;
     return 0;
@@ -62,7 +120,7 @@ void net_queue_consume(net_queue *queue, size_t len) {
         if (first->start < first->end) break;
         queue->first = first->next;
         if (!queue->first) queue->last = NULL;
-        free(first);
+        piece_free(queue->pool, first);
     }
 }
 
@@ -86,14 +144,10 @@ void net_queue_move(net_queue *to, net_queue *from) {
         to->first = from->first;
     to->last = from->last;
     to->len += from->len;
-    *from = (net_queue){0};
+    *from = (net_queue){.pool = from->pool};
 }
 
 void net_queue_deinit(net_queue *queue) {
-    while (queue->first) {
-        struct net_piece *first = queue->first;
-        queue->first = first->next;
-        free(first);
-    }
-    *queue = (net_queue){0};
+    chain_free(queue->pool, queue->first);
+    *queue = (net_queue){.pool = queue->pool};
 }

@@ -59,6 +59,7 @@ static yamux_stream *add(yamux *session, uint32_t id, bool incoming) {
     stream->incoming = incoming;
     stream->send_window = stream->receive_window = YAMUX_WINDOW;
     stream->say_open = true;
+    stream->received.pool = stream->sending.pool = session->pool;
     cal_list_init(&stream->event);
     cal_list_init(&stream->sends);
     cal_list_push(&session->streams, &stream->link);

@@ -56,6 +56,7 @@ struct yamux {
     uint32_t next_id, streams_max, stream_count;
     size_t stream_size;
     size_t *unread, unread_max; /* shared by sessions: bytes received and not consumed */
+    net_pool *pool;             /* of the streams' queues; NULL, or set before the first stream */
     cal_list streams, events, sends;
     yamux_stream *buckets[YAMUX_BUCKETS];
     cal_buffer control;
