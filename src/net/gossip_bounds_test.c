@@ -357,7 +357,7 @@ static void test_seen_is_bounded(void **state) {
     assert_int_equal(stats.seen, GOSSIP_SEEN_MAX);
     assert_int_equal(stats.seen_evicted, 3);
     assert_int_equal(stats.cached, GOSSIP_CACHE_MAX);
-    pass(&w, 70);
+    pass(&w, GOSSIP_SEEN_NS / GOSSIP_HEARTBEAT_NS + 10);
     assert_int_equal(world_stats(&w).seen, 0);
     world_end(&w);
 }

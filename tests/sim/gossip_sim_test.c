@@ -513,7 +513,7 @@ static uint64_t run_seed(uint64_t seed, size_t *ret_checked) {
     build(s);
     plan_chaos(s);
     run_until(s, CHAOS_END + 2 * DEADLINE);
-    run_until(s, CHAOS_END + 100 * SECOND);
+    run_until(s, CHAOS_END + GOSSIP_SEEN_NS + 40 * SECOND);
     check_forgotten(s);
     /* All messages together are less than 8 MiB: what one node held is no more than that. */
     if (s->peak > 8u * 1024 * 1024) fail_sim(s, "too much memory", (int)s->peak, 0);

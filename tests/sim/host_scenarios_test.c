@@ -348,6 +348,39 @@ static void test_half_open_beside_another(void **state) {
     world_free();
 }
 
+static uint64_t duplicates_of(int i) {
+    cal_p2p_gossip_stats stats;
+    assert_int_equal(cal_p2p_gossip_stats_get(w.nodes[i].host, &stats), 0);
+    return stats.duplicates;
+}
+
+/* A copy that waits in a stalled connection for more than a minute is still known. */
+static void test_late_copy(void **state) {
+    (void)state;
+    world_new(8, &plain);
+    begin(0, -1);
+    begin(1, 0);
+    pass(SECOND);
+    begin(2, 0);
+    dial(2, 1);
+    pass(12 * SECOND);
+    assert_true(connected(0, 1) && connected(0, 2) && connected(1, 2));
+    net_sim_cut(w.nodes[1].machine, w.nodes[2].machine);
+    net_sim_cut(w.nodes[2].machine, w.nodes[1].machine);
+    assert_int_equal(cal_p2p_publish(w.nodes[0].host, "topic", "hello", 5, NULL, NULL), 0);
+    pass(40 * SECOND);
+    assert_int_equal(w.nodes[2].heard, 1);
+    uint64_t before = duplicates_of(2);
+    net_sim_mend(w.nodes[1].machine, w.nodes[2].machine);
+    net_sim_mend(w.nodes[2].machine, w.nodes[1].machine);
+    pass(20 * SECOND); /* TCP's next resending is farther away than that */
+    assert_int_equal(duplicates_of(2), before);
+    pass(20 * SECOND);
+    assert_int_equal(duplicates_of(2), before + 1);
+    assert_int_equal(w.nodes[2].heard, 1);
+    world_free();
+}
+
 /* --- moves --- */
 
 /* A kept peer is found again by its name, though it never dials and its old address is dead. */
@@ -540,6 +573,7 @@ int main(void) {
         cmocka_unit_test(test_silent_cut),
         cmocka_unit_test(test_comes_back_elsewhere),
         cmocka_unit_test(test_half_open_beside_another),
+        cmocka_unit_test(test_late_copy),
         cmocka_unit_test(test_kept_peer_moves),
         cmocka_unit_test(test_wall_clock_jumps),
         cmocka_unit_test(test_large_streams),
