@@ -431,6 +431,25 @@ static void test_wall_clock_jumps(void **state) {
     world_free();
 }
 
+/* A machine stands still for hours: its peer gives it up, and it finds back when it goes on. */
+static void test_stands_still(void **state) {
+    (void)state;
+    world_new(6, &plain);
+    begin(0, -1);
+    begin(1, 0);
+    until(10 * SECOND, zero_and_one);
+    pass(20 * SECOND);
+    net_sim_freeze(w.nodes[1].machine, net_sim_now(w.net) + 3 * SECOND); /* not even noticed */
+    pass(60 * SECOND);
+    assert_int_equal(w.nodes[0].disconnects + w.nodes[1].disconnects, 0);
+    net_sim_freeze(w.nodes[1].machine, net_sim_now(w.net) + 8 * 3600 * SECOND);
+    until(HALF_OPEN_NS, zero_alone);
+    pass(8 * 3600 * SECOND);
+    assert_true(connected(0, 1));
+    assert_hear_each_other(0, 1);
+    world_free();
+}
+
 /* --- large streams over bad links --- */
 
 typedef struct transfer {
@@ -576,6 +595,7 @@ int main(void) {
         cmocka_unit_test(test_late_copy),
         cmocka_unit_test(test_kept_peer_moves),
         cmocka_unit_test(test_wall_clock_jumps),
+        cmocka_unit_test(test_stands_still),
         cmocka_unit_test(test_large_streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* Whole hosts, 3 to 50 of them, over a simulated network in virtual time (net/sim): multistream,
  * Noise, Yamux, identify, ping, dialling and gossip, under loss, reordering, cuts in one or both
  * directions, partitions, crashes of processes and machines, restarts, moves to other addresses,
- * and wall clocks that jump.
+ * machines that stand still, and wall clocks that jump.
  *
  * What must hold (issue 4, section 3):
  *  - A message reaches every subscriber that has a live path from its author, from publishing until
@@ -84,6 +84,7 @@ typedef struct node {
     unsigned moves, incarnation;
     uint64_t moved_ns; /* to another address, while it was up */
     bool leaving;
+    uint64_t frozen_until_ns;
     int bootstrap[BOOTSTRAP_MAX], bootstrap_count;
     bool hears[TOPICS];
     uint64_t subscribed[TOPICS]; /* since then; 0: not now */
@@ -108,6 +109,7 @@ typedef enum kind {
     DISCONNECT,
     MEET,
     CLOCK,
+    FREEZE,
     PUBLISH,
     CHECK,
     VERDICT,
@@ -171,6 +173,11 @@ static int node_of(const sim *s, const cal_peer_id *id) {
         if (cal_peer_id_equal(&s->nodes[i].id, id)) return i;
     fail_sim(s, "a stranger", 0, 0);
     return -1;
+}
+
+/* Whether a node can be asked for something. */
+static bool acts(const node *n) {
+    return n->host && !n->leaving && n->frozen_until_ns <= now_of(n->sim);
 }
 
 /* --- what a node sees --- */
@@ -374,7 +381,7 @@ static void node_gone(node *n) {
     net_host_free(n->host);
     n->host = NULL;
     n->leaving = false;
-    n->moved_ns = 0;
+    n->moved_ns = n->frozen_until_ns = 0;
     memset(n->connected, 0, sizeof n->connected);
     memset(n->unnoticed, 0, sizeof n->unnoticed);
     memset(n->knows, 0, sizeof n->knows);
@@ -392,7 +399,7 @@ static void on_left(void *user) {
 }
 
 static void node_leave(node *n) {
-    if (!n->host || n->leaving) return;
+    if (!acts(n)) return;
     n->leaving = true;
     net_host_shutdown(n->host, on_left, n);
 }
@@ -432,7 +439,7 @@ static void mend(sim *s, int a, int b, uint64_t ways) {
 }
 
 static void toggle(node *n, int topic) {
-    if (!n->host || n->leaving) return;
+    if (!acts(n)) return;
     n->hears[topic] = !n->hears[topic];
     if (n->hears[topic]) {
         subscribe(n, topic);
@@ -451,7 +458,7 @@ static void meet(sim *s, int a, int b) {
         cal_multiaddr address;
         bootstrap_text(to, text);
         assert_int_equal(cal_multiaddr_parse(text, &address), 0);
-        if (from->host && a != b) cal_p2p_connect(from->host, &to->id, &address, 1, NULL, NULL);
+        if (acts(from) && a != b) cal_p2p_connect(from->host, &to->id, &address, 1, NULL, NULL);
     }
 }
 
@@ -460,6 +467,13 @@ static void jump_clock(node *n) {
     const cal_os *os = net_sim_os(n->machine);
     uint64_t wall = os->wall_ns(os->user), by = below(s, 10 * HOUR);
     cal_sim_set_wall(n->world, chance(s, 50) ? wall + by : wall - by);
+}
+
+/* A pause of a virtual machine: for its host, time jumps. */
+static void freeze(node *n) {
+    if (!acts(n)) return;
+    n->frozen_until_ns = now_of(n->sim) + below(n->sim, OUTAGE_NS);
+    net_sim_freeze(n->machine, n->frozen_until_ns);
 }
 
 typedef struct hearers {
@@ -478,7 +492,7 @@ static void publish(sim *s, int index) {
     sent *m = &s->messages[index];
     node *n = &s->nodes[m->from];
     cal_error err = {0};
-    if (!n->host || n->leaving) return;
+    if (!acts(n)) return;
     size_t len = chance(s, 70) ? 8 + below(s, 200) : chance(s, 70) ? 2000 : sizeof data;
     snprintf((char *)data, 8, "m%u", (unsigned)index);
     m->time = now_of(s);
@@ -509,6 +523,7 @@ static uint64_t lives_since(sim *s, int a, int b) {
             return UINT64_MAX;
         if (made < moved) return UINT64_MAX;
         since = later(since, later(n->connected[other->index], moved ? made : 0));
+        since = later(since, n->frozen_until_ns);
     }
     return since;
 }
@@ -615,13 +630,16 @@ static void happen(void *user) {
         toggle(n, b);
         break;
     case DISCONNECT:
-        if (n->host) cal_p2p_disconnect(n->host, &s->nodes[b].id);
+        if (acts(n)) cal_p2p_disconnect(n->host, &s->nodes[b].id);
         break;
     case MEET:
         meet(s, what->a, b);
         break;
     case CLOCK:
         jump_clock(n);
+        break;
+    case FREEZE:
+        freeze(n);
         break;
     case PUBLISH:
         publish(s, what->a);
@@ -631,8 +649,11 @@ static void happen(void *user) {
         check(s, what->a, (unsigned)b);
         break;
     case VERDICT:
-        if (n->host && n->incarnation == (unsigned)b)
+        if (!n->host || n->incarnation != (unsigned)b) break;
+        if (acts(n))
             cal_p2p_judge(n->host, what->ticket, CAL_P2P_ACCEPT);
+        else
+            plan(s, now_of(s) + SECOND, *what);
         break;
     }
 }
@@ -728,6 +749,7 @@ static void plan_chaos(sim *s) {
     plan_some(s, DISCONNECT, 3);
     plan_some(s, MEET, 6);
     plan_some(s, CLOCK, 4);
+    plan_some(s, FREEZE, 3);
 }
 
 static void plan_messages(sim *s) {

@@ -122,7 +122,7 @@ struct net_sim_machine {
     net_endpoint doors[NET_SIM_DOORS_MAX];
     size_t door_count, query_count;
     uint16_t next_port;
-    uint64_t wake_ns, wake_queued_ns;
+    uint64_t wake_ns, wake_queued_ns, frozen_until_ns;
     vnet_route routes[NET_SIM_MACHINES_MAX]; /* to each machine */
 };
 

@@ -174,6 +174,7 @@ void process_init(net_sim_machine *machine) {
 
 void process_end(net_sim_machine *machine) {
     machine->running = false;
+    machine->frozen_until_ns = 0;
     machine->door_count = machine->query_count = 0;
     machine->wake_ns = machine->wake_queued_ns = NET_NEVER;
 }

@@ -77,7 +77,7 @@ static void drop_event(const vnet_event *event) {
 /* Whether the packet is swallowed by the way it takes: cut while it was under way. */
 static bool swallowed(net_sim *net, const vnet_packet *packet) {
     net_sim_machine *to = vnet_machine_at(packet->from, &packet->to->local.address);
-    if (!to || !to->power) return true;
+    if (!to || !to->power || net->now_ns < to->frozen_until_ns) return true;
     vnet_route *route = &packet->from->routes[to->index];
     if (route->cuts) return true;
     if (packet->sent < route->last_sent)
@@ -91,7 +91,28 @@ static void all_clocks(net_sim *net) {
     for (size_t i = 0; i < net->machine_count; i++) vnet_clock(net->machines[i]);
 }
 
-static void happen(net_sim *net, const vnet_event *event) {
+/* Whose timer, alarm, reading or answer it is; NULL: nobody's. */
+static const net_sim_machine *machine_of(const vnet_event *event) {
+    switch (event->kind) {
+    case VNET_TIMER:
+    case VNET_READ:
+        return event->wire->machine;
+    case VNET_ALARM:
+        return event->machine;
+    case VNET_ANSWER:
+        return event->query->machine;
+    default:
+        return NULL;
+    }
+}
+
+static void happen(net_sim *net, vnet_event *event) {
+    const net_sim_machine *machine = machine_of(event);
+    if (machine && net->now_ns < machine->frozen_until_ns) {
+        event->at_ns = machine->frozen_until_ns;
+        vnet_plan(net, event);
+        return;
+    }
     net->stats.events++;
     switch (event->kind) {
     case VNET_PACKET:
@@ -263,6 +284,10 @@ int net_sim_name(net_sim *net, const char *text, const char *const *addresses, s
     if (at == net->name_count) net->name_count++;
     net->names[at] = name;
     return 0;
+}
+
+void net_sim_freeze(net_sim_machine *machine, uint64_t until_ns) {
+    machine->frozen_until_ns = until_ns;
 }
 
 net_transport *net_sim_start(net_sim_machine *machine) {

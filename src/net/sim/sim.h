@@ -91,6 +91,9 @@ net_transport *net_sim_start(net_sim_machine *machine);
 void net_sim_kill(net_sim_machine *machine);
 /* The machine ends: nobody is told. Then free its host. */
 void net_sim_power_off(net_sim_machine *machine);
+/* Stands still until then, as a virtual machine that is paused: packets to it are swallowed, what
+ * its timers and alarms would do waits. Its clocks go on, so for its host time jumps. */
+void net_sim_freeze(net_sim_machine *machine, uint64_t until_ns);
 const cal_os *net_sim_os(net_sim_machine *machine);
 
 /* --- paths --- */
