@@ -246,6 +246,30 @@ static void test_dials_that_fail(void **state) {
     world_free();
 }
 
+/* Two families (RFC 8305): IPv6 goes first; where it is swallowed, IPv4 follows 250 ms later and
+ * nobody waits for a timeout. */
+static void test_dead_family(void **state) {
+    (void)state;
+    static const char *const both[] = {"fd00::9", "10.0.0.1"};
+    cal_multiaddr address;
+    answer told = {0};
+    world_new(9, &plain);
+    assert_int_equal(net_sim_name(w.net, "node0.sim", both, 2), 0); /* nobody has the first */
+    assert_int_equal(net_sim_address_add(w.nodes[1].machine, "fd00::2"), 0);
+    begin(0, -1);
+    begin(1, -1);
+    assert_int_equal(cal_multiaddr_parse("/dns/node0.sim/tcp/2428", &address), 0);
+    uint64_t start = net_sim_now(w.net);
+    cal_p2p_connect(w.nodes[1].host, &w.nodes[0].id, &address, 1, on_answer, &told);
+    until(10 * SECOND, zero_and_one);
+    assert_true(told.told && told.code == 0);
+    assert_in_range(told.at_ns - start, 250 * MS, 450 * MS); /* with the name, and 4 round trips */
+    pass(SECOND);
+    assert_int_equal(stats_of(1).pending, 0); /* the other attempt was given up */
+    assert_hear_each_other(0, 1);
+    world_free();
+}
+
 /* --- connections of which one end is gone --- */
 
 static void test_silent_cut(void **state) {
@@ -585,10 +609,53 @@ static void test_large_streams(void **state) {
     assert_true(transfer_over(1) == transfer_over(1));
 }
 
+static void stuck_more(void *user, cal_p2p_stream *stream) {
+    static const uint8_t zeros[CHUNK];
+    size_t *written = user;
+    for (size_t n; (n = cal_p2p_stream_write(stream, zeros, sizeof zeros)) > 0;) *written += n;
+}
+static const cal_p2p_stream_events stuck_events = {.opened = stuck_more, .writable = stuck_more};
+static const cal_p2p_stream_events deaf_events = {.readable = on_nothing};
+
+/* Streams that nobody reads hold what their windows allow, and nothing else waits for them. */
+static void test_deaf_readers(void **state) {
+    (void)state;
+    enum { STREAMS = 20, WINDOW = 256 * 1024 };
+    const char *const id[] = {"/deaf/1"};
+    net_sim_options options = {.path = {.delay_ns = 5 * MS, .loss_ppm = 10000},
+                               .send_buffer = 16384};
+    size_t written[STREAMS] = {0};
+    cal_p2p_stream *stream;
+    world_new(10, &options);
+    begin(0, -1);
+    begin(1, 0);
+    until(30 * SECOND, zero_and_one);
+    assert_int_equal(
+        cal_p2p_handle(w.nodes[0].host, &(cal_p2p_protocol){.id = id[0], .events = &deaf_events}),
+        0);
+    for (int i = 0; i < STREAMS; i++)
+        assert_int_equal(cal_p2p_open(w.nodes[1].host, &w.nodes[0].id, id, 1, &stuck_events,
+                                      &written[i], &stream),
+                         0);
+    pass(60 * SECOND);
+    for (int i = 0; i < STREAMS; i++)
+        assert_in_range(written[i], WINDOW, WINDOW + CAL_P2P_WRITE_MAX);
+    size_t before = written[0];
+    assert_hear_each_other(0, 1);
+    pass(120 * SECOND);
+    assert_int_equal(written[0], before);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(stats_of(i).pings_failed, 0);
+        assert_int_equal(w.nodes[i].disconnects, 0);
+    }
+    world_free();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_simultaneous_dials),
         cmocka_unit_test(test_dials_that_fail),
+        cmocka_unit_test(test_dead_family),
         cmocka_unit_test(test_silent_cut),
         cmocka_unit_test(test_comes_back_elsewhere),
         cmocka_unit_test(test_half_open_beside_another),
@@ -597,6 +664,7 @@ int main(void) {
         cmocka_unit_test(test_wall_clock_jumps),
         cmocka_unit_test(test_stands_still),
         cmocka_unit_test(test_large_streams),
+        cmocka_unit_test(test_deaf_readers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
