@@ -110,6 +110,7 @@ typedef enum kind {
     MEET,
     CLOCK,
     FREEZE,
+    RESET,
     PUBLISH,
     CHECK,
     VERDICT,
@@ -641,6 +642,9 @@ static void happen(void *user) {
     case FREEZE:
         freeze(n);
         break;
+    case RESET:
+        net_sim_reset(n->machine, s->nodes[b].machine);
+        break;
     case PUBLISH:
         publish(s, what->a);
         break;
@@ -750,6 +754,7 @@ static void plan_chaos(sim *s) {
     plan_some(s, MEET, 6);
     plan_some(s, CLOCK, 4);
     plan_some(s, FREEZE, 3);
+    plan_some(s, RESET, 20);
 }
 
 static void plan_messages(sim *s) {

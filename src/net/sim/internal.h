@@ -170,6 +170,7 @@ size_t wire_send(net_wire *wire, const uint8_t *bytes, size_t len);
 void wire_pause(net_wire *wire, bool paused);
 void wire_close(net_wire *wire, bool abort);
 void wire_kill(net_wire *wire);      /* its process ended */
+void wire_reset(net_wire *wire);     /* somebody on the way sends one to it */
 void wire_power_off(net_wire *wire); /* its machine did */
 void wire_packet(const vnet_packet *packet);
 void wire_timer(net_wire *wire);

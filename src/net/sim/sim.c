@@ -339,6 +339,16 @@ bool net_sim_is_cut(const net_sim_machine *from, const net_sim_machine *to) {
     return from->routes[to->index].cuts > 0;
 }
 
+void net_sim_reset(net_sim_machine *a, net_sim_machine *b) {
+    net_sim *net = a->net;
+    for (cal_list *at = net->connections.next; at != &net->connections; at = at->next) {
+        net_wire *ends = CAL_CONTAINER_OF(at, vnet_connection, link)->ends;
+        bool theirs = (ends[0].machine == a && ends[1].machine == b) ||
+                      (ends[0].machine == b && ends[1].machine == a);
+        for (int i = 0; theirs && i < 2; i++) wire_reset(&ends[i]);
+    }
+}
+
 uint64_t net_sim_stalled_until(const net_sim_machine *a, const net_sim_machine *b) {
     uint64_t there = a->routes[b->index].stalled_until_ns,
              back = b->routes[a->index].stalled_until_ns;

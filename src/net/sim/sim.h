@@ -104,6 +104,9 @@ void net_sim_path_set(net_sim_machine *from, net_sim_machine *to, const net_sim_
 void net_sim_cut(net_sim_machine *from, net_sim_machine *to);
 void net_sim_mend(net_sim_machine *from, net_sim_machine *to);
 bool net_sim_is_cut(const net_sim_machine *from, const net_sim_machine *to);
+/* A firewall between them forgets their connections: resets go to both ends of each, and may get
+ * lost on the way. */
+void net_sim_reset(net_sim_machine *a, net_sim_machine *b);
 /* Until when some connection between both was, or still is, waiting to send the same bytes a third
  * time or later: TCP stalls, and no path that needs it can be called alive. 0: never. */
 uint64_t net_sim_stalled_until(const net_sim_machine *a, const net_sim_machine *b);

@@ -577,6 +577,10 @@ void wire_kill(net_wire *wire) {
     close_end(wire, false);
 }
 
+void wire_reset(net_wire *wire) {
+    send_from(other_end(wire)->machine, (vnet_packet){.to = wire, .kind = VNET_RST});
+}
+
 void wire_power_off(net_wire *wire) {
     wire->owner = NULL;
     wire->dead = wire->attached;
