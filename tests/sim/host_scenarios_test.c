@@ -270,6 +270,29 @@ static void test_dead_family(void **state) {
     world_free();
 }
 
+/* Hosts that know nothing of each other find each other by mDNS over a lossy LAN; one on another
+ * LAN is not found. */
+static void test_discovery(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        net_sim_options lossy = {
+            .path = {
+                .delay_ns = MS, .jitter_ns = 5 * MS, .loss_ppm = 200000, .duplicate_ppm = 50000}};
+        world_new(seed, &lossy);
+        net_sim_lan_set(w.nodes[2].machine, 1);
+        for (int i = 0; i < NODES; i++) {
+            begin(i, -1);
+            assert_int_equal(cal_p2p_mdns_start(w.nodes[i].host, NULL), 0);
+        }
+        until(120 * SECOND, zero_and_one);
+        pass(300 * SECOND);
+        assert_true(connected(0, 1));
+        assert_false(connected(0, 2) || connected(1, 2));
+        assert_int_equal(stats_of(0).connections, 1);
+        world_free();
+    }
+}
+
 /* --- connections of which one end is gone --- */
 
 static void test_silent_cut(void **state) {
@@ -656,6 +679,7 @@ int main(void) {
         cmocka_unit_test(test_simultaneous_dials),
         cmocka_unit_test(test_dials_that_fail),
         cmocka_unit_test(test_dead_family),
+        cmocka_unit_test(test_discovery),
         cmocka_unit_test(test_silent_cut),
         cmocka_unit_test(test_comes_back_elsewhere),
         cmocka_unit_test(test_half_open_beside_another),

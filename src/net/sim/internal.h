@@ -79,7 +79,22 @@ typedef struct vnet_query {
     char name[256];
 } vnet_query;
 
-enum vnet_event_kind { VNET_PACKET, VNET_TIMER, VNET_READ, VNET_ALARM, VNET_ANSWER, VNET_CALL };
+typedef struct vnet_datagram {
+    net_sim_machine *from, *to;
+    unsigned life; /* of the one to hear it */
+    size_t len;
+    uint8_t bytes[];
+} vnet_datagram;
+
+enum vnet_event_kind {
+    VNET_DATAGRAM,
+    VNET_PACKET,
+    VNET_TIMER,
+    VNET_READ,
+    VNET_ALARM,
+    VNET_ANSWER,
+    VNET_CALL
+};
 
 typedef struct vnet_event {
     uint64_t at_ns, number;
@@ -89,6 +104,7 @@ typedef struct vnet_event {
         net_wire *wire;           /* timer, read */
         net_sim_machine *machine; /* alarm */
         vnet_query *query;
+        vnet_datagram *datagram;
         struct {
             void (*fn)(void *user);
             void *user;
@@ -117,6 +133,8 @@ struct net_sim_machine {
     size_t index;
     bool power, running;
     unsigned life; /* grows with each process */
+    unsigned lan;
+    net_endpoint group; /* joined; port 0: none */
     cal_os_address addresses[NET_SIM_ADDRESSES_MAX];
     size_t address_count;
     net_endpoint doors[NET_SIM_DOORS_MAX];
@@ -162,6 +180,7 @@ void process_end(net_sim_machine *machine);
 uint16_t process_port(net_sim_machine *machine);
 void process_alarm(net_sim_machine *machine);
 void process_answer(vnet_query *query);
+void process_datagram(const vnet_datagram *datagram);
 bool process_listens(const net_sim_machine *machine, const net_endpoint *at);
 
 /* wire.c */

@@ -127,6 +127,68 @@ void process_answer(vnet_query *query) {
                                     found ? name->addresses : NULL, found ? name->count : 0);
 }
 
+/* --- datagrams --- */
+
+static int process_join(void *user, const net_endpoint *group, cal_error *err) {
+    net_sim_machine *machine = user;
+    if (machine->group.port) return cal_fail(err, CAL_EEXISTS, "a group is joined already");
+    if (!machine->running || !group->port) return cal_fail(err, CAL_EIO, "no such group");
+    machine->group = *group;
+    return 0;
+}
+
+static void process_leave(void *user) {
+    net_sim_machine *machine = user;
+    machine->group.port = 0;
+}
+
+static bool same_group(const net_sim_machine *a, const net_sim_machine *b) {
+    return a->lan == b->lan && a->group.port == b->group.port &&
+           vnet_same_address(&a->group.address, &b->group.address);
+}
+
+static void send_copy(net_sim_machine *from, net_sim_machine *to, const uint8_t *bytes,
+                      size_t len) {
+    net_sim *net = from->net;
+    uint64_t at_ns;
+    net->stats.packets++;
+    if (!vnet_travel(from, to, VNET_HEADER + len, &at_ns)) return;
+    bool twice = vnet_chance(net, from->routes[to->index].path.duplicate_ppm);
+    net->stats.doubled += twice;
+    for (int i = 0; i <= twice; i++) {
+        vnet_datagram *datagram = malloc(sizeof *datagram + len);
+        if (!datagram || net->heap_len >= NET_SIM_EVENTS_MAX) {
+            net->stats.dropped++;
+            free(datagram);
+            return;
+        }
+        *datagram = (vnet_datagram){from, to, to->life, len};
+        memcpy(datagram->bytes, bytes, len);
+        vnet_plan(net, &(vnet_event){.at_ns = at_ns, .kind = VNET_DATAGRAM, .datagram = datagram});
+    }
+}
+
+static void process_send_all(void *user, const uint8_t *bytes, size_t len) {
+    net_sim_machine *machine = user;
+    net_sim *net = machine->net;
+    if (!machine->running || !machine->group.port || len > NET_SIM_DATAGRAM_MAX) return;
+    for (size_t i = 0; i < net->machine_count; i++)
+        if (same_group(machine, net->machines[i])) send_copy(machine, net->machines[i], bytes, len);
+}
+
+void process_datagram(const vnet_datagram *datagram) {
+    net_sim_machine *machine = datagram->to;
+    net_sim *net = machine->net;
+    if (!machine->running || machine->life != datagram->life || !machine->group.port ||
+        net->now_ns < machine->frozen_until_ns || net_sim_is_cut(datagram->from, machine)) {
+        net->stats.swallowed++;
+        return;
+    }
+    vnet_note(net, VNET_DATAGRAM, machine->index, datagram->len);
+    vnet_clock(machine);
+    machine->table.events->datagram(machine->table.events->user, datagram->bytes, datagram->len);
+}
+
 /* --- the alarm --- */
 
 /* One event stands in the heap for the earliest time that was asked for; when it comes too early,
@@ -168,13 +230,17 @@ void process_init(net_sim_machine *machine) {
                                      .forget = process_forget,
                                      .wake_at = process_wake_at,
                                      .interfaces = process_interfaces,
-                                     .stop = process_stop};
+                                     .stop = process_stop,
+                                     .multicast_join = process_join,
+                                     .multicast_send = process_send_all,
+                                     .multicast_leave = process_leave};
     machine->wake_ns = machine->wake_queued_ns = NET_NEVER;
 }
 
 void process_end(net_sim_machine *machine) {
     machine->running = false;
     machine->frozen_until_ns = 0;
+    machine->group.port = 0;
     machine->door_count = machine->query_count = 0;
     machine->wake_ns = machine->wake_queued_ns = NET_NEVER;
 }

@@ -68,6 +68,7 @@ static void drop_event(const vnet_event *event) {
     if (event->kind == VNET_PACKET) connection_forget(event->packet.to->connection);
     if (event->kind == VNET_TIMER || event->kind == VNET_READ)
         connection_forget(event->wire->connection);
+    if (event->kind == VNET_DATAGRAM) free(event->datagram);
     if (event->kind == VNET_ANSWER) {
         cal_list_remove(&event->query->link);
         free(event->query);
@@ -132,6 +133,9 @@ static void happen(net_sim *net, vnet_event *event) {
         break;
     case VNET_ANSWER:
         process_answer(event->query);
+        break;
+    case VNET_DATAGRAM:
+        process_datagram(event->datagram);
         break;
     case VNET_CALL:
         all_clocks(net);
@@ -285,6 +289,8 @@ int net_sim_name(net_sim *net, const char *text, const char *const *addresses, s
     net->names[at] = name;
     return 0;
 }
+
+void net_sim_lan_set(net_sim_machine *machine, unsigned lan) { machine->lan = lan; }
 
 void net_sim_freeze(net_sim_machine *machine, uint64_t until_ns) {
     machine->frozen_until_ns = until_ns;

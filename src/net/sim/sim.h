@@ -13,7 +13,8 @@
  *    answers; ends and resets travel like everything else and can be lost (a reset for good);
  *  - a machine that lost its power says nothing; when it is back, it answers what it does not know
  *    with a reset. An address that moved away answers nothing, or as its new owner does.
- * There is no congestion control: what the path and the window allow is sent.
+ * There is no congestion control: what the path and the window allow is sent. Datagrams to a group
+ * go to every machine of the same LAN, each copy by its path: late, lost or twice.
  *
  * All randomness comes from the network's world: the same seed and the same calls give the same
  * run (net_sim_trace). Bounded: what would be too much is dropped as by a full queue. No I/O; one
@@ -34,6 +35,7 @@ enum {
     NET_SIM_NAMES_MAX = 64,
     NET_SIM_QUERIES_MAX = 64, /* of a process, under way */
     NET_SIM_CONNECTIONS_MAX = 32768,
+    NET_SIM_DATAGRAM_MAX = 9000,  /* bytes; a longer one is not sent */
     NET_SIM_EVENTS_MAX = 1 << 20, /* then packets are dropped */
     NET_SIM_BUFFER = 128 * 1024,  /* default of the buffers */
     NET_SIM_SEGMENT = 16 * 1024,  /* default of the longest segment */
@@ -91,6 +93,8 @@ net_transport *net_sim_start(net_sim_machine *machine);
 void net_sim_kill(net_sim_machine *machine);
 /* The machine ends: nobody is told. Then free its host. */
 void net_sim_power_off(net_sim_machine *machine);
+/* Machines hear the multicast of those on their LAN; at first all are on LAN 0. */
+void net_sim_lan_set(net_sim_machine *machine, unsigned lan);
 /* Stands still until then, as a virtual machine that is paused: packets to it are swallowed, what
  * its timers and alarms would do waits. Its clocks go on, so for its host time jumps. */
 void net_sim_freeze(net_sim_machine *machine, uint64_t until_ns);
