@@ -15,6 +15,8 @@
  *  - When all cuts are mended and all nodes are up, the bootstrap connections are back within
  *    RETURN_NS (LONG_RETURN_NS after a long partition), and stay.
  *  - Honest hosts never find each other at fault, and stay within their bounds, also in bytes.
+ *  - Where Kademlia runs (a fifth of the seeds), every search is answered once, and in the end,
+ * among at most 20, everybody finds who holds something.
  *  - All say goodbye in time, and nothing is left.
  *  - The same seed gives the same run.
  * CAL_SIM_SEEDS=n runs n seeds (default 100), CAL_SIM_SEED=s repeats one. */
@@ -39,6 +41,8 @@ enum {
     SHELF_MAX = 64,
     RECORD_MAX = 2048,
     HAPPENINGS_MAX = 4096,
+    SEARCHES_MAX = 128,
+    KAD_NEAR = 20, /* peers that keep a record: all, where there are no more */
     PORT = 2428,
     MESSAGE_MAX = 64 * 1024,
 };
@@ -59,6 +63,7 @@ enum {
 #define NODE_BYTES_MAX (3u * 1024 * 1024)
 #define GOODBYE_NS (5 * SECOND)
 #define DEADLINE (10 * SECOND)
+#define SEARCH_NS (60 * SECOND) /* to tell others what one holds, or to find it */
 #define KNOWN_NS (10 * SECOND)
 #define YOUNG_NS (4 * SECOND)
 
@@ -111,6 +116,7 @@ typedef enum kind {
     CLOCK,
     FREEZE,
     RESET,
+    SEARCH,
     PUBLISH,
     CHECK,
     VERDICT,
@@ -130,12 +136,20 @@ typedef struct sent {
     bool first[NODES_MAX]; /* connected nodes that the author knew to hear the topic */
 } sent;
 
+typedef struct search {
+    node *n;
+    unsigned incarnation, answers, found;
+    uint64_t asked_ns;
+} search;
+
 struct sim {
     uint64_t seed;
     cal_sim *world;
     net_sim *net;
     int node_count, message_count;
-    bool names, shutting;
+    bool names, kad, shutting;
+    search searches[SEARCHES_MAX];
+    size_t search_count;
     node nodes[NODES_MAX];
     uint64_t cut_until[NODES_MAX][NODES_MAX]; /* unordered, a < b; UINT64_MAX: cut now */
     int cuts[NODES_MAX][NODES_MAX];
@@ -327,6 +341,7 @@ static void node_begin(node *n) {
     }
     assert_int_equal(cal_p2p_observe(n->host, &peer_events, n), 0);
     assert_int_equal(cal_p2p_gossip_start(n->host, &gossip), 0);
+    if (s->kad) assert_int_equal(cal_p2p_kad_start(n->host), 0);
     for (int t = 0; t < TOPICS; t++)
         if (n->hears[t]) subscribe(n, t);
 }
@@ -596,6 +611,48 @@ static void check_memory(sim *s) {
     if (each > NODE_BYTES_MAX) fail_sim(s, "too much memory", (int)each, 0);
 }
 
+/* --- Kademlia --- */
+
+static const uint8_t held[CAL_P2P_KEY_SIZE] = "what the provider holds";
+
+static int provider_of(const sim *s) { return (int)(s->seed % (uint64_t)s->node_count); }
+
+static void on_found(void *user, const cal_p2p_provider *provider) {
+    search *sought = user;
+    sim *s = sought->n->sim;
+    sought->found++;
+    if (node_of(s, &provider->peer) != provider_of(s) || provider->size != 1000)
+        fail_sim(s, "a provider that holds nothing", sought->n->index, 0);
+}
+
+static void on_searched(void *user, const cal_error *err, size_t count) {
+    search *sought = user;
+    (void)err, (void)count;
+    if (++sought->answers > 1) fail_sim(sought->n->sim, "answered twice", sought->n->index, 0);
+}
+
+static void seek(node *n, bool provides) {
+    sim *s = n->sim;
+    if (!acts(n) || !s->kad) return;
+    if (s->search_count == SEARCHES_MAX) fail_sim(s, "too many searches", 0, 0);
+    search *sought = &s->searches[s->search_count++];
+    *sought = (search){.n = n, .incarnation = n->incarnation, .asked_ns = now_of(s)};
+    assert_int_equal(provides ? cal_p2p_provide(n->host, held, 1000, on_searched, sought)
+                              : cal_p2p_providers(n->host, held, on_found, on_searched, sought),
+                     0);
+}
+
+static void check_searches(sim *s, uint64_t final_ns) {
+    for (size_t i = 0; i < s->search_count; i++) {
+        const search *sought = &s->searches[i];
+        const node *n = sought->n;
+        if (n->incarnation != sought->incarnation) continue;
+        if (!sought->answers) fail_sim(s, "a search is not answered", n->index, (int)i);
+        if (sought->asked_ns >= final_ns && s->node_count <= KAD_NEAR && !sought->found)
+            fail_sim(s, "the provider is not found", n->index, (int)i);
+    }
+}
+
 /* --- one seed --- */
 
 static void happen(void *user) {
@@ -645,6 +702,9 @@ static void happen(void *user) {
     case RESET:
         net_sim_reset(n->machine, s->nodes[b].machine);
         break;
+    case SEARCH:
+        seek(n, b != 0);
+        break;
     case PUBLISH:
         publish(s, what->a);
         break;
@@ -689,6 +749,7 @@ static void build(sim *s) {
     assert_int_equal(net_sim_new(&options, s->world, &s->net), 0);
     s->node_count = 3 + (int)below(s, chance(s, 25) ? 48 : 10);
     s->names = chance(s, 50);
+    s->kad = chance(s, 20); /* it connects everybody to everybody, which takes time */
     for (int i = 0; i < s->node_count; i++) {
         node *n = &s->nodes[i];
         uint8_t key[32];
@@ -755,6 +816,8 @@ static void plan_chaos(sim *s) {
     plan_some(s, CLOCK, 4);
     plan_some(s, FREEZE, 3);
     plan_some(s, RESET, 20);
+    for (uint64_t i = below(s, 20); i > 0; i--)
+        plan(s, some_time(s), (happening){.kind = SEARCH, .a = any_node(s)});
 }
 
 static void plan_messages(sim *s) {
@@ -818,7 +881,12 @@ static uint64_t run_seed(uint64_t seed, sim *totals) {
     if (net_sim_run(s->net, s->mended_ns + s->return_ns, all_connected, s))
         fail_sim(s, "a bootstrap connection does not come back", 0, 0);
     s->returned_ns = now_of(s) - s->mended_ns;
-    run(s, s->mended_ns + s->return_ns + 2 * DEADLINE);
+    uint64_t final = s->mended_ns + s->return_ns;
+    plan(s, final, (happening){.kind = SEARCH, .a = provider_of(s), .b = 1});
+    for (int i = 0; i < s->node_count; i++)
+        plan(s, final + SEARCH_NS, (happening){.kind = SEARCH, .a = i});
+    run(s, final + 2 * SEARCH_NS);
+    check_searches(s, final + SEARCH_NS);
     if (!all_connected(s)) fail_sim(s, "a bootstrap connection was lost again", 0, 0);
     say_goodbye(s);
     uint64_t trace = net_sim_trace(s->net);
