@@ -1,7 +1,7 @@
 /* A small libp2p: peers that prove who they are, encrypted connections between them, and streams.
  *
  * It speaks TCP, multistream-select 1.0, Noise (XX), Yamux, identify, identify-push, ping,
- * gossipsub, Kademlia and mDNS, as the public libp2p specifications
+ * gossipsub, Kademlia, mDNS and rendezvous (as a client), as the public libp2p specifications
  * describe them, and talks to every other implementation that offers these.
  *
  * A host is one peer. It belongs to one thread, its loop thread: the one inside cal_p2p_run. Every
@@ -340,9 +340,9 @@ int cal_p2p_topic_peers(const cal_p2p *host, const char *topic,
 
 /* --- discovery: peers whose address nobody gave --- */
 
-/* Ways to find them, each started for itself; each ends with the host or with its stop, which is
- * not called from a callback of the same part. The peers they find are learned (cal_p2p_learn) and
- * dialled unless connected. Starting twice is CAL_EEXISTS; a host that stops starts nothing any
+/* Three ways to find them, each started for itself; each ends with the host or with its stop, which
+ * is not called from a callback of the same part. The peers they find are learned (cal_p2p_learn)
+ * and dialled unless connected. Starting twice is CAL_EEXISTS; a host that stops starts nothing any
  * more, CAL_ECANCELED. The other functions are CAL_ESTATE before their part was started. */
 
 /* mDNS: peers of the local network (IPv4). CAL_EIO no socket on UDP port 5353, CAL_EUNSUPPORTED the
@@ -386,6 +386,35 @@ int cal_p2p_find(cal_p2p *host, const cal_peer_id *peer,
                  void (*done)(void *user, const cal_error *err, const cal_multiaddr *addresses,
                               size_t count),
                  void *user);
+
+/* Rendezvous: points, where peers register under names and ask who else did. Every connected peer
+ * that says it speaks /rendezvous/1.0.0 may serve as a point; up to points_max do at a time, and
+ * one that goes is replaced. */
+typedef struct cal_p2p_rendezvous_options {
+    uint32_t points_max; /* 0: 3; at most 16 */
+} cal_p2p_rendezvous_options;
+/* options NULL: the defaults. CAL_EINVAL, CAL_ENOMEM, CAL_ELIMIT. */
+int cal_p2p_rendezvous_start(cal_p2p *host, const cal_p2p_rendezvous_options *options);
+void cal_p2p_rendezvous_stop(cal_p2p *host);
+/* Registers under a name (1 to 255 bytes) at the points, and asks there every 15 s. CAL_EINVAL,
+ * CAL_EEXISTS, CAL_ELIMIT more than 1,000 names, CAL_ENOMEM. */
+int cal_p2p_rendezvous_join(cal_p2p *host, const char *name);
+int cal_p2p_rendezvous_leave(cal_p2p *host, const char *name); /* CAL_ENOTFOUND */
+
+typedef enum cal_p2p_point_state {
+    CAL_P2P_POINT_DISCOVERED, /* it could serve */
+    CAL_P2P_POINT_REQUESTED,  /* asked to register this host */
+    CAL_P2P_POINT_REGISTERED, /* it did, under one name or more */
+    CAL_P2P_POINT_EXPIRED,    /* the registrations there are over: gone, refused or not renewed */
+} cal_p2p_point_state;
+typedef struct cal_p2p_point {
+    cal_peer_id peer;
+    cal_p2p_point_state state;
+    uint64_t age_ns;      /* how long it has been in this state */
+    size_t registrations; /* names that it keeps now */
+} cal_p2p_point;
+int cal_p2p_rendezvous_points(const cal_p2p *host,
+                              void (*visit)(void *user, const cal_p2p_point *point), void *user);
 
 /* --- figures --- */
 
@@ -507,6 +536,23 @@ typedef struct cal_p2p_kad_stats {
     uint64_t peers, records, own, walks; /* present values */
 } cal_p2p_kad_stats;
 int cal_p2p_kad_stats_get(const cal_p2p *host, cal_p2p_kad_stats *ret_stats);
+
+#define CAL_P2P_RENDEZVOUS_COUNTERS(X)                                                             \
+    X(requests, "requests sent")                                                                   \
+    X(unanswered, "requests without an answer")                                                    \
+    X(malformed, "answers that do not decode")                                                     \
+    X(refused, "registrations and questions that were refused")                                    \
+    X(records_refused, "peer records with a bad signature or shape")                               \
+    X(found, "peers found")                                                                        \
+    X(found_dropped, "peers found that nobody took in time")
+
+typedef struct cal_p2p_rendezvous_stats {
+#define CAL_P2P_COUNTER_FIELD(name, text) uint64_t name;
+    CAL_P2P_RENDEZVOUS_COUNTERS(CAL_P2P_COUNTER_FIELD)
+#undef CAL_P2P_COUNTER_FIELD
+    uint64_t points, registrations, names; /* present values */
+} cal_p2p_rendezvous_stats;
+int cal_p2p_rendezvous_stats_get(const cal_p2p *host, cal_p2p_rendezvous_stats *ret_stats);
 
 #ifdef __cplusplus
 }

@@ -473,6 +473,7 @@ void net_host_free(cal_p2p *host) {
     cal_p2p_gossip_stop(host);
     cal_p2p_mdns_stop(host);
     cal_p2p_kad_stop(host);
+    cal_p2p_rendezvous_stop(host);
     host_enter(host);
     if (!host->stopped) host->transport->stop(host->transport->user);
     end_everything(host, false);

@@ -234,6 +234,7 @@ struct cal_p2p {
     struct gossip_host *gossip; /* gossip_host.c; NULL: not started */
     struct mdns_host *mdns;     /* likewise */
     struct kad_host *kad;
+    struct rendezvous_host *rendezvous;
     cal_p2p_stats stats;
 };
 

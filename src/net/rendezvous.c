@@ -16,7 +16,7 @@ enum { TTL_MIN_S = 120, TTL_DEFAULT_S = 2 * 3600, TTL_MAX_S = 72 * 3600 };
 
 typedef struct meeting {
     cal_list link;
-    uint64_t register_at, discover_at;
+    uint64_t register_at, discover_at, registered_until;
     bool leaving, registered;
     uint8_t cookie[RENDEZVOUS_COOKIE_MAX];
     size_t cookie_len, len;
@@ -37,7 +37,7 @@ struct cal_rendezvous {
     cal_list meetings, found;
     size_t count, found_count;
     cal_buffer record, request;
-    rendezvous_stats stats;
+    cal_p2p_rendezvous_stats stats;
 };
 
 static void clock_to(cal_rendezvous *r, uint64_t now_ns) {
@@ -215,7 +215,8 @@ bool rendezvous_next_request(cal_rendezvous *r, uint64_t now_ns, rendezvous_requ
         return false;
     }
     r->stats.requests++;
-    *ret_request = (rendezvous_request){++r->number, cal_buffer_slice(&r->request), !m->leaving};
+    *ret_request = (rendezvous_request){++r->number, cal_buffer_slice(&r->request), !m->leaving,
+                                        r->registering};
     if (m->leaving) {
         meeting_free(r, m);
         return true;
@@ -240,6 +241,7 @@ static void take_registered(cal_rendezvous *r, const RendezvousPb__RegisterRespo
     if (ttl > TTL_MAX_S) ttl = TTL_MAX_S;
     if (!m) return;
     m->registered = true;
+    m->registered_until = r->now + ttl * SECOND_NS;
     m->register_at = r->now + ttl / 2 * SECOND_NS;
 }
 
@@ -336,6 +338,17 @@ uint64_t rendezvous_deadline(const cal_rendezvous *r) {
     return m ? due_at(r, m) : NEVER;
 }
 
-void rendezvous_stats_get(const cal_rendezvous *r, rendezvous_stats *ret_stats) {
-    *ret_stats = r->stats;
+size_t rendezvous_registrations(const cal_rendezvous *r, uint64_t now_ns) {
+    size_t count = 0;
+    for (const cal_list *at = r->meetings.next; at != &r->meetings; at = at->next) {
+        const meeting *m = CAL_CONTAINER_OF(at, meeting, link);
+        count += m->registered && !m->leaving && m->registered_until > now_ns;
+    }
+    return count;
+}
+
+void rendezvous_stats_add(const cal_rendezvous *r, cal_p2p_rendezvous_stats *stats) {
+#define ADD(name, text) stats->name += r->stats.name;
+    CAL_P2P_RENDEZVOUS_COUNTERS(ADD)
+#undef ADD
 }

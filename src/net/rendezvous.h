@@ -3,7 +3,7 @@
  * The client's side, for one point, as a state machine without I/O: requests out, responses in, one
  * at a time; discoveries out. Protocol /rendezvous/1.0.0 over streams, messages with their length
  * in front (not part of what is handled here); libp2p rendezvous specification, RFC 0002 and 0003
- * for the signed peer records. One thread. */
+ * for the signed peer records. rendezvous_host.c carries the requests of several such clients. */
 #ifndef CAL_NET_RENDEZVOUS_H
 #define CAL_NET_RENDEZVOUS_H
 
@@ -64,7 +64,7 @@ int rendezvous_leave(cal_rendezvous *rendezvous, cal_slice name); /* CAL_ENOTFOU
 typedef struct rendezvous_request {
     uint64_t number;
     cal_slice bytes;
-    bool answered;
+    bool answered, registers;
 } rendezvous_request;
 bool rendezvous_next_request(cal_rendezvous *rendezvous, uint64_t now_ns,
                              rendezvous_request *ret_request);
@@ -77,20 +77,10 @@ bool rendezvous_next(cal_rendezvous *rendezvous, rendezvous_found *ret_found);
 /* When rendezvous_next_request is worth calling again. */
 uint64_t rendezvous_deadline(const cal_rendezvous *rendezvous);
 
-/* X(name, what it counts). */
-#define RENDEZVOUS_COUNTERS(X)                                                                     \
-    X(requests, "requests sent")                                                                   \
-    X(unanswered, "requests without an answer")                                                    \
-    X(malformed, "answers that do not decode")                                                     \
-    X(refused, "registrations and questions that were refused")                                    \
-    X(records_refused, "peer records with a bad signature or shape")                               \
-    X(found, "peers found")                                                                        \
-    X(found_dropped, "peers found that nobody took in time")
-typedef struct rendezvous_stats {
-#define RENDEZVOUS_COUNTER_FIELD(name, text) uint64_t name;
-    RENDEZVOUS_COUNTERS(RENDEZVOUS_COUNTER_FIELD)
-#undef RENDEZVOUS_COUNTER_FIELD
-} rendezvous_stats;
-void rendezvous_stats_get(const cal_rendezvous *rendezvous, rendezvous_stats *ret_stats);
+/* Names under which this peer is registered there now: accepted, and the time it was given is not
+ * over. */
+size_t rendezvous_registrations(const cal_rendezvous *rendezvous, uint64_t now_ns);
+/* Adds to what is there. */
+void rendezvous_stats_add(const cal_rendezvous *rendezvous, cal_p2p_rendezvous_stats *stats);
 
 #endif

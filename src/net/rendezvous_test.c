@@ -137,9 +137,9 @@ static void announce(point *p) {
     assert_int_equal(rendezvous_announce(p->client, 1, &address, 1, p->now), 0);
 }
 
-static rendezvous_stats stats_of(const point *p) {
-    rendezvous_stats stats;
-    rendezvous_stats_get(p->client, &stats);
+static cal_p2p_rendezvous_stats stats_of(const point *p) {
+    cal_p2p_rendezvous_stats stats = {0};
+    rendezvous_stats_add(p->client, &stats);
     return stats;
 }
 
@@ -157,6 +157,8 @@ static void test_register_and_discover(void **state) {
     serve(&p, START);
     assert_int_equal(p.registers, 1);
     assert_int_equal(p.discovers, 1);
+    assert_int_equal(rendezvous_registrations(p.client, p.now), 1);
+    assert_int_equal(rendezvous_registrations(p.client, p.now + 7200 * SECOND), 0);
     assert_true(rendezvous_next(p.client, &found));
     assert_false(rendezvous_next(p.client, &found));
     serve(&p, START + 60 * SECOND);
@@ -184,6 +186,7 @@ static void test_refusals(void **state) {
     rendezvous_join(p.client, cal_slice_text("a"), p.now);
     serve(&p, START + 50 * SECOND);
     assert_int_equal(p.registers, 1); /* not at once again */
+    assert_int_equal(rendezvous_registrations(p.client, p.now), 0);
     assert_string_equal(p.cookie_seen, "");
     p.register_status = p.discover_status = 0;
     p.ttl = 1; /* however short, not more than once a minute */
