@@ -1,5 +1,6 @@
-/* A whole host over a transport made of memory: hostile bytes before, inside and after the secure
- * channel, on accepted connections, with time passing. */
+/* A whole host, with all that can be started on it, over a transport made of memory: hostile bytes
+ * before, inside and after the secure channel, on accepted connections, with time passing; and as
+ * datagrams. */
 #include <stdlib.h>
 
 #include "calimero/error.h"
@@ -43,6 +44,18 @@ static size_t f_interfaces(void *user, const net_endpoint *at, net_endpoint *ret
     return 0;
 }
 static void f_stop(void *user) { (void)user; }
+static int f_join(void *user, const net_endpoint *group, cal_error *err) {
+    (void)user, (void)group, (void)err;
+    return 0;
+}
+static void f_multicast(void *user, const uint8_t *bytes, size_t len) {
+    (void)user, (void)bytes, (void)len;
+}
+static void f_leave(void *user) { (void)user; }
+static uint64_t f_wall(void *user) {
+    (void)user;
+    return world.now_ns;
+}
 static void no_random(void *user, void *ret_bytes, size_t len) {
     (void)user;
     memset(ret_bytes, 9, len);
@@ -56,10 +69,23 @@ static void hear(noise *channel, cal_buffer *out, cal_buffer *plain, size_t from
             break;
 }
 
+/* Everything that takes bytes from peers. */
+static int start_all(cal_p2p *host) {
+    static const uint8_t key[CAL_P2P_KEY_SIZE] = {1};
+    int result = cal_p2p_gossip_start(host, &(cal_p2p_gossip_options){0});
+    if (!result) result = cal_p2p_subscribe(host, "t", false, NULL);
+    if (!result) result = cal_p2p_mdns_start(host, NULL);
+    if (!result) result = cal_p2p_kad_start(host);
+    if (!result) result = cal_p2p_provide(host, key, 1, NULL, NULL);
+    if (!result) result = cal_p2p_providers(host, key, NULL, NULL, NULL);
+    if (!result) result = cal_p2p_rendezvous_start(host, NULL);
+    return result ? result : cal_p2p_rendezvous_join(host, "n");
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const char choose[] = "\x13/multistream/1.0.0\n\x07/noise\n";
     static const char muxer[] = "\x13/multistream/1.0.0\n\x0d/yamux/1.0.0\n";
-    cal_os os = {.random = no_random};
+    cal_os os = {.random = no_random, .wall_ns = f_wall};
     net_transport transport = {.now_ns = f_now,
                                .listen = f_listen,
                                .dial = f_dial,
@@ -70,7 +96,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                .forget = f_forget,
                                .wake_at = f_wake_at,
                                .interfaces = f_interfaces,
-                               .stop = f_stop};
+                               .stop = f_stop,
+                               .multicast_join = f_join,
+                               .multicast_send = f_multicast,
+                               .multicast_leave = f_leave};
     cal_p2p *host;
     net_endpoint remote = {{{127, 0, 0, 1}, 4}, 9};
     if (size < 2 || cal_crypto_init()) return 0;
@@ -79,6 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     cal_buffer_init(&world.sent, 1 << 22);
     if (net_host_new(&(cal_p2p_options){0}, &transport, &os, NULL, &host, NULL)) return 0;
     const net_transport_events *events = transport.events;
+    if (start_all(host)) abort();
     void *owner = events->accepted(host, (net_wire *)&world, &remote, &remote);
     cal_secret seed = {{1}};
     noise_identity identity;
@@ -110,6 +140,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         else
             cal_buffer_append(&out, data + at, part);
         events->received(owner, out.data, out.len);
+        events->datagram(host, data + at, part);
         world.now_ns += NET_MS(100) * part;
         if (world.open) events->wake(host);
         at += part;
