@@ -2,6 +2,7 @@
 #   make demo      a node from nothing to a survived kill -9, step by step
 #   make test      every test, with sanitizers too
 #   make campaign  the long counts: crashes, simulation, fuzzing
+#   make soak      an hour of gossip with other implementations; S=600 is ten minutes
 #   make bench     our figures beside their limits
 #   make fuzz      fuzzing without end; T=name picks a target
 #   make fmt       layout; make install, make dist
@@ -9,8 +10,9 @@
 BUILD ?= build
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
+S ?= 3600
 
-.PHONY: all demo test campaign bench fuzz fmt install dist setup clean
+.PHONY: all demo test campaign soak bench fuzz fmt install dist setup clean
 
 all: setup
 	cmake --preset release
@@ -27,6 +29,9 @@ test: setup
 
 campaign: setup
 	scripts/campaign.sh
+
+soak: setup
+	scripts/soak.sh $(S)
 
 bench: all
 	scripts/bench.sh $(BUILD)/release

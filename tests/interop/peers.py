@@ -6,7 +6,7 @@ class Peer:
     def __init__(self, name, command):
         self.name, self.next_id = name, 1
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        self.lines, self.seen = queue.Queue(), []
+        self.lines, self.seen, self.asking = queue.Queue(), [], threading.RLock()
         self.messages = collections.Counter()  # (topic, author, hash) -> times it was delivered
         self.delivered = threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()
@@ -48,9 +48,10 @@ class Peer:
             return self.delivered.wait_for(lambda: self.messages[message] > 0, seconds)
 
     def ask(self, what, seconds=120, **arguments):
-        number, self.next_id = self.next_id, self.next_id + 1
-        self.process.stdin.write(json.dumps({"id": number, "do": what, **arguments}) + "\n")
-        return self.wait(lambda e: e["event"] == "done" and e.get("id") == number, seconds, f"answer to {what}")
+        with self.asking:
+            number, self.next_id = self.next_id, self.next_id + 1
+            self.process.stdin.write(json.dumps({"id": number, "do": what, **arguments}) + "\n")
+            return self.wait(lambda e: e["event"] == "done" and e.get("id") == number, seconds, f"answer to {what}")
 
     def do(self, what, seconds=120, **arguments):
         done = self.ask(what, seconds, **arguments)
