@@ -2,7 +2,7 @@
 
 What is published is delivered to everybody who hears the topic, exactly once, with its author. Each check waits for deliveries; the counts are
 compared once more when the mesh ends, so that a copy which comes late is found too."""
-import itertools, string, time
+import concurrent.futures, itertools, string, time
 from peers import Peer, check, content, until
 
 LIMIT = 1 << 20  # of an RPC
@@ -16,9 +16,9 @@ def most(topic):
 
 
 class Mesh:
-    """Peers by name: o1, o2 ours, t1, t2 theirs. `links` like "o1-t1 t1-o2": the first of each dials."""
+    """Peers by name: o1, o2 ours, t1, t2 theirs. `links` like "o1-t1 t1-o2": the first of each dials, or both at once."""
 
-    def __init__(self, title, commands, links, *arguments, topic="mesh", judged=()):
+    def __init__(self, title, commands, links, *arguments, topic="mesh", judged=(), both=False):
         self.title, self.commands, self.arguments, self.judged = title, commands, arguments, judged
         self.links = [tuple(link.split("-")) for link in links.split()]
         self.peers, self.numbers = {}, itertools.count()
@@ -27,8 +27,9 @@ class Mesh:
         self.clean = True
         for name in sorted({name for link in self.links for name in link}):
             self.start(name)
-        for dialer, listener in self.links:
-            self.dial(dialer, listener)
+        for a, b in self.links:
+            with concurrent.futures.ThreadPoolExecutor() as dials:
+                list(dials.map(lambda ends: self.dial(*ends), ((a, b), (b, a)) if both else ((a, b),)))
         self.subscribe(topic, *self.peers)
 
     def start(self, name):
@@ -208,6 +209,22 @@ def versions(kind, commands):
             mesh.kill()
 
 
+def dialled_from_both_ends(kind, commands):
+    """Two connections of a pair at once: one is used, and the other closed five seconds after nothing needs it. Gossip does not notice."""
+    mesh = Mesh(f"{kind} dialled from both ends", commands, "o1-t1 t1-o2 o2-t2 t2-o1", both=True)
+    try:
+        most_at_once = max(mesh.peers[name].do("stats")["connections"] for name in ("o1", "o2"))
+        end = time.monotonic() + 7
+        while time.monotonic() < end:
+            mesh.delivered([mesh.publish(name, "mesh", 100) for name in sorted(mesh.peers)])
+            time.sleep(0.02)  # fewer than the signatures that ours check between heartbeats
+        left = [mesh.peers[name].do("stats")["connections"] for name in ("o1", "o2")]
+        check(True, f"{mesh.title}: {len(mesh.must)} messages while of {most_at_once} connections of one of ours {left} stayed")
+        mesh.end()
+    finally:
+        mesh.kill()
+
+
 def idontwant(kind, commands):
     """Ours passes large messages on only when it is told to: by then the other has them, and said so."""
     count, size = 20, 100000
@@ -248,6 +265,7 @@ def run(ours, kind, command):
             mesh.end()
         finally:
             mesh.kill()
+    dialled_from_both_ends(kind, commands)
     idontwant(kind, commands)
     versions(kind, commands)
     print(f"     gossip with {kind} took {time.monotonic() - start:.0f} s", flush=True)
