@@ -80,7 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     gossip_event event;
     while (gossip_next_event(gossip, &event)) continue;
     for (int i = 0; i < PEERS; i++) gossip_peer_remove(peers[i], now);
-    for (int i = 0; i < 100; i++) {
+    for (uint64_t forgotten = now + GOSSIP_SEEN_NS + 10 * GOSSIP_HEARTBEAT_NS; now < forgotten;) {
         now += GOSSIP_HEARTBEAT_NS;
         gossip_expire(gossip, now);
     }
