@@ -31,6 +31,10 @@ typedef struct cal_network_options {
     size_t bootstrap_count;
     uint32_t peers_wanted; /* while fewer are connected, known ones are dialled; default 16 */
     bool mdns;             /* finds and is found by nodes of the local network */
+    /* The name under which nodes of one network meet at those that serve rendezvous; NULL: never.
+     * Namespaces and contexts then have names there too. */
+    const char *rendezvous_name;
+    uint32_t rendezvous_points_max; /* where it registers at once; default 3 */
     /* A libp2p private key (Ed25519, base58 of its protobuf form) that becomes the node's own. */
     const char *keypair;
     const char *peer_id; /* what `keypair` must belong to; NULL: anything */

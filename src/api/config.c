@@ -115,6 +115,7 @@ enum {
     PING_MAX_S = 86400,
     PING_DEFAULT_S = 30,
     PONG_DEFAULT_S = 10,
+    RENDEZVOUS_POINTS_MAX = 100,
 };
 static const uint64_t guest_memory_min = 1024 * 1024, guest_memory_max = 4ull * 1024 * 1024 * 1024;
 
@@ -211,6 +212,11 @@ static int read_network(cal_config *c, cal_error *err) {
                           &network->external_count, err);
     network->mdns = true; /* an absent key means true, http-api.md 11 */
     if (error == 0) error = get_flag(c, "discovery.mdns", &network->mdns, err);
+    if (error == 0)
+        error = get_text(c, "discovery.rendezvous.namespace", &network->rendezvous_name, err);
+    if (error == 0)
+        error = read_u32(c, "discovery.rendezvous.registrations_limit", 1, RENDEZVOUS_POINTS_MAX,
+                         &network->rendezvous_points_max, err);
     if (error == 0) error = get_text(c, "identity.keypair", &network->keypair, err);
     if (error == 0) error = get_text(c, "identity.peer_id", &network->peer_id, err);
     keep_tcp(c->swarm, &network->listen_count);

@@ -3,6 +3,7 @@
  * its clients read. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "api/api.h"
 #include "calimero/network.h"
@@ -70,6 +71,23 @@ static void add_topic(void *user, const char *topic, size_t peers, size_t mesh) 
     json_add_u64(&p->out, item, "mesh", mesh);
 }
 
+static void add_point(void *user, const cal_p2p_point *point) {
+    static const char *const words[] = {[CAL_P2P_POINT_DISCOVERED] = "discovered",
+                                        [CAL_P2P_POINT_REQUESTED] = "requested",
+                                        [CAL_P2P_POINT_REGISTERED] = "registered",
+                                        [CAL_P2P_POINT_EXPIRED] = "expired"};
+    place *p = user;
+    char id[CAL_PEER_ID_TEXT_MAX], since[32];
+    yyjson_mut_val *item = json_push_object(&p->out, p->list);
+    time_t at = time(NULL) - (time_t)(point->age_ns / 1000000000u);
+    struct tm utc;
+    cal_peer_id_text(&point->peer, id);
+    json_add_text(&p->out, item, "peerId", id);
+    json_add_text(&p->out, item, "registrationStatus", words[point->state]);
+    if (gmtime_r(&at, &utc) && strftime(since, sizeof since, "%Y-%m-%dT%H:%M:%SZ", &utc))
+        json_add_text(&p->out, item, "lastStateChange", since);
+}
+
 static void add_addresses(json_out *out, const cal_p2p *host) {
     cal_multiaddr addresses[ADDRESSES_MAX];
     size_t count = cal_p2p_addresses(host, addresses, ADDRESSES_MAX),
@@ -102,7 +120,8 @@ void admin_network_status(http_exchange *exchange) {
     json_add_text(&p.out, p.out.root, "localPeerId", text);
     if (host) add_addresses(&p.out, host);
     json_add_array(&p.out, p.out.root, "relays"); /* none is used: this node speaks TCP alone */
-    json_add_array(&p.out, p.out.root, "rendezvous");
+    p.list = json_add_array(&p.out, p.out.root, "rendezvous");
+    if (host) cal_p2p_rendezvous_points(host, add_point, &p);
     json_add_array(&p.out, p.out.root, "directUpgrades");
     add_reachability(&p.out);
     if (host) cal_p2p_peers(host, count_peer, &peers);
@@ -153,6 +172,7 @@ static void collect_gossip(const cal_p2p *host, cal_buffer *out) {
 static void collect_discovery(const cal_p2p *host, cal_buffer *out) {
     cal_p2p_mdns_stats mdns;
     cal_p2p_kad_stats kad;
+    cal_p2p_rendezvous_stats rendezvous;
 #define COUNTER(name, text) figure(out, METRICS_COUNTER, "mdns_" #name, text, mdns.name);
     if (cal_p2p_mdns_stats_get(host, &mdns) == 0) {
         CAL_P2P_MDNS_COUNTERS(COUNTER)
@@ -165,6 +185,16 @@ static void collect_discovery(const cal_p2p *host, cal_buffer *out) {
         figure(out, METRICS_GAUGE, "kad_records", "records kept for others", kad.records);
         figure(out, METRICS_GAUGE, "kad_own_records", "records kept known", kad.own);
         figure(out, METRICS_GAUGE, "kad_walks", "searches under way", kad.walks);
+    }
+#undef COUNTER
+#define COUNTER(name, text)                                                                        \
+    figure(out, METRICS_COUNTER, "rendezvous_" #name, text, rendezvous.name);
+    if (cal_p2p_rendezvous_stats_get(host, &rendezvous) == 0) {
+        CAL_P2P_RENDEZVOUS_COUNTERS(COUNTER)
+        figure(out, METRICS_GAUGE, "rendezvous_points", "points in use", rendezvous.points);
+        figure(out, METRICS_GAUGE, "rendezvous_registrations", "registrations that points keep",
+               rendezvous.registrations);
+        figure(out, METRICS_GAUGE, "rendezvous_names", "names met under", rendezvous.names);
     }
 #undef COUNTER
 }

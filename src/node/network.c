@@ -2,8 +2,10 @@
  * contexts, the peers it knows kept in the store. See include/calimero/network.h.
  *
  * Topics follow the rows: `ns/` and the hex id for a namespace (all of its governance, its groups'
- * too), the base58 id for a context (network-sync.md 1, "Topics"). What is said on them is gossip's
+ * too), the base58 id for a context (network-sync.md 1, "Topics"). Where rendezvous is on, each has
+ * a name there as well. What is said on them is gossip's
  * to check and pass on; what it means comes with shared contexts. Loop thread. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,14 +85,25 @@ static int restore_peers(cal_node *node, cal_error *err) {
 
 /* --- topics --- */
 
+enum { NAMESPACE_PREFIX = 3 };
+
 static void namespace_topic(const cal_group_id *id, char ret_topic[NODE_TOPIC_MAX]) {
-    memcpy(ret_topic, "ns/", 3);
-    cal_hex_encode(cal_slice_of(id->bytes, sizeof id->bytes), ret_topic + 3);
+    memcpy(ret_topic, "ns/", NAMESPACE_PREFIX);
+    cal_hex_encode(cal_slice_of(id->bytes, sizeof id->bytes), ret_topic + NAMESPACE_PREFIX);
+}
+
+/* Where rendezvous is off the answer is CAL_ESTATE, and all is well. */
+static void meet(cal_p2p *host, const char *kind, const char *id, bool hears) {
+    char name[NODE_MEETING_MAX];
+    snprintf(name, sizeof name, "/calimero/%s/%s", kind, id);
+    if (hears)
+        cal_p2p_rendezvous_join(host, name);
+    else
+        cal_p2p_rendezvous_leave(host, name);
 }
 
 static void hear(cal_node *node, const char *topic) {
     cal_error err;
-    if (!node->network.host) return; /* the node stops */
     int rc = cal_p2p_subscribe(node->network.host, topic, false, &err);
     if (rc == 0 || rc == CAL_EEXISTS) return;
     if (node->network.stats.topics_refused++ == 0)
@@ -98,19 +111,23 @@ static void hear(cal_node *node, const char *topic) {
 }
 
 static void unhear(cal_node *node, const char *topic) {
-    if (node->network.host) cal_p2p_unsubscribe(node->network.host, topic);
+    cal_p2p_unsubscribe(node->network.host, topic);
 }
 
 void node_hear_namespace(cal_node *node, const cal_group_id *id, bool hears) {
     char topic[NODE_TOPIC_MAX];
+    if (!node->network.host) return; /* the node stops */
     namespace_topic(id, topic);
     (hears ? hear : unhear)(node, topic);
+    meet(node->network.host, "ns", topic + NAMESPACE_PREFIX, hears);
 }
 
 void node_hear_context(cal_node *node, const cal_context_id *id, bool hears) {
     char topic[NODE_TOPIC_MAX];
+    if (!node->network.host) return; /* the node stops */
     cal_id_to_base58(id->bytes, topic);
     (hears ? hear : unhear)(node, topic);
+    meet(node->network.host, "ctx", topic, hears);
 }
 
 static void hear_registered(void *user, const gov_context_info *info) {
@@ -177,10 +194,19 @@ static void start_mdns(cal_node *node) {
                 err.message);
 }
 
+static int start_rendezvous(cal_node *node) {
+    const cal_network_options *options = &node->options.network;
+    cal_p2p_rendezvous_options rendezvous = {.points_max = options->rendezvous_points_max};
+    if (!options->rendezvous_name) return 0;
+    int rc = cal_p2p_rendezvous_start(node->network.host, &rendezvous);
+    return rc ? rc : cal_p2p_rendezvous_join(node->network.host, options->rendezvous_name);
+}
+
 static int start_protocols(cal_node *node, cal_error *err) {
     cal_p2p *host = node->network.host;
     int rc = cal_p2p_gossip_start(host, &(cal_p2p_gossip_options){0});
     if (rc == 0) rc = cal_p2p_kad_start(host);
+    if (rc == 0) rc = start_rendezvous(node);
     if (rc == 0) rc = node_streams_serve(node);
     if (rc == 0) start_mdns(node);
     return rc ? cal_fail(err, rc, "the network's protocols cannot be set up: %s",
