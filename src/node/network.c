@@ -13,6 +13,7 @@
 #include "net/tcp.h"
 #include "node/internal.h"
 
+enum { POINTS_MAX = 16 /* as p2p.h has it; config.toml may say up to 100 */ };
 enum { PEERS_WANTED = 16, PEER_KEY_MAX = 8 + CAL_PEER_ID_MAX, RECORD_MAX = 16 * 1024 };
 
 static const char peer_prefix[] = "peer/";
@@ -196,7 +197,9 @@ static void start_mdns(cal_node *node) {
 
 static int start_rendezvous(cal_node *node) {
     const cal_network_options *options = &node->options.network;
-    cal_p2p_rendezvous_options rendezvous = {.points_max = options->rendezvous_points_max};
+    uint32_t wanted = options->rendezvous_points_max;
+    cal_p2p_rendezvous_options rendezvous = {.points_max =
+                                                 wanted < POINTS_MAX ? wanted : POINTS_MAX};
     if (!options->rendezvous_name) return 0;
     int rc = cal_p2p_rendezvous_start(node->network.host, &rendezvous);
     return rc ? rc : cal_p2p_rendezvous_join(node->network.host, options->rendezvous_name);
