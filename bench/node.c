@@ -38,7 +38,7 @@ void node_init(bench_node *n, const char *merod, const char *home_base) {
     *n = (bench_node){.merod = merod, .home_base = home_base, .log = -1};
     n->contexts = calloc(BENCH_CONTEXTS, sizeof *n->contexts);
     if (!n->contexts) bench_die("no memory");
-    const char *init[] = {merod, "--home", home_base, "--node", "bench", "init", "--swarm-port", "0", NULL};
+    const char *init[] = {merod, "--home", home_base, "--node", "bench", "init", NULL};
     const char *config[] = {merod,
                             "--home",
                             home_base,
@@ -46,6 +46,7 @@ void node_init(bench_node *n, const char *merod, const char *home_base) {
                             "bench",
                             "config",
                             "server.listen=[\"/ip4/127.0.0.1/tcp/0\"]",
+                            "swarm.listen=[\"/ip4/127.0.0.1/tcp/0\"]",
                             NULL};
     run_to_end(init);
     run_to_end(config);

@@ -83,8 +83,8 @@ static void add_network(const cli *line, list *nodes) {
 
 static int read_numbers(const cli *line, cal_config_defaults *d) {
     unsigned long long server, swarm, rendezvous, relay, probe, candidates;
-    if (!cli_number(line, "server-port", 0, UINT16_MAX, 2528, &server) ||
-        !cli_number(line, "swarm-port", 0, UINT16_MAX, 2428, &swarm) ||
+    if (!cli_number(line, "server-port", 1, UINT16_MAX, 2528, &server) ||
+        !cli_number(line, "swarm-port", 1, UINT16_MAX, 2428, &swarm) ||
         !cli_number(line, "rendezvous-registrations-limit", 1, 100, 3, &rendezvous) ||
         !cli_number(line, "relay-registrations-limit", 1, 100, 3, &relay) ||
         !cli_number(line, "autonat-probe-interval", 1, 86400, 10, &probe) ||

@@ -33,7 +33,8 @@ static uint64_t m_now(void *user) {
     return world.now_ns;
 }
 static int m_listen(void *user, const net_endpoint *at, net_endpoint *ret_bound, cal_error *err) {
-    (void)user, (void)err;
+    (void)user;
+    if (at->address.len == 16) return cal_fail(err, CAL_EUNSUPPORTED, "no such addresses");
     *ret_bound = *at;
     return 0;
 }
@@ -315,6 +316,19 @@ static void test_long_sleep(void **state) {
     host_drop(host);
 }
 
+/* The memory transport has no IPv6, like some machines. */
+static void test_family_that_is_not_there(void **state) {
+    (void)state;
+    const char *const both[] = {"/ip6/::/tcp/1", "/ip4/0.0.0.0/tcp/1"};
+    cal_p2p *host = host_with(&(cal_p2p_options){.listen = both, .listen_count = 2});
+    host_drop(host);
+    cal_error err;
+    assert_int_equal(net_host_new(&(cal_p2p_options){.listen = both, .listen_count = 1}, &transport,
+                                  cal_os_posix(), NULL, &host, &err),
+                     CAL_EUNSUPPORTED);
+    assert_non_null(strstr(err.message, both[0]));
+}
+
 static void test_records_of_the_shelf(void **state) {
     (void)state;
     cal_p2p *host = host_new(NULL);
@@ -401,6 +415,7 @@ int main(void) {
         cmocka_unit_test(test_streams_are_limited),
         cmocka_unit_test(test_other_peers_are_forgotten_first),
         cmocka_unit_test(test_long_sleep),
+        cmocka_unit_test(test_family_that_is_not_there),
         cmocka_unit_test(test_records_of_the_shelf),
         cmocka_unit_test(test_known_peers_are_sought),
         cmocka_unit_test(test_shelf_is_not_flooded),

@@ -369,6 +369,22 @@ static int add_listen(cal_p2p *host, const char *text, cal_error *err) {
     return 0;
 }
 
+/* A machine without IPv6 listens on the others of its addresses. */
+static int add_listens(cal_p2p *host, const cal_p2p_options *options, cal_error *err) {
+    cal_error why;
+    int unsupported = 0;
+    for (size_t i = 0; i < options->listen_count; i++) {
+        int result = add_listen(host, options->listen[i], &why);
+        if (result == CAL_EUNSUPPORTED) {
+            cal_log(CAL_LOG_WARN, "net", "%s", why.message);
+            unsupported = result;
+        } else if (result) {
+            return cal_fail(err, result, "%s", why.message);
+        }
+    }
+    return host->listen_count || !unsupported ? 0 : cal_fail(err, unsupported, "%s", why.message);
+}
+
 static int add_external(cal_p2p *host, const char *text, cal_error *err) {
     cal_multiaddr address;
     if (cal_multiaddr_parse(text, &address))
@@ -387,8 +403,7 @@ static int set_up(cal_p2p *host, const cal_p2p_options *options, cal_error *err)
     if (result) return cal_fail(err, result, "cannot set up the host's own protocols");
     for (size_t i = 0; i < options->external_count && !result; i++)
         result = add_external(host, options->external[i], err);
-    for (size_t i = 0; i < options->listen_count && !result; i++)
-        result = add_listen(host, options->listen[i], err);
+    if (!result) result = add_listens(host, options, err);
     for (size_t i = 0; i < options->bootstrap_count && !result; i++)
         result = add_bootstrap(host, options->bootstrap[i], err);
     return result;

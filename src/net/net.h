@@ -51,7 +51,8 @@ struct net_transport {
     void *user;
     const net_transport_events *events; /* the host sets it before anything else */
     uint64_t (*now_ns)(void *user);     /* never goes back */
-    /* Starts to accept; port 0 picks one. CAL_EIO with err. */
+    /* Starts to accept; port 0 picks one. CAL_EIO, CAL_EUNSUPPORTED (this machine has no such
+     * addresses) with err. */
     int (*listen)(void *user, const net_endpoint *at, net_endpoint *ret_bound, cal_error *err);
     int (*dial)(void *user, const net_endpoint *to, void *owner, net_wire **ret_wire);
     /* Bytes taken, at most len; fewer: `writable` follows. */

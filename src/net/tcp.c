@@ -347,7 +347,8 @@ static int tcp_listen(void *user, const net_endpoint *at, net_endpoint *ret_boun
     if (!status) status = uv_listen((uv_stream_t *)&door->tcp, BACKLOG, on_connection);
     if (status) {
         uv_close((uv_handle_t *)&door->tcp, on_door_closed);
-        return cal_fail(err, CAL_EIO, "%s", uv_strerror(status));
+        return cal_fail(err, status == UV_EAFNOSUPPORT ? CAL_EUNSUPPORTED : CAL_EIO, "%s",
+                        uv_strerror(status));
     }
     transport->doors[transport->door_count++] = door;
     endpoint_of(&door->tcp, false, ret_bound);

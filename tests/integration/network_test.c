@@ -98,6 +98,27 @@ static void meet(place *a, place *b) { UNTIL(sees(a, &b->id) && sees(b, &a->id))
 
 /* --- tests --- */
 
+/* Over IPv6, where this machine has it. */
+static void test_ip6(void **state) {
+    (void)state;
+    place a, b;
+    char address[TEXT_MAX];
+    place_new(&a, "six-a", "");
+    cal_node_stop(a.node);
+    snprintf(a.listen, sizeof a.listen, "/ip6/::1/tcp/0");
+    a.options.network.listen = a.listens;
+    if (cal_node_start(&a.options, &a.node, &err) != 0) {
+        print_message("skipped: no IPv6 here (%s)\n", err.message);
+        skip();
+    }
+    address_of(&a, address);
+    assert_memory_equal(address, "/ip6/::1/tcp/", 13);
+    place_new(&b, "six-b", address);
+    meet(&a, &b);
+    cal_node_stop(a.node);
+    cal_node_stop(b.node);
+}
+
 /* One has the other's address. Each restarts at the same address; then the one whose address is in
  * the list comes back elsewhere, and finds the other through what it remembers. */
 static void test_stay_connected(void **state) {
@@ -360,6 +381,7 @@ static int remove_root(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ip6),
         cmocka_unit_test(test_stay_connected),
         cmocka_unit_test(test_hear_each_other),
         cmocka_unit_test(test_streams_are_answered),

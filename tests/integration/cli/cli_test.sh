@@ -8,7 +8,8 @@ pid=''
 trap '[ -z "$pid" ] || kill -KILL $pid 2>/dev/null || true; rm -rf "$dir"' EXIT
 export HOME=$dir
 unset CALIMERO_HOME XDG_CONFIG_HOME CALIMERO_LOG RUST_LOG CALIMERO_PASSPHRASE
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+port=$(free_port) swarm=$(free_port)
 
 say() { echo "--- $*"; }
 die() { echo "FAILED: $*" >&2; [ ! -f "$dir/log" ] || cat "$dir/log" >&2; exit 1; }
@@ -50,7 +51,7 @@ stop() {
 say "wrong usage is told apart, and help teaches"
 run 2 "$merod" confg; has "$err" "did you mean 'config'"
 run 2 "$merod" --node n1 init --sever-port 1; has "$err" "did you mean '--server-port'"
-run 2 "$merod" --node n1 init --server-port 70000; has "$err" "from 0 to 65535"
+run 2 "$merod" --node n1 init --server-port 70000; has "$err" "from 1 to 65535"
 run 2 "$merod" --node ../x init
 run 2 "$merod" init; has "$err" "--node NAME"
 run 2 "$meroctl" app pack --version
@@ -65,7 +66,7 @@ run 2 "$merod" completion csh
 
 say "init makes a node once, and tells nobody about it"
 run 1 d run; has "$err" "merod init"
-run 0 d init --server-port "$port" --swarm-port 0; has "$out" "run"
+run 0 d init --server-port "$port" --swarm-port "$swarm"; has "$out" "run"
 [ "$(stat -c %a "$dir/.calimero/n1/config.toml" "$dir/.calimero/n1/master.key" | tr '\n' ' ')" = "600 600 " ] || die "modes"
 run 0 d config; has "$out" "nodes = []"; has "$out" 'peer_id = "12D3Koo'
 peer=$(echo "$out" | sed -n 's/^peer_id = "\(.*\)"$/\1/p')
@@ -236,6 +237,6 @@ run 1 d run; has "$err" "--allow-unauthenticated"
 run 0 d run --allow-unauthenticated --exit-on-eof 0
 run 0 d config 'server.listen=["/ip4/127.0.0.1/tcp/'"$port"'"]'
 run 1 d config 'server.listen=["/ip4/127.0.0.1/tcp/'"$port"'"]' 'swarm.listen=["/ip4/0.0.0.0/tcp/'"$port"'"]'; has "$err" clashes
-run 0 d init --force --server-port "$port" --swarm-port 0
+run 0 d init --force --server-port "$port" --swarm-port "$swarm"
 run 0 d check; has "$out" "0 contexts"
 echo "all passed"

@@ -89,6 +89,15 @@ start 3
 until_within 20 "1 and 3 meet" see_each_other 1 3
 grep -q '"/ip4/10.77.0.1' "$dir/.calimero/n3/config.toml" || die "boot node"
 
+say "two on one machine meet by mDNS, too"
+"$merod" --node n4 init --server-port 2529 --swarm-port 2429 --mdns >"$dir/init.log" 2>&1 || die "init 4"
+ip netns exec "$prefix-1" "$merod" --node n4 run >>"$dir/n4.log" 2>&1 &
+pid_4=$!
+pids="$pids $pid_4"
+until_within 20 "1 and 4 meet" sees 1 4
+stop 4 TERM
+until_within 5 "4 says goodbye" misses 1 4
+
 say "kill -9, and started again"
 stop 1 KILL
 until_within 20 "2 notices" misses 2 1
