@@ -115,6 +115,26 @@ after=$(root)
 echo "  acknowledged writes missing: $missing of $acknowledged"
 echo "  state root                  $before"
 echo "  after another kill -9       $after"
+say "7. A second node finds the first"
+peer=$(curl -fs "$api/admin-api/network/status" | field localPeerId)
+show merod --node second init --boot-nodes "/ip4/127.0.0.1/tcp/$((port + 1))/p2p/$peer"
+second="$build/cmd/merod --home $work --node second"
+$second init --server-port $((port + 2)) --swarm-port $((port + 3)) --boot-nodes "/ip4/127.0.0.1/tcp/$((port + 1))/p2p/$peer" >"$work/init2.log" 2>&1 ||
+    { cat "$work/init2.log"; exit 1; }
+$second run >"$work/second.log" 2>&1 &
+pids="$pids $!"
+tries=0
+until curl -fs "http://127.0.0.1:$((port + 2))/admin-api/peers" 2>/dev/null | grep -q "$peer"; do
+    tries=$((tries + 1))
+    if [ $tries -gt 200 ]; then
+        echo "the nodes do not find each other" >&2
+        cat "$work/second.log" >&2
+        exit 1
+    fi
+    sleep 0.05
+done
+show meroctl peers
+$mero peers | sed 's/^/  /'
 kill -TERM "$(cat "$work/node.pid")"
 while kill -0 "$(cat "$work/node.pid")" 2>/dev/null; do sleep 0.05; done
 show merod --node demo check
