@@ -45,6 +45,7 @@ enum {
     KAD_NEAR = 20, /* peers that keep a record: all, where there are no more */
     PORT = 2428,
     MESSAGE_MAX = 64 * 1024,
+    NARROW_MESSAGE_MAX = 4096,
 };
 #define MS UINT64_C(1000000)
 #define SECOND (1000 * MS)
@@ -148,6 +149,7 @@ struct sim {
     net_sim *net;
     int node_count, message_count;
     bool names, kad, shutting;
+    size_t message_max; /* in narrow networks a large one takes seconds for each hop */
     search searches[SEARCHES_MAX];
     size_t search_count;
     node nodes[NODES_MAX];
@@ -509,7 +511,7 @@ static void publish(sim *s, int index) {
     node *n = &s->nodes[m->from];
     cal_error err = {0};
     if (!acts(n)) return;
-    size_t len = chance(s, 70) ? 8 + below(s, 200) : chance(s, 70) ? 2000 : sizeof data;
+    size_t len = chance(s, 70) ? 8 + below(s, 200) : chance(s, 70) ? 2000 : s->message_max;
     snprintf((char *)data, 8, "m%u", (unsigned)index);
     m->time = now_of(s);
     m->out = true;
@@ -748,6 +750,8 @@ static void build(sim *s) {
     net_sim_options options = network(s);
     assert_int_equal(net_sim_new(&options, s->world, &s->net), 0);
     s->node_count = 3 + (int)below(s, chance(s, 25) ? 48 : 10);
+    bool narrow = options.send_buffer || options.receive_buffer;
+    s->message_max = narrow ? NARROW_MESSAGE_MAX : MESSAGE_MAX;
     s->names = chance(s, 50);
     s->kad = chance(s, 20); /* it connects everybody to everybody, which takes time */
     for (int i = 0; i < s->node_count; i++) {
