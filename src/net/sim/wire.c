@@ -74,7 +74,7 @@ static void over(net_wire *wire) {
     if (lived) connection_forget(wire->connection);
 }
 
-/* The process holds it no longer. The same holds for the connection. */
+/* The process holds it no longer. Here too the connection may be freed. */
 static void detach(net_wire *wire) {
     bool attached = wire->attached;
     wire->owner = NULL;
