@@ -67,6 +67,7 @@ void kad_free(cal_kad *kad); /* NULL allowed */
  * place. */
 void kad_seen(cal_kad *kad, const cal_peer_id *peer, const cal_multiaddr *addresses, size_t count,
               uint64_t now_ns);
+bool kad_knows(const cal_kad *kad, const cal_peer_id *peer); /* it is in the table */
 /* It does not speak it, or not any more. */
 void kad_gone(cal_kad *kad, const cal_peer_id *peer);
 

@@ -339,6 +339,25 @@ static void take_over(void *user, const cal_p2p_peer *peer) {
     if (peer->identified) on_identified(user, peer);
 }
 
+struct known {
+    const kad_host *owner;
+    bool any;
+};
+
+static void note_known(void *user, const cal_p2p_peer *peer) {
+    struct known *known = user;
+    known->any = known->any || kad_knows(known->owner->kad, &peer->id);
+}
+
+/* Before a search. Peers leave the table when they do not answer, and come back when identify says
+ * so: with a new connection. Where the old one outlived what swallowed the requests, nobody may be
+ * left to begin with; then all that are connected get another chance. */
+static void take_connected(kad_host *k) {
+    struct known known = {k, false};
+    cal_p2p_peers(k->host, note_known, &known);
+    if (!known.any) cal_p2p_peers(k->host, take_over, k);
+}
+
 /* --- lifecycle --- */
 
 int cal_p2p_kad_start(cal_p2p *host) {
@@ -424,6 +443,7 @@ int cal_p2p_provide(cal_p2p *host, const uint8_t key[CAL_P2P_KEY_SIZE], uint64_t
     kad_ask *ask = ask_new(done, user);
     cal_buffer value;
     if (!ask) return CAL_ENOMEM;
+    take_connected(k);
     cal_buffer_init(&value, KAD_VALUE_MAX);
     int result = kad_record_sign(net_seed(host), key, size, &value);
     if (!result) result = kad_put(k->kad, key, cal_buffer_slice(&value), now_of(k), &ask->walk);
@@ -448,6 +468,7 @@ int cal_p2p_providers(cal_p2p *host, const uint8_t key[CAL_P2P_KEY_SIZE],
     kad_ask *ask = ask_new(done, user);
     if (!ask) return CAL_ENOMEM;
     ask->found = found;
+    take_connected(k);
     return ask_begun(k, ask, kad_get(k->kad, key, now_of(k), &ask->walk));
 }
 
@@ -464,6 +485,7 @@ int cal_p2p_find(cal_p2p *host, const cal_peer_id *peer,
         return CAL_ENOMEM;
     }
     ask->located = done;
+    take_connected(k);
     return ask_begun(k, ask, kad_find(k->kad, peer, now_of(k), &ask->walk));
 }
 

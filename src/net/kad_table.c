@@ -43,6 +43,8 @@ const kad_contact *kad_contact_find(const cal_kad *kad, const cal_peer_id *id) {
     return at == SIZE_MAX ? NULL : kad->peers[at];
 }
 
+bool kad_knows(const cal_kad *kad, const cal_peer_id *id) { return find_peer(kad, id) != SIZE_MAX; }
+
 /* A place for one that shares so many bits with us: a new one, or that of the peer that failed most
  * often. NULL: all the others work, or no memory. */
 static kad_contact *place_for(cal_kad *kad, unsigned shared) {

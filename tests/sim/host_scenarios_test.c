@@ -428,6 +428,36 @@ static void test_late_copy(void **state) {
     world_free();
 }
 
+static void on_searched(void *user, const cal_error *err, size_t count) {
+    *(int *)user = err ? err->code : (int)count;
+}
+
+/* A cut that the connection outlives, but no search does: afterwards searches find peers again. */
+static void test_searches_after_a_cut(void **state) {
+    (void)state;
+    uint8_t key[CAL_P2P_KEY_SIZE] = {1};
+    int failed[4] = {0}, answered = 1;
+    world_new(11, &plain);
+    for (int i = 0; i < 2; i++) {
+        begin(i, i - 1);
+        assert_int_equal(cal_p2p_kad_start(w.nodes[i].host), 0);
+    }
+    until(10 * SECOND, zero_and_one);
+    pass(5 * SECOND);
+    net_sim_cut(w.nodes[1].machine, w.nodes[0].machine);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(cal_p2p_providers(w.nodes[1].host, key, NULL, on_searched, &failed[i]), 0);
+    pass(25 * SECOND);
+    for (int i = 0; i < 4; i++) assert_int_equal(failed[i], CAL_EUNREACHABLE);
+    net_sim_mend(w.nodes[1].machine, w.nodes[0].machine);
+    pass(25 * SECOND);
+    assert_int_equal(w.nodes[1].disconnects, 0);
+    assert_int_equal(cal_p2p_providers(w.nodes[1].host, key, NULL, on_searched, &answered), 0);
+    pass(5 * SECOND);
+    assert_int_equal(answered, 0); /* somebody, that there is none */
+    world_free();
+}
+
 /* --- moves --- */
 
 /* A kept peer is found again by its name, though it never dials and its old address is dead. */
@@ -684,6 +714,7 @@ int main(void) {
         cmocka_unit_test(test_comes_back_elsewhere),
         cmocka_unit_test(test_half_open_beside_another),
         cmocka_unit_test(test_late_copy),
+        cmocka_unit_test(test_searches_after_a_cut),
         cmocka_unit_test(test_kept_peer_moves),
         cmocka_unit_test(test_wall_clock_jumps),
         cmocka_unit_test(test_stands_still),
