@@ -351,10 +351,11 @@ static int send_some(yamux_stream *stream, cal_buffer *out, bool *ret_more) {
         out->len += YAMUX_HEADER + part;
         stream->send_window -= (uint32_t)part;
     }
-    /* The end goes in a frame of its own: js-libp2p loses data that comes in the same one. */
+    /* The end goes in a frame of its own: js-libp2p loses data that comes in the same one. And in a
+     * data frame: the Yamux of rust-libp2p that the network's nodes use (0.12) does not wake who
+     * waits to read when it comes with a window. */
     if (stream->finish && !stream->finish_sent && stream->sending.len == 0) {
-        int result =
-            append_header(out, WINDOW_UPDATE, (uint16_t)(open_flag(stream) | FIN), stream->id, 0);
+        int result = append_header(out, DATA, (uint16_t)(open_flag(stream) | FIN), stream->id, 0);
         if (result) return result;
         stream->finish_sent = true;
         check_done(stream);

@@ -215,15 +215,30 @@ static void test_going_away(void **state) {
     pair_deinit(&p);
 }
 
+/* Regression: the end came with a window, and rust-libp2p's older Yamux did not wake its readers.
+ */
+static void test_end_is_a_data_frame(void **state) {
+    (void)state;
+    static const uint8_t end[YAMUX_HEADER] = {0, 0 /* data */, 0, 4 /* FIN */, 0, 0, 0, 1, 0, 0, 0,
+                                              0};
+    pair p;
+    yamux_stream *mine;
+    pair_init(&p);
+    assert_int_equal(yamux_open(&p.a, &mine), 0);
+    assert_int_equal(yamux_write(mine, "last", 4), 4);
+    yamux_finish(mine);
+    assert_int_equal(carry(&p, &p.a, &p.b, 4096), 0);
+    assert_int_equal(p.wire.len, YAMUX_HEADER + 4 + YAMUX_HEADER);
+    assert_memory_equal(p.wire.data + YAMUX_HEADER + 4, end, sizeof end);
+    pair_deinit(&p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_life_of_a_stream),
-        cmocka_unit_test(test_back_pressure),
-        cmocka_unit_test(test_hostile_frames),
-        cmocka_unit_test(test_stream_limit),
-        cmocka_unit_test(test_ping_flood_is_bounded),
-        cmocka_unit_test(test_unread_bound_is_shared),
-        cmocka_unit_test(test_going_away),
+        cmocka_unit_test(test_life_of_a_stream),       cmocka_unit_test(test_end_is_a_data_frame),
+        cmocka_unit_test(test_back_pressure),          cmocka_unit_test(test_hostile_frames),
+        cmocka_unit_test(test_stream_limit),           cmocka_unit_test(test_ping_flood_is_bounded),
+        cmocka_unit_test(test_unread_bound_is_shared), cmocka_unit_test(test_going_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
