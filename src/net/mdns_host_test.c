@@ -37,8 +37,21 @@ static void test_unsupported(void **state) {
     testing_net_deinit(&net);
 }
 
+/* Regression: the socket kept the loop of a host that was stopped. */
+static void test_stopped_host_ends(void **state) {
+    (void)state;
+    cal_p2p *host;
+    cal_error err;
+    assert_int_equal(cal_p2p_new(&(cal_p2p_options){0}, &host, &err), 0);
+    assert_int_equal(cal_p2p_mdns_start(host, &err), 0);
+    cal_p2p_stop(host);
+    assert_int_equal(cal_p2p_run(host), 0);
+    cal_p2p_free(host);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_discover),
-                                       cmocka_unit_test(test_unsupported)};
+                                       cmocka_unit_test(test_unsupported),
+                                       cmocka_unit_test(test_stopped_host_ends)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

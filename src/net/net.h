@@ -68,7 +68,7 @@ struct net_transport {
      * those of its interfaces); returns how many. */
     size_t (*interfaces)(void *user, const net_endpoint *at, net_endpoint *ret_endpoints,
                          size_t max);
-    /* Stops listening. Wires stay until closed. */
+    /* Stops listening, to a group too. Wires stay until closed. */
     void (*stop)(void *user);
     /* Hears one group of datagrams on every interface; all three NULL: a transport without. A
      * second one is CAL_EEXISTS; CAL_EIO and CAL_ENOMEM with err. */

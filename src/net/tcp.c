@@ -355,12 +355,6 @@ static int tcp_listen(void *user, const net_endpoint *at, net_endpoint *ret_boun
     return 0;
 }
 
-static void tcp_stop(void *user) {
-    tcp_transport *transport = user;
-    while (transport->door_count > 0)
-        uv_close((uv_handle_t *)&transport->doors[--transport->door_count]->tcp, on_door_closed);
-}
-
 static size_t tcp_interfaces(void *user, const net_endpoint *at, net_endpoint *ret_endpoints,
                              size_t max) {
     uv_interface_address_t *interfaces;
@@ -491,6 +485,13 @@ static void tcp_multicast_send(void *user, const uint8_t *bytes, size_t len) {
 
 /* --- life --- */
 
+static void tcp_stop(void *user) {
+    tcp_transport *transport = user;
+    tcp_multicast_leave(transport);
+    while (transport->door_count > 0)
+        uv_close((uv_handle_t *)&transport->doors[--transport->door_count]->tcp, on_door_closed);
+}
+
 int net_tcp_new(uv_loop_t *loop, net_transport **ret_transport) {
     tcp_transport *transport = calloc(1, sizeof *transport);
     if (!transport) return CAL_ENOMEM;
@@ -530,7 +531,6 @@ void net_tcp_free(net_transport *table, void (*done)(void *user), void *user) {
     transport->done = done;
     transport->done_user = user;
     tcp_stop(transport);
-    tcp_multicast_leave(transport);
     for (cal_list *at = transport->wires.next; at != &transport->wires; at = at->next)
         wire_end(CAL_CONTAINER_OF(at, net_wire, link));
     for (cal_list *at = transport->queries.next; at != &transport->queries; at = at->next) {
