@@ -475,7 +475,6 @@ void net_host_shutdown(cal_p2p *host, void (*done)(void *user), void *user) {
         host->stop_done = done;
         host->stop_user = user;
         host->transport->stop(host->transport->user);
-        cal_p2p_mdns_stop(host); /* its socket would keep a loop running */
         peer_save_all(host);
         end_everything(host, true);
     }
