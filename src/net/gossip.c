@@ -218,6 +218,9 @@ int gossip_subscribe(cal_gossip *gossip, cal_slice name, bool validate, uint64_t
     recount_foreign(gossip, topic);
     announce(gossip, topic, true);
     gossip_mesh_join(gossip, topic);
+    for (cal_list *at = topic->subs.next; at != &topic->subs; at = at->next) /* who does already */
+        gossip_tell(gossip, GOSSIP_SUBSCRIBED, CAL_CONTAINER_OF(at, gossip_sub, topic_link)->peer,
+                    topic->name, NULL, 0);
     return 0;
 }
 

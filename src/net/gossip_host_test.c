@@ -175,6 +175,13 @@ static void test_connects_again(void **state) {
     assert_int_equal(cal_p2p_unsubscribe(t.hosts[0], topic), 0);
     testing_until(&t.net, parted, &t);
     assert_int_equal(t.ears[1].left, 4);
+    int known = t.ears[0].subscribed;
+    assert_int_equal(cal_p2p_subscribe(t.hosts[0], topic, false, NULL),
+                     0); /* to what others hear */
+    testing_until(&t.net, all_subscribed, &t);
+    assert_int_equal(t.ears[0].subscribed, known + 1);
+    assert_int_equal(cal_p2p_unsubscribe(t.hosts[0], topic), 0);
+    testing_until(&t.net, parted, &t);
     speak(&t, (const uint8_t *)"from outside", 12);
     town_end(&t);
 }
