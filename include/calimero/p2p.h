@@ -356,7 +356,8 @@ void cal_p2p_mdns_stop(cal_p2p *host);
  * others are kept for twelve hours, and only when the peer that they name signed them. */
 enum { CAL_P2P_KEY_SIZE = 64 };
 int cal_p2p_kad_start(cal_p2p *host); /* CAL_ENOMEM, CAL_ELIMIT */
-/* What was asked and is not answered yet is answered with CAL_ECANCELED, soon after. */
+/* Forgets what was provided. What was asked and is not answered yet is answered with CAL_ECANCELED:
+ * soon after, or before cal_p2p_free returns. */
 void cal_p2p_kad_stop(cal_p2p *host);
 
 /* How a search ended, exactly once, never from inside the call that began it. err NULL: it came to
@@ -365,10 +366,12 @@ typedef void (*cal_p2p_searched)(void *user, const cal_error *err, size_t count)
 
 /* Says that this host holds what `key` names, `size` bytes: now, and every six hours until it is
  * withdrawn; and again within minutes while nobody could be told. done (may be NULL): the first
- * time is over, `count` peers keep the record. CAL_ELIMIT too many records, CAL_ENOMEM. */
+ * time is over, `count` peers keep the record. CAL_EEXISTS it says so already, CAL_ELIMIT more than
+ * 1,024 keys, CAL_ENOMEM. */
 int cal_p2p_provide(cal_p2p *host, const uint8_t key[CAL_P2P_KEY_SIZE], uint64_t size,
                     cal_p2p_searched done, void *user);
-/* Says it no more; the records that others keep run out by themselves. CAL_ENOTFOUND. */
+/* Says it no more (CAL_ECANCELED to a `done` whose first time had not begun); the records that
+ * others keep run out by themselves. CAL_ENOTFOUND. */
 int cal_p2p_withdraw(cal_p2p *host, const uint8_t key[CAL_P2P_KEY_SIZE]);
 
 typedef struct cal_p2p_provider {
@@ -397,7 +400,8 @@ typedef struct cal_p2p_rendezvous_options {
 /* options NULL: the defaults. CAL_EINVAL, CAL_ENOMEM, CAL_ELIMIT. */
 int cal_p2p_rendezvous_start(cal_p2p *host, const cal_p2p_rendezvous_options *options);
 void cal_p2p_rendezvous_stop(cal_p2p *host);
-/* Registers under a name (1 to 255 bytes) at the points, and asks there every 15 s. CAL_EINVAL,
+/* Registers under a name (1 to 255 bytes) at the points, and asks there every 15 s, less often with
+ * more than eight names. CAL_EINVAL,
  * CAL_EEXISTS, CAL_ELIMIT more than 1,000 names, CAL_ENOMEM. */
 int cal_p2p_rendezvous_join(cal_p2p *host, const char *name);
 int cal_p2p_rendezvous_leave(cal_p2p *host, const char *name); /* CAL_ENOTFOUND */
