@@ -2,7 +2,8 @@
  *
  * Lifetimes: the transport counts its open handles; freeing closes them all, and the last one to
  * close frees it. A wire is freed in its handle's close callback, and only there. A wire that is
- * closed while bytes are on their way lingers at most LINGER_MS. */
+ * closed while bytes are on their way lingers at most LINGER_MS, and at most LINGERING_MAX do at
+ * once: a descriptor is no use to a peer that does not read. */
 #include "net/tcp.h"
 
 #include <arpa/inet.h>
@@ -17,6 +18,8 @@ enum {
     READ_SIZE = 128 * 1024,
     BACKLOG = 512,
     LINGER_MS = 2000,
+    LINGERING_MAX = 64,
+    RETRY_MS = 20,            /* after a send that memory was lacking for */
     PENDING_MAX = 256 * 1024, /* bytes of one wire that the kernel has not taken */
     QUERIES_MAX = 64,
     DOORS_MAX = 16,
@@ -27,6 +30,7 @@ typedef struct tcp_transport tcp_transport;
 struct net_wire {
     uv_tcp_t tcp; /* data: the wire */
     cal_list link;
+    cal_list retry; /* of those whose send could not even begin to wait */
     tcp_transport *transport;
     void *owner; /* NULL: nobody listens any more */
     uv_connect_t connecting;
@@ -51,10 +55,11 @@ typedef struct tcp_door {
 struct tcp_transport {
     net_transport table; /* first */
     uv_loop_t *loop;
-    uv_timer_t alarm, linger;
+    uv_timer_t alarm, linger, retry;
     tcp_door *doors[DOORS_MAX];
     size_t door_count, handles, query_count;
-    cal_list wires, lingering, queries;
+    cal_list wires, lingering, retries, queries;
+    size_t lingering_count;
     net_multicast *multicast; /* NULL: none */
     bool freeing;
     void (*done)(void *user);
@@ -127,6 +132,7 @@ static void on_wire_closed(uv_handle_t *handle) {
     net_wire *wire = handle->data;
     tcp_transport *transport = wire->transport;
     cal_list_remove(&wire->link);
+    cal_list_remove(&wire->retry);
     free(wire->pending);
     free(wire);
     handle_gone(transport);
@@ -172,6 +178,7 @@ static net_wire *wire_new(tcp_transport *transport) {
     }
     wire->tcp.data = wire;
     wire->transport = transport;
+    cal_list_init(&wire->retry);
     transport->handles++;
     cal_list_push(&transport->wires, &wire->link);
     return wire;
@@ -234,18 +241,51 @@ static int tcp_dial(void *user, const net_endpoint *to, void *owner, net_wire **
     return 0;
 }
 
+static void linger_end(net_wire *wire) {
+    tcp_transport *transport = wire->transport;
+    cal_list_remove(&wire->link);
+    cal_list_push(&transport->wires, &wire->link);
+    transport->lingering_count--;
+    wire->closing = false;
+    wire_end(wire);
+}
+
 static void on_written(uv_write_t *request, int status) {
     net_wire *wire = request->data;
     free(wire->pending);
     wire->pending = NULL;
     if (wire->closing) {
-        wire_end(wire);
+        linger_end(wire);
     } else if (status < 0) {
         wire_lost(wire, CAL_EUNREACHABLE);
     } else if (wire->short_send && wire->owner) {
         wire->short_send = false;
         wire->transport->table.events->writable(wire->owner);
     }
+}
+
+static void on_retry(uv_timer_t *timer) {
+    tcp_transport *transport = timer->data;
+    cal_list due;
+    cal_list_init(&due);
+    for (cal_list *at; (at = cal_list_pop(&transport->retries));) cal_list_push(&due, at);
+    for (cal_list *at; (at = cal_list_pop(&due));) {
+        net_wire *wire = CAL_CONTAINER_OF(at, net_wire, retry);
+        if (!wire->owner || wire->pending || !wire->short_send) continue;
+        wire->short_send = false;
+        transport->table.events->writable(wire->owner);
+    }
+}
+
+/* Nothing is under way that would tell: `writable` comes in a moment, and with it another try. */
+static size_t retry_soon(net_wire *wire, size_t taken) {
+    tcp_transport *transport = wire->transport;
+    free(wire->pending);
+    wire->pending = NULL;
+    if (cal_list_empty(&wire->retry)) cal_list_push(&transport->retries, &wire->retry);
+    if (!uv_is_active((uv_handle_t *)&transport->retry))
+        uv_timer_start(&transport->retry, on_retry, RETRY_MS, 0);
+    return taken;
 }
 
 static size_t tcp_send(net_wire *wire, const uint8_t *bytes, size_t len) {
@@ -263,18 +303,12 @@ static size_t tcp_send(net_wire *wire, const uint8_t *bytes, size_t len) {
     size_t rest = len - taken < PENDING_MAX ? len - taken : PENDING_MAX;
     wire->short_send = true;
     wire->pending = malloc(rest);
-    if (!wire->pending) {
-        wire->short_send = true;
-        return taken;
-    }
+    if (!wire->pending) return retry_soon(wire, taken);
     memcpy(wire->pending, bytes + taken, rest);
     buf = uv_buf_init((char *)wire->pending, (unsigned)rest);
     wire->writing.data = wire;
-    if (uv_write(&wire->writing, (uv_stream_t *)&wire->tcp, &buf, 1, on_written)) {
-        free(wire->pending);
-        wire->pending = NULL;
-        return taken;
-    }
+    if (uv_write(&wire->writing, (uv_stream_t *)&wire->tcp, &buf, 1, on_written))
+        return retry_soon(wire, taken);
     return taken + rest;
 }
 
@@ -295,9 +329,7 @@ static void on_linger(uv_timer_t *timer) {
             uv_timer_start(timer, on_linger, wire->linger_until_ms - now, 0);
             return;
         }
-        cal_list_remove(&wire->link);
-        cal_list_push(&transport->wires, &wire->link);
-        wire_end(wire);
+        linger_end(wire);
     }
 }
 
@@ -308,6 +340,9 @@ static void tcp_close(net_wire *wire, bool abort) {
         wire_end(wire);
         return;
     }
+    if (transport->lingering_count == LINGERING_MAX)
+        linger_end(CAL_CONTAINER_OF(transport->lingering.next, net_wire, link));
+    transport->lingering_count++;
     wire->closing = true;
     wire->linger_until_ms = uv_now(transport->loop) + LINGER_MS;
     uv_read_stop((uv_stream_t *)&wire->tcp);
@@ -513,11 +548,13 @@ int net_tcp_new(uv_loop_t *loop, net_transport **ret_transport) {
                                        .multicast_leave = tcp_multicast_leave};
     cal_list_init(&transport->wires);
     cal_list_init(&transport->lingering);
+    cal_list_init(&transport->retries);
     cal_list_init(&transport->queries);
     uv_timer_init(loop, &transport->alarm);
     uv_timer_init(loop, &transport->linger);
-    transport->alarm.data = transport->linger.data = transport;
-    transport->handles = 2;
+    uv_timer_init(loop, &transport->retry);
+    transport->alarm.data = transport->linger.data = transport->retry.data = transport;
+    transport->handles = 3;
     *ret_transport = &transport->table;
     return 0;
 }
@@ -538,13 +575,10 @@ void net_tcp_free(net_transport *table, void (*done)(void *user), void *user) {
         query->asked = NULL;
         uv_cancel((uv_req_t *)&query->request);
     }
-    /* Wires that linger (a goodbye on its way) close by themselves or at their time. */
+    /* Wires that linger (a goodbye on its way) get no more time. */
+    while (!cal_list_empty(&transport->lingering))
+        linger_end(CAL_CONTAINER_OF(transport->lingering.next, net_wire, link));
     uv_close((uv_handle_t *)&transport->alarm, on_timer_closed);
-    if (cal_list_empty(&transport->lingering)) {
-        uv_close((uv_handle_t *)&transport->linger, on_timer_closed);
-    } else {
-        for (cal_list *at = transport->lingering.next; at != &transport->lingering; at = at->next)
-            wire_end(CAL_CONTAINER_OF(at, net_wire, link));
-        uv_close((uv_handle_t *)&transport->linger, on_timer_closed);
-    }
+    uv_close((uv_handle_t *)&transport->linger, on_timer_closed);
+    uv_close((uv_handle_t *)&transport->retry, on_timer_closed);
 }
