@@ -77,18 +77,24 @@ typedef struct cal_p2p_limits {
     uint32_t connections_max;      /* established, all peers; 1024 */
     uint32_t peer_connections_max; /* established, one peer, while duplicates drain; 8 */
     uint32_t pending_in_max;       /* accepted and not yet secured; 128 */
-    uint32_t pending_out_max;      /* dial attempts; 128 */
-    uint32_t streams_max;          /* one connection, both directions; 256 */
-    uint32_t streams_total_max;    /* all connections; 16384 */
-    uint32_t known_peers_max;      /* in the peer store; 1024 */
-    uint32_t frame_bytes_max;      /* in all half-received frames of cal_p2p_frames; 64 MiB */
-    uint32_t unread_bytes_max;     /* received and not consumed, all streams; 256 MiB */
-    uint32_t handshake_timeout_ms; /* TCP connected to multiplexed; 10,000 */
-    uint32_t dial_timeout_ms;      /* one whole dial, all its addresses; 30,000 */
-    uint32_t negotiate_timeout_ms; /* one stream's protocol; 10,000 */
-    uint32_t idle_timeout_ms;      /* no stream that counts; 30,000 */
-    uint32_t ping_interval_ms;     /* 15,000 */
-    uint32_t ping_timeout_ms;      /* 20,000; three in a row close the connection */
+    /* Incoming ones that are not from this machine: */
+    uint32_t accepts_max;             /* a second, and twice as many at once; 512 */
+    uint32_t address_accepts_max;     /* of them from one address; 64 */
+    uint32_t address_connections_max; /* pending and established, from one address; 256 */
+    uint32_t pending_out_max;         /* dial attempts; 128 */
+    uint32_t streams_max;             /* one connection, both directions; 256 */
+    uint32_t streams_total_max;       /* all connections; 16384 */
+    uint32_t known_peers_max;         /* in the peer store; 1024 */
+    uint32_t frame_bytes_max;         /* in all half-received frames of cal_p2p_frames; 64 MiB */
+    uint32_t unread_bytes_max;        /* received and not consumed, all streams; 256 MiB */
+    uint32_t unsent_bytes_max;        /* written and not sent, all streams; 256 MiB */
+    uint32_t stream_rate_max;         /* opened by the peer, one connection, a second; 512 */
+    uint32_t handshake_timeout_ms;    /* TCP connected to multiplexed; 10,000 */
+    uint32_t dial_timeout_ms;         /* one whole dial, all its addresses; 30,000 */
+    uint32_t negotiate_timeout_ms;    /* one stream's protocol; 10,000 */
+    uint32_t idle_timeout_ms;         /* no stream that counts; 30,000 */
+    uint32_t ping_interval_ms;        /* 15,000 */
+    uint32_t ping_timeout_ms;         /* 20,000; three in a row close the connection */
 } cal_p2p_limits;
 
 /* Zero-initialise, then set what differs. Everything is copied. */
@@ -197,7 +203,7 @@ typedef struct cal_p2p_protocol {
     const char *id;                      /* "/chat/1.0.0"; 1 to CAL_P2P_PROTOCOL_MAX - 1 bytes */
     const cal_p2p_stream_events *events; /* not copied */
     void *user;                          /* of each stream, until cal_p2p_stream_set_user */
-    uint32_t peer_streams_max;           /* incoming, from one peer; 0: 64 */
+    uint32_t peer_streams_max;           /* incoming, on one connection; 0: 64 */
     bool background; /* its streams, both ways, do not keep an idle connection open */
 } cal_p2p_protocol;
 
@@ -428,6 +434,7 @@ int cal_p2p_rendezvous_points(const cal_p2p *host,
     X(connections_in, "incoming connections secured")                                              \
     X(connections_out, "outgoing connections secured")                                             \
     X(connections_refused, "connections refused at a limit")                                       \
+    X(accepts_refused, "incoming connections refused because they came too fast")                  \
     X(connections_duplicate, "connections given up for another to the same peer")                  \
     X(connections_idle, "connections closed because nothing used them")                            \
     X(handshakes_failed, "connections that failed before they were secured")                       \
@@ -440,11 +447,14 @@ int cal_p2p_rendezvous_points(const cal_p2p *host,
     X(streams_in, "incoming streams")                                                              \
     X(streams_out, "outgoing streams")                                                             \
     X(streams_refused, "streams refused at a limit")                                               \
+    X(streams_held, "times a peer was not heard for a while because it opened too many streams")   \
     X(streams_reset, "streams reset by peers")                                                     \
     X(streams_unsupported, "streams for protocols not spoken")                                     \
     X(messages_refused, "messages refused for their length")                                       \
     X(dials, "dials begun")                                                                        \
     X(dials_failed, "dials that failed")                                                           \
+    X(identifies_refused, "identify messages, asked for or pushed, that came too fast")            \
+    X(pings_held, "times pings waited because they came too fast, or answers were not read")       \
     X(pings_failed, "pings without an answer in time")                                             \
     X(bytes_in, "bytes received")                                                                  \
     X(bytes_out, "bytes sent")
@@ -454,7 +464,7 @@ typedef struct cal_p2p_stats {
     CAL_P2P_COUNTERS(CAL_P2P_COUNTER_FIELD)
 #undef CAL_P2P_COUNTER_FIELD
     /* present values */
-    uint64_t connections, pending, streams, known_peers, frame_bytes;
+    uint64_t connections, pending, streams, known_peers, frame_bytes, unread_bytes, unsent_bytes;
 } cal_p2p_stats;
 void cal_p2p_stats_get(const cal_p2p *host, cal_p2p_stats *ret_stats);
 
@@ -524,6 +534,7 @@ int cal_p2p_mdns_stats_get(const cal_p2p *host, cal_p2p_mdns_stats *ret_stats);
 
 #define CAL_P2P_KAD_COUNTERS(X)                                                                    \
     X(requests_in, "requests answered")                                                            \
+    X(requests_refused, "requests that came too fast")                                             \
     X(requests_out, "requests sent")                                                               \
     X(malformed, "messages that do not decode, or are too long")                                   \
     X(records_taken, "records of others stored")                                                   \

@@ -150,6 +150,9 @@ static void collect_host(const cal_p2p *host, cal_buffer *out) {
     figure(out, METRICS_GAUGE, "p2p_streams", "open streams", s.streams);
     figure(out, METRICS_GAUGE, "p2p_known_peers", "peers whose addresses are known", s.known_peers);
     figure(out, METRICS_GAUGE, "p2p_frame_bytes", "bytes of messages half received", s.frame_bytes);
+    figure(out, METRICS_GAUGE, "p2p_unread_bytes", "bytes received and not consumed",
+           s.unread_bytes);
+    figure(out, METRICS_GAUGE, "p2p_unsent_bytes", "bytes written and not sent", s.unsent_bytes);
 }
 
 static void collect_gossip(const cal_p2p *host, cal_buffer *out) {

@@ -166,6 +166,10 @@ static int become_open(net_connection *connection) {
     yamux_init(&connection->mux, connection->outgoing, host->limits.streams_max,
                sizeof(cal_p2p_stream), &host->unread, host->limits.unread_bytes_max);
     connection->mux.pool = &host->pool;
+    connection->mux.unsent = &host->unsent;
+    connection->mux.unsent_max = host->limits.unsent_bytes_max;
+    net_random(host, &connection->mux.spread, sizeof connection->mux.spread);
+    connection->mux.spread |= 1;
     int result = peer_join(host, connection);
     if (result) return result;
     leave_pending(connection);
@@ -239,6 +243,22 @@ static int feed_channel(net_connection *connection, const uint8_t *bytes, size_t
     return result ? result : feed_plain(connection, cal_buffer_slice(plain));
 }
 
+/* Streams that a peer opens and resets cost it less than us: over the rate it is not heard until
+ * it has earned them. Looked at once a second, so that it costs no alarm. */
+static void hold_back(net_connection *connection) {
+    cal_p2p *host = connection->host;
+    uint32_t rate = host->limits.stream_rate_max;
+    uint64_t opened = connection->mux.opened;
+    connection->mux.opened = 0;
+    if (!opened) return;
+    uint64_t debt =
+        net_rate_owe(&connection->streams, rate, NET_STREAM_BURST_S * rate, opened, host->now_ns);
+    if (!debt) return;
+    if (debt > NET_MS(NET_STREAM_HELD_MS)) debt = NET_MS(NET_STREAM_HELD_MS);
+    connection->held_until_ns = host->now_ns + debt;
+    host->stats.streams_held++;
+}
+
 void connection_feed(net_connection *connection, const uint8_t *bytes, size_t len) {
     connection->host->stats.bytes_in += len;
     int result = 0;
@@ -257,7 +277,10 @@ void connection_feed(net_connection *connection, const uint8_t *bytes, size_t le
         fail(connection, result);
         return;
     }
-    if (!securing(connection)) stream_pump(connection);
+    if (!securing(connection)) {
+        hold_back(connection);
+        stream_pump(connection);
+    }
     connection_dirty(connection);
 }
 
@@ -299,8 +322,9 @@ static int send_chunk(net_connection *connection, bool *ret_more) {
 }
 
 static void set_paused(net_connection *connection) {
-    bool paused = connection->blocked && connection->phase == CONNECTION_OPEN &&
-                  connection->mux.control.len > NET_PAUSE_CONTROL;
+    bool floods = connection->blocked && connection->mux.control.len > NET_PAUSE_CONTROL;
+    bool held = connection->host->now_ns < connection->held_until_ns;
+    bool paused = connection->phase == CONNECTION_OPEN && (floods || held);
     if (paused == connection->paused || !connection->wire) return;
     connection->paused = paused;
     connection->host->transport->pause(connection->wire, paused);
@@ -343,6 +367,7 @@ void connection_tick(net_connection *connection) {
     if (connection->phase != CONNECTION_OPEN) return;
     bool over = connection->mux.away && connection->mux.stream_count == 0;
     if (!over && !idle_too_long(connection)) {
+        set_paused(connection);
         ping_tick(connection);
         return;
     }

@@ -229,6 +229,7 @@ static void tick(cal_p2p *host) {
         next = at->next;
         connection_tick(CAL_CONTAINER_OF(at, net_connection, link));
     }
+    stream_tick(host);
     messages_tick(host);
     peer_tick(host);
     net_pool_trim(&host->pool);
@@ -240,13 +241,9 @@ static void tick(cal_p2p *host) {
 static void *on_accepted(void *user, net_wire *wire, const net_endpoint *remote,
                          const net_endpoint *local) {
     cal_p2p *host = user;
-    if (host->stopping || host->pending_in >= host->limits.pending_in_max ||
-        host->connection_count >= host->limits.connections_max) {
-        host->stats.connections_refused++;
-        return NULL;
-    }
     host_enter(host);
-    net_connection *connection = connection_new(host, false, remote);
+    net_connection *connection =
+        accept_allowed(host, remote) ? connection_new(host, false, remote) : NULL;
     if (connection) {
         connection->wire = wire;
         connection->local = *local;
@@ -308,11 +305,16 @@ static void set_limits(cal_p2p_limits *to, const cal_p2p_limits *from) {
     DEFAULT(peer_connections_max, 8);
     DEFAULT(pending_in_max, 128);
     DEFAULT(pending_out_max, 128);
+    DEFAULT(accepts_max, 512);
+    DEFAULT(address_accepts_max, 64);
+    DEFAULT(address_connections_max, 256);
     DEFAULT(streams_max, 256);
     DEFAULT(streams_total_max, 16384);
     DEFAULT(known_peers_max, 1024);
     DEFAULT(frame_bytes_max, 64u * 1024 * 1024);
     DEFAULT(unread_bytes_max, 256u * 1024 * 1024);
+    DEFAULT(unsent_bytes_max, 256u * 1024 * 1024);
+    DEFAULT(stream_rate_max, 512);
     DEFAULT(handshake_timeout_ms, 10000);
     DEFAULT(dial_timeout_ms, 30000);
     DEFAULT(negotiate_timeout_ms, 10000);
@@ -326,7 +328,7 @@ static void init_lists(cal_p2p *host) {
     cal_list *lists[] = {&host->protocols, &host->pending, &host->connections, &host->dials,
                          &host->timers,    &host->ready,   &host->negotiating, &host->notices,
                          &host->answers,   &host->dirty,   &host->later,       &host->dead,
-                         &host->messages};
+                         &host->messages,  &host->starved};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) cal_list_init(lists[i]);
 }
 
@@ -423,6 +425,7 @@ int net_host_new(const cal_p2p_options *options, net_transport *transport, const
     if (shelf) host->shelf = *shelf;
     os->random(os->user, host->seed.bytes, sizeof host->seed.bytes);
     os->random(os->user, &map_seed, sizeof map_seed);
+    os->random(os->user, &host->source_seed, sizeof host->source_seed);
     if (options->seed) memcpy(host->seed.bytes, options->seed, sizeof host->seed.bytes);
     cal_sign_public_key(&host->seed, public_key);
     cal_peer_id_of_key(public_key, &host->id);
@@ -555,6 +558,8 @@ void cal_p2p_stats_get(const cal_p2p *host, cal_p2p_stats *ret_stats) {
     ret_stats->streams = host->stream_count;
     ret_stats->known_peers = host->peers.count;
     ret_stats->frame_bytes = host->frame_bytes;
+    ret_stats->unread_bytes = host->unread;
+    ret_stats->unsent_bytes = host->unsent;
 }
 
 uint64_t net_now_ns(const cal_p2p *host) {

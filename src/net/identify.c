@@ -1,7 +1,9 @@
 /* identify and identify-push: who a peer says it is, where it listens, what it speaks. Nothing
  * depends on it being true: the peer id comes from the handshake alone. identify specification.
  *
- * Memory: a message is at most MESSAGE_MAX, of which a bounded number of entries is kept. */
+ * A message is at most MESSAGE_MAX, of which a bounded number of entries is kept. Making one looks
+ * at this machine's interfaces, and reading one tells observers, so both have a rate:
+ * NET_IDENTIFY_RATE. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,7 +65,15 @@ static void say(cal_p2p_stream *stream) {
 }
 
 static void on_answering(void *user, cal_p2p_stream *stream) {
+    cal_p2p *host = cal_p2p_stream_host(stream);
     (void)user;
+    if (cal_p2p_stream_incoming(stream) && /* what we push ourselves has no rate */
+        !net_rate_take(&stream->connection->identify_said, NET_IDENTIFY_RATE, NET_IDENTIFY_BURST,
+                       host->now_ns)) {
+        host->stats.identifies_refused++;
+        cal_p2p_stream_reset(stream);
+        return;
+    }
     say(stream);
 }
 
@@ -129,6 +139,11 @@ static void keep_addresses(cal_p2p *host, net_peer *peer, const net_connection *
 static void on_message(cal_p2p_stream *stream, cal_slice bytes) {
     cal_p2p *host = cal_p2p_stream_host(stream);
     net_peer *peer = stream->connection->peer;
+    if (!net_rate_take(&stream->connection->identify_heard, NET_IDENTIFY_RATE, NET_IDENTIFY_BURST,
+                       host->now_ns)) {
+        host->stats.identifies_refused++;
+        return;
+    }
     cal_arena arena;
     cal_arena_init(&arena, ARENA_MAX);
     ProtobufCAllocator allocator = net_pb_allocator(&arena);

@@ -1,6 +1,7 @@
 /* What the files of a host share.
  *
  *   host.c        making and freeing, timers, the order in which things happen
+ *   accept.c      which incoming connections are taken
  *   connection.c  one connection as a stack of filters: security, noise, muxer, yamux
  *   stream.c      streams over it: negotiation, events, the public calls
  *   peer.c        who is known and connected; which of two connections is kept
@@ -23,6 +24,7 @@
 #include "net/multistream.h"
 #include "net/net.h"
 #include "net/noise.h"
+#include "net/rate.h"
 #include "net/yamux.h"
 
 enum {
@@ -42,12 +44,19 @@ enum {
     NET_INTERFACES_MAX = 256,
     NET_DRAIN_MS = 5000,
     NET_SIMULTANEOUS_MS = 3000, /* a peer's dial may be later than ours, and have begun before */
+    NET_SOURCES = 512,          /* addresses whose rates are known */
     NET_GOODBYE_MS = 2000,
     NET_SEND_CHUNK = 2 * (YAMUX_HEADER + YAMUX_FRAME_MAX), /* sealed as one message */
     NET_SEND_ROUNDS = 16, /* chunks that one connection sends before others have their turn */
     NET_PAUSE_CONTROL = 32 * 1024, /* unsent answers over which a peer is not heard */
+    NET_STREAM_BURST_S = 4,        /* streams opened at once: those of so many seconds */
+    NET_STREAM_HELD_MS = 5000,     /* one who opens too many is not heard, at most so long */
     NET_PING_SIZE = 32,
     NET_PING_FAILURES = 3,
+    NET_ECHO_BYTES = 64 * 1024, /* pings answered in a second, one connection */
+    NET_ECHO_QUEUE = 4 * 1024,  /* answers unsent of one stream */
+    NET_IDENTIFY_RATE = 1,      /* messages a second to one connection, and from it */
+    NET_IDENTIFY_BURST = 32,
     NET_TEXT_MAX = 128, /* of a peer's agent and protocol version */
 };
 
@@ -71,7 +80,7 @@ typedef struct net_dial net_dial;
 
 struct cal_p2p_stream {
     yamux_stream mux; /* first: yamux allocates it */
-    cal_list ready, negotiating;
+    cal_list ready, negotiating, starved;
     net_connection *connection;
     multistream *negotiation; /* NULL once agreed */
     uint64_t negotiate_by_ns;
@@ -123,6 +132,10 @@ struct net_connection {
     net_dial *dial;
     net_ping ping;
     uint64_t made_ns, handshake_by_ns, since_ns, used_ns, leave_by_ns;
+    net_rate streams, identify_said, identify_heard, kad;
+    uint32_t echoed; /* bytes since the last tick */
+    bool echo_held;
+    uint64_t held_until_ns; /* not read before: it opened streams too fast */
 };
 
 typedef struct known_address {
@@ -141,7 +154,9 @@ struct net_peer {
     size_t connection_count;
     cal_list notice;
     bool told, gone, tell_identified, keep, telling;
-    bool unsaved; /* since the shelf has it */
+    bool unsaved;        /* since the shelf has it */
+    bool shelved;        /* the shelf has a record of it */
+    uint64_t save_at_ns; /* not before */
     net_dial *dial;
     uint32_t failures;
     uint64_t retry_at_ns, seen_ns;
@@ -195,6 +210,12 @@ struct net_observer {
     void *user;
 };
 
+/* How fast connections come from one address. */
+typedef struct net_source {
+    net_endpoint endpoint;
+    net_rate rate;
+} net_source;
+
 struct cal_p2p {
     net_transport *transport;
     net_transport_events transport_events;
@@ -219,8 +240,13 @@ struct cal_p2p {
     size_t observer_count;
     cal_map peers; /* id bytes -> net_peer */
     cal_list pending, connections, dials, timers, messages;
-    size_t pending_in, pending_out, connection_count, stream_count, unread, frame_bytes;
+    size_t pending_in, pending_out, connection_count, stream_count, unread, unsent, frame_bytes;
 
+    net_source sources[NET_SOURCES];
+    net_rate accepts; /* of all */
+    uint64_t source_seed;
+
+    cal_list starved; /* streams that wait for others to send */
     cal_list ready, negotiating, notices, answers, dirty, later, dead;
     unsigned depth;
     uint64_t now_ns, tick_at_ns, wake_ns;
@@ -233,6 +259,7 @@ struct cal_p2p {
     struct p2p_loop *loop;      /* of cal_p2p_new; NULL otherwise */
     struct gossip_host *gossip; /* gossip_host.c; NULL: not started */
     struct mdns_host *mdns;     /* likewise */
+    size_t mdns_dials;          /* to peers that it found */
     struct kad_host *kad;
     struct rendezvous_host *rendezvous;
     cal_p2p_stats stats;
@@ -248,6 +275,9 @@ void host_leave_quietly(cal_p2p *host);
 /* Those of its addresses that are on loopback, or those that are not; returns how many. */
 size_t host_addresses_on(const cal_p2p *host, bool loopback, cal_multiaddr *ret_addresses,
                          size_t max);
+
+/* accept.c */
+bool accept_allowed(cal_p2p *host, const net_endpoint *remote); /* counts when not */
 
 /* connection.c */
 net_connection *connection_new(cal_p2p *host, bool outgoing, const net_endpoint *remote);
@@ -266,6 +296,7 @@ void stream_pump(net_connection *connection); /* notes what happened to its stre
 void stream_dispatch(cal_p2p_stream *stream);
 void stream_lost(cal_p2p_stream *stream, int reason); /* ends here; `closed` will be told */
 void stream_expire(cal_p2p *host);
+void stream_tick(cal_p2p *host);
 void stream_tell(cal_p2p_stream *stream, unsigned events); /* its owner, soon */
 void stream_want_room(cal_p2p_stream *stream);             /* tells `writable` when there is some */
 void stream_free(cal_p2p_stream *stream);                  /* without a word to its owner */

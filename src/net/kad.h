@@ -36,7 +36,10 @@ enum {
     KAD_PUTS_MAX = 16,       /* of these walks: our records on their way */
     KAD_FAILURES_MAX = 3,    /* in a row, then a peer leaves the table */
     KAD_CANDIDATES_MAX = 64, /* of one walk: the nearest */
-    KAD_RESULTS_MAX = 1024,  /* not yet taken; more are dropped and counted */
+    KAD_REQUESTS_RATE = 256, /* answered on one connection, a second */
+    KAD_REQUESTS_BURST = 2048,
+    KAD_FORGED_COST = 32,   /* requests that a forged record counts for: it costs a verification */
+    KAD_RESULTS_MAX = 1024, /* not yet taken; more are dropped and counted */
 };
 #define KAD_REQUEST_NS UINT64_C(10000000000)
 #define KAD_WALK_NS UINT64_C(60000000000)

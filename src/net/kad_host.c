@@ -50,6 +50,7 @@ struct kad_host {
     cal_kad *kad;
     cal_list calls, guests, asks;
     size_t call_count;
+    uint64_t refused;
     net_timer timer;
 };
 
@@ -261,24 +262,42 @@ static void guest_end(kad_guest *guest, bool reset) {
         cal_p2p_stream_finish(stream);
 }
 
+/* Answers one request, within the rate of its connection. Not 0: reset the stream. */
+static int guest_answer(kad_guest *guest, cal_slice request) {
+    kad_host *k = guest->owner;
+    cal_p2p_stream *stream = guest->stream;
+    net_rate *rate = &stream->connection->kad;
+    cal_buffer response;
+    if (!net_rate_take(rate, KAD_REQUESTS_RATE, KAD_REQUESTS_BURST, now_of(k))) {
+        k->refused++;
+        return CAL_EOVERLOAD;
+    }
+    cal_buffer_init(&response, KAD_MESSAGE_MAX + 1);
+    int result = kad_answer(k->kad, &guest->peer, peer_near(k->host, &guest->peer), request,
+                            now_of(k), &response);
+    if (result == CAL_EVERIFY)
+        net_rate_owe(rate, KAD_REQUESTS_RATE, KAD_REQUESTS_BURST, KAD_FORGED_COST, now_of(k));
+    if (!result && response.len)
+        result = cal_p2p_frames_write(stream, CAL_P2P_FRAME_VARINT, response.data, response.len);
+    cal_buffer_deinit(&response);
+    return result;
+}
+
+/* One answer at a time: who asks on and reads none fills its own window, not our memory. */
 static void guest_readable(void *user, cal_p2p_stream *stream) {
     kad_guest *guest = user;
     const uint8_t *bytes;
     size_t len;
-    cal_buffer response;
-    cal_buffer_init(&response, KAD_MESSAGE_MAX + 1);
-    int result;
-    while (!(result = cal_p2p_frames_next(&guest->frames, stream, &bytes, &len))) {
-        kad_host *k = guest->owner;
-        cal_buffer_reset(&response);
-        result = kad_answer(k->kad, &guest->peer, peer_near(k->host, &guest->peer),
-                            (cal_slice){bytes, len}, now_of(k), &response);
-        if (!result && response.len)
-            result =
-                cal_p2p_frames_write(stream, CAL_P2P_FRAME_VARINT, response.data, response.len);
-        if (result) break; /* also one who asks on and reads no answers */
+    int result = CAL_ESTATE;
+    for (;;) {
+        if (stream->mux.sending.len) {
+            stream_want_room(stream);
+            return;
+        }
+        result = cal_p2p_frames_next(&guest->frames, stream, &bytes, &len);
+        if (!result) result = guest_answer(guest, (cal_slice){bytes, len});
+        if (result) break;
     }
-    cal_buffer_deinit(&response);
     if (result == CAL_ENOTFOUND)
         guest_end(guest, false);
     else if (result != CAL_ESTATE)
@@ -294,7 +313,8 @@ static void guest_closed(void *user, cal_p2p_stream *stream, int reason) {
     free(guest);
 }
 
-static const cal_p2p_stream_events guest_events = {NULL, guest_readable, NULL, guest_closed};
+static const cal_p2p_stream_events guest_events = {NULL, guest_readable, guest_readable,
+                                                   guest_closed};
 static const cal_p2p_stream_events no_events = {0};
 
 static void guest_opened(void *user, cal_p2p_stream *stream) {
@@ -492,5 +512,6 @@ int cal_p2p_find(cal_p2p *host, const cal_peer_id *peer,
 int cal_p2p_kad_stats_get(const cal_p2p *host, cal_p2p_kad_stats *ret_stats) {
     if (!host->kad) return CAL_ESTATE;
     kad_stats_get(host->kad->kad, ret_stats);
+    ret_stats->requests_refused = host->kad->refused;
     return 0;
 }

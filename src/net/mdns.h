@@ -20,6 +20,7 @@ enum {
     MDNS_TTL_MAX_S = 3600,        /* what others announce, at most */
     MDNS_ADDRESSES_MAX = 32,      /* read from one packet, and announced */
     MDNS_KNOWN_MAX = 512,         /* addresses remembered */
+    MDNS_DIALS_MAX = 16,          /* to peers found, at once; the others wait to be told */
     MDNS_NAME_LEN = 32,           /* of the peer's random name */
 };
 #define MDNS_GROUP_V4                                                                              \

@@ -32,16 +32,28 @@ static void announce(mdns_host *m) {
     mdns_announce(m->mdns, now, count, net_now_ns(m->host));
 }
 
+static void work(mdns_host *m);
+
+static void on_dialled(void *user, const cal_error *err, const cal_peer_id *peer) {
+    cal_p2p *host = user; /* mDNS may have been stopped meanwhile */
+    (void)err, (void)peer;
+    host->mdns_dials--;
+    if (host->mdns) work(host->mdns);
+}
+
+/* Whoever fills the network with addresses has them dialled a few at a time. */
 static void work(mdns_host *m) {
     cal_peer_id peer;
     cal_multiaddr address;
     cal_buffer packet;
     net_transport *transport = m->host->transport;
     cal_buffer_init(&packet, 2 * MDNS_PACKET_MAX);
-    while (mdns_next(m->mdns, &peer, &address, net_now_ns(m->host))) {
+    while (m->host->mdns_dials < MDNS_DIALS_MAX &&
+           mdns_next(m->mdns, &peer, &address, net_now_ns(m->host))) {
         cal_p2p_learn(m->host, &peer, &address, 1);
-        if (!cal_p2p_is_connected(m->host, &peer))
-            cal_p2p_connect(m->host, &peer, &address, 1, NULL, NULL);
+        if (cal_p2p_is_connected(m->host, &peer)) continue;
+        m->host->mdns_dials++;
+        cal_p2p_connect(m->host, &peer, &address, 1, on_dialled, m->host);
     }
     while (mdns_output(m->mdns, &packet, net_now_ns(m->host))) {
         transport->multicast_send(transport->user, packet.data, packet.len);

@@ -14,7 +14,7 @@
 #include "crypto/crypto.h"
 #include "os/os.h"
 
-enum { NET_SAVES_MAX = 16 };
+enum { NET_SAVES_MAX = 16, NET_SAVE_PAUSE_MS = 10000 };
 #define NET_NEVER UINT64_MAX /* no deadline */
 #define NET_MS(ms) ((uint64_t)(ms)*1000000u)
 
@@ -79,7 +79,8 @@ struct net_transport {
 
 /* Peers and their addresses on disk, filled in by who makes the host; functions may be NULL. `save`
  * gets a record that net_host_restore takes back; bytes are valid during the call. At most
- * NET_SAVES_MAX records a second, and what changed until then when the host shuts down. */
+ * NET_SAVES_MAX records a second, of one peer every NET_SAVE_PAUSE_MS, and what changed until then
+ * when the host shuts down. `drop` only of what was saved or restored. */
 typedef struct net_peer_shelf {
     void *user;
     void (*save)(void *user, const cal_peer_id *peer, const uint8_t *record, size_t len);

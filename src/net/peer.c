@@ -69,7 +69,8 @@ static bool forget_one(cal_p2p *host) {
         if (!in_use(peer) && (!oldest || peer->seen_ns < oldest->seen_ns)) oldest = peer;
     }
     if (!oldest) return false;
-    if (host->shelf.drop) host->shelf.drop(host->shelf.user, &oldest->id);
+    /* What was never written needs no write to be gone: strangers who come and go cost no disk. */
+    if (oldest->shelved && host->shelf.drop) host->shelf.drop(host->shelf.user, &oldest->id);
     peer_free(host, oldest);
     return true;
 }
@@ -157,6 +158,7 @@ static void save(cal_p2p *host, net_peer *peer) {
     cal_buffer record;
     peer->unsaved = false;
     if (!host->shelf.save) return;
+    peer->save_at_ns = host->now_ns + NET_MS(NET_SAVE_PAUSE_MS);
     cal_buffer_init(&record, RECORD_MAX);
     cal_buffer_append_u8(&record, RECORD_VERSION);
     for (cal_list *at = peer->addresses.next; at != &peer->addresses; at = at->next) {
@@ -164,7 +166,10 @@ static void save(cal_p2p *host, net_peer *peer) {
         cal_varint_append(&record, known->len);
         cal_buffer_append(&record, known->bytes, known->len);
     }
-    if (!record.error) host->shelf.save(host->shelf.user, &peer->id, record.data, record.len);
+    if (!record.error) {
+        peer->shelved = true;
+        host->shelf.save(host->shelf.user, &peer->id, record.data, record.len);
+    }
     cal_buffer_deinit(&record);
 }
 
@@ -196,6 +201,7 @@ int net_host_restore(cal_p2p *host, const cal_peer_id *id, const uint8_t *record
         rest = (cal_slice){rest.data + used + size, rest.len - used - (size_t)size};
     }
     peer->unsaved = false;
+    peer->shelved = true;
     host_leave_quietly(host);
     return result;
 }
@@ -429,7 +435,8 @@ void peer_tick(cal_p2p *host) {
     void *value;
     while (cal_map_next(&host->peers, &cursor, NULL, &value)) {
         net_peer *peer = value;
-        if (peer->unsaved && saved++ < NET_SAVES_MAX) save(host, peer);
+        if (peer->unsaved && host->now_ns >= peer->save_at_ns && saved++ < NET_SAVES_MAX)
+            save(host, peer);
         if (peer_active(peer)) {
             connected++;
         } else if (peer->keep && !peer->dial && peer->address_count && !host->stopping &&

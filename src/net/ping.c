@@ -6,19 +6,52 @@ static const char ping_id[] = "/ipfs/ping/1.0.0";
 
 /* --- answering --- */
 
+/* How much of `len` may be answered now; 0: later. */
+static size_t echo_part(cal_p2p_stream *stream, size_t len) {
+    net_connection *connection = stream->connection;
+    size_t unsent = stream->mux.sending.len;
+    if (connection->echoed < NET_ECHO_BYTES && unsent < NET_ECHO_QUEUE) {
+        size_t part = NET_ECHO_BYTES - connection->echoed;
+        if (part > NET_ECHO_QUEUE - unsent) part = NET_ECHO_QUEUE - unsent;
+        return part < len ? part : len;
+    }
+    connection->host->stats.pings_held++;
+    connection->echo_held = true; /* until ping_tick, or the peer reads */
+    if (unsent) stream_want_room(stream);
+    return 0;
+}
+
 static void on_echo(void *user, cal_p2p_stream *stream) {
     const uint8_t *bytes;
     size_t len;
     (void)user;
     while ((len = cal_p2p_stream_peek(stream, &bytes)) > 0) {
-        size_t sent = cal_p2p_stream_write(stream, bytes, len);
-        cal_p2p_stream_consume(stream, sent);
-        if (sent < len) return; /* goes on when there is room */
+        size_t part = echo_part(stream, len);
+        if (part == 0) return;
+        part = cal_p2p_stream_write(stream, bytes, part);
+        cal_p2p_stream_consume(stream, part);
+        if (part == 0) { /* no memory: in a second */
+            stream->connection->echo_held = true;
+            return;
+        }
+        stream->connection->echoed += (uint32_t)part;
     }
     if (cal_p2p_stream_ended(stream)) cal_p2p_stream_finish(stream);
 }
 
 static const cal_p2p_stream_events echo = {.readable = on_echo, .writable = on_echo};
+
+/* A second is over: pings that were too many for it are answered in the next one. */
+static void echo_tick(net_connection *connection) {
+    connection->echoed = 0;
+    if (!connection->echo_held) return;
+    connection->echo_held = false;
+    for (cal_list *at = connection->mux.streams.next; at != &connection->mux.streams;
+         at = at->next) {
+        cal_p2p_stream *stream = CAL_CONTAINER_OF(at, cal_p2p_stream, mux.link);
+        if (stream->events == &echo) stream_tell(stream, STREAM_READABLE);
+    }
+}
 
 /* --- asking --- */
 
@@ -81,6 +114,7 @@ static void send_ping(net_connection *connection) {
 void ping_tick(net_connection *connection) {
     net_ping *ping = &connection->ping;
     cal_p2p *host = connection->host;
+    echo_tick(connection);
     if (ping->unsupported || !connection->peer->told) return;
     if (!ping->waiting) {
         if (host->now_ns >= ping->at_ns) send_ping(connection);

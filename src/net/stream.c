@@ -66,6 +66,7 @@ static int stream_begin(net_connection *connection, cal_p2p_stream *stream) {
     cal_p2p *host = connection->host;
     cal_list_init(&stream->ready);
     cal_list_init(&stream->negotiating);
+    cal_list_init(&stream->starved);
     stream->connection = connection;
     stream->events = &nothing;
     host->stream_count++;
@@ -78,6 +79,7 @@ static int stream_begin(net_connection *connection, cal_p2p_stream *stream) {
 void stream_free(cal_p2p_stream *stream) {
     cal_list_remove(&stream->ready);
     cal_list_remove(&stream->negotiating);
+    cal_list_remove(&stream->starved);
     free(stream->negotiation);
     free(stream->names);
     net_queue_deinit(&stream->held);
@@ -182,6 +184,13 @@ void stream_expire(cal_p2p *host) {
             CAL_CONTAINER_OF(host->negotiating.next, cal_p2p_stream, negotiating);
         if (stream->negotiate_by_ns > host->now_ns) return;
         stream_lost(stream, CAL_ETIMEOUT);
+    }
+}
+
+void stream_tick(cal_p2p *host) {
+    for (cal_list *at; (at = cal_list_pop(&host->starved));) {
+        cal_p2p_stream *stream = CAL_CONTAINER_OF(at, cal_p2p_stream, starved);
+        if (!stream->closed) note(stream, STREAM_WRITABLE);
     }
 }
 
@@ -382,10 +391,15 @@ void stream_tell(cal_p2p_stream *stream, unsigned events) {
 }
 
 void stream_want_room(cal_p2p_stream *stream) {
-    if (stream->negotiation)
+    cal_p2p *host = stream->connection->host;
+    if (stream->negotiation) {
         stream->held_short = true;
-    else
-        stream->mux.short_write = true;
+        return;
+    }
+    stream->mux.short_write = true;
+    /* Nothing of its own is to be sent that would tell: the others leave no room. */
+    if (stream->mux.sending.len == 0 && cal_list_empty(&stream->starved))
+        cal_list_push(&host->starved, &stream->starved);
 }
 
 void cal_p2p_stream_finish(cal_p2p_stream *stream) {

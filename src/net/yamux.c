@@ -33,6 +33,9 @@ void yamux_init(yamux *session, bool client, uint32_t streams_max, size_t stream
     session->stream_size = stream_size;
     session->unread = unread;
     session->unread_max = unread_max;
+    session->unsent = &session->unsent_own;
+    session->unsent_max = SIZE_MAX;
+    session->spread = 0x9e3779b1;
     cal_list_init(&session->streams);
     cal_list_init(&session->events);
     cal_list_init(&session->sends);
@@ -42,7 +45,7 @@ void yamux_init(yamux *session, bool client, uint32_t streams_max, size_t stream
 /* --- streams --- */
 
 static yamux_stream **bucket_of(yamux *session, uint32_t id) {
-    return &session->buckets[(id >> 1) % YAMUX_BUCKETS];
+    return &session->buckets[(id * session->spread) >> (32 - YAMUX_BUCKET_BITS)];
 }
 
 static yamux_stream *find(yamux *session, uint32_t id) {
@@ -89,6 +92,7 @@ static void drop_received(yamux_stream *stream) {
 /* From here on only release does anything. */
 static void kill_stream(yamux_stream *stream) {
     drop_received(stream);
+    *stream->session->unsent -= stream->sending.len;
     net_queue_deinit(&stream->sending);
     cal_list_remove(&stream->sends);
     if (stream->session->body_of == stream) stream->session->body_of = NULL;
@@ -112,19 +116,23 @@ int yamux_open(yamux *session, yamux_stream **ret_stream) {
 }
 
 size_t yamux_room(const yamux_stream *stream) {
-    if (stream->finish || stream->reset || stream->sending.len >= YAMUX_SEND_MAX) return 0;
-    return YAMUX_SEND_MAX - stream->sending.len;
+    const yamux *session = stream->session;
+    size_t max = *session->unsent < session->unsent_max ? YAMUX_SEND_MAX : YAMUX_SEND_SHARE;
+    if (stream->finish || stream->reset || stream->sending.len >= max) return 0;
+    return max - stream->sending.len;
 }
 
 size_t yamux_write(yamux_stream *stream, const void *bytes, size_t len) {
     size_t room = yamux_room(stream), part = len < room ? len : room;
     if (part && net_queue_append(&stream->sending, bytes, part)) part = 0;
     if (part < len) stream->short_write = true;
+    *stream->session->unsent += part;
     if (part) sends(stream);
     return part;
 }
 
 void yamux_write_queue(yamux_stream *stream, net_queue *from, bool short_write) {
+    *stream->session->unsent += from->len;
     net_queue_move(&stream->sending, from);
     stream->short_write |= short_write;
     if (stream->sending.len || stream->short_write) sends(stream);
@@ -201,6 +209,7 @@ void yamux_go_away(yamux *session, uint32_t code) {
 static int on_syn(yamux *session, uint32_t id, yamux_stream **ret_stream) {
     bool peers_side = (id % 2 == 1) == !session->client;
     if (id == 0 || !peers_side || find(session, id)) return CAL_EDECODE;
+    session->opened++;
     if (session->stream_count >= session->streams_max || session->away_sent) {
         session->refused++;
         return control(session, WINDOW_UPDATE, RST, id, 0);
@@ -348,6 +357,7 @@ static int send_some(yamux_stream *stream, cal_buffer *out, bool *ret_more) {
         if (!to) return out->error;
         put_header(to, part ? DATA : WINDOW_UPDATE, flags, stream->id, (uint32_t)part);
         net_queue_take(&stream->sending, to + YAMUX_HEADER, part);
+        *stream->session->unsent -= part;
         out->len += YAMUX_HEADER + part;
         stream->send_window -= (uint32_t)part;
     }

@@ -17,10 +17,12 @@ enum {
     YAMUX_GIVE_BACK = YAMUX_WINDOW / 4, /* consumed bytes from which a peer is told */
     YAMUX_HEADER = 12,
     YAMUX_SEND_MAX = 1024 * 1024 + 16, /* bytes of one stream that wait to be sent */
+    YAMUX_SEND_SHARE = 16 * 1024,      /* ... once too many wait in all streams */
     YAMUX_FRAME_MAX = 32 * 1024 - 32,  /* bytes of one data frame of ours, so that streams share;
                                           two with their headers fit a Noise message */
     YAMUX_CONTROL_MAX = 192 * 1024,    /* answers to a peer that waits for none of them */
-    YAMUX_BUCKETS = 32,
+    YAMUX_BUCKET_BITS = 5,
+    YAMUX_BUCKETS = 1 << YAMUX_BUCKET_BITS,
 };
 
 enum yamux_event {
@@ -56,15 +58,19 @@ struct yamux {
     uint32_t next_id, streams_max, stream_count;
     size_t stream_size;
     size_t *unread, unread_max; /* shared by sessions: bytes received and not consumed */
-    net_pool *pool;             /* of the streams' queues; NULL, or set before the first stream */
+    size_t *unsent, unsent_max; /* likewise: written and not sent. Set after yamux_init, or none */
+    uint32_t spread; /* odd; over the buckets. Set after yamux_init where peers may choose ids */
+    net_pool *pool;  /* of the streams' queues; NULL, or set before the first stream */
     cal_list streams, events, sends;
     yamux_stream *buckets[YAMUX_BUCKETS];
     cal_buffer control;
     uint8_t header[YAMUX_HEADER];
     size_t header_have;
-    uint32_t body_left;       /* of the data frame under way */
-    yamux_stream *body_of;    /* NULL: nobody wants it */
-    uint64_t refused, resets; /* streams refused at the limit; reset by the peer */
+    uint32_t body_left;    /* of the data frame under way */
+    yamux_stream *body_of; /* NULL: nobody wants it */
+    /* Streams opened by the peer, refused at a limit, reset by the peer. */
+    uint64_t opened, refused, resets;
+    size_t unsent_own;
 };
 
 /* stream_size: bytes to allocate for each stream, its yamux_stream first. */
