@@ -491,6 +491,7 @@ void cal_p2p_stats_get(const cal_p2p *host, cal_p2p_stats *ret_stats);
     X(grafts, "GRAFTs accepted")                                                                   \
     X(grafts_refused, "GRAFTs answered with PRUNE or dropped")                                     \
     X(prunes, "PRUNEs received")                                                                   \
+    X(backoffs_refused, "backoffs not remembered because there are too many")                      \
     X(exchange_ignored, "peers offered in PRUNEs, ignored")                                        \
     X(control_refused, "GRAFTs and PRUNEs over the limit between heartbeats")                      \
     X(ihave_refused, "ids told over the limit between heartbeats")                                 \
@@ -512,7 +513,8 @@ typedef struct cal_p2p_gossip_stats {
     CAL_P2P_GOSSIP_COUNTERS(CAL_P2P_COUNTER_FIELD)
 #undef CAL_P2P_COUNTER_FIELD
     /* present values */
-    uint64_t peers, own_topics, foreign_topics, seen, cached, wants, message_bytes;
+    uint64_t peers, own_topics, foreign_topics, seen, cached, wants, message_bytes, control_bytes,
+        backoffs;
 } cal_p2p_gossip_stats;
 int cal_p2p_gossip_stats_get(const cal_p2p *host, cal_p2p_gossip_stats *ret_stats);
 

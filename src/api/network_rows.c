@@ -170,6 +170,10 @@ static void collect_gossip(const cal_p2p *host, cal_buffer *out) {
     figure(out, METRICS_GAUGE, "gossip_wants", "message ids asked for", s.wants);
     figure(out, METRICS_GAUGE, "gossip_message_bytes", "bytes of messages in memory",
            s.message_bytes);
+    figure(out, METRICS_GAUGE, "gossip_control_bytes", "bytes of control that wait for peers",
+           s.control_bytes);
+    figure(out, METRICS_GAUGE, "gossip_backoffs", "pauses between GRAFTs that are remembered",
+           s.backoffs);
 }
 
 static void collect_discovery(const cal_p2p *host, cal_buffer *out) {

@@ -79,13 +79,13 @@ void gossip_free(cal_gossip *gossip) {
     void *value;
     while (cal_map_next(&gossip->topics, &cursor, NULL, &value)) {
         gossip_topic *topic = value;
-        free(topic->backoffs);
+        gossip_backoffs_free(gossip, topic);
         free(topic);
     }
     cal_map *maps[] = {&gossip->peers, &gossip->topics, &gossip->seen, &gossip->cache,
                        &gossip->wants};
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) cal_map_deinit(maps[i]);
-    assert(gossip->message_bytes == 0);
+    assert(gossip->message_bytes == 0 && gossip->control_bytes == 0 && gossip->backoffs == 0);
     cal_secret_wipe(&gossip->key);
     free(gossip);
 }
@@ -109,6 +109,7 @@ gossip_topic *gossip_topic_make(cal_gossip *gossip, cal_slice name) {
     topic->name = (cal_slice){topic->bytes, name.len};
     cal_list_init(&topic->subs);
     cal_list_init(&topic->recent);
+    cal_map_init(&topic->backoffs, gossip_random(gossip));
     if (cal_map_put(&gossip->topics, topic->name, topic)) {
         free(topic);
         return NULL;
@@ -117,12 +118,12 @@ gossip_topic *gossip_topic_make(cal_gossip *gossip, cal_slice name) {
 }
 
 void gossip_topic_release(cal_gossip *gossip, gossip_topic *topic) {
-    if (topic->own || topic->sub_count || topic->cached || topic->backoff_count ||
+    if (topic->own || topic->sub_count || topic->cached || topic->backoffs.count ||
         topic->fanout_until)
         return;
     assert(topic->mesh_count == 0);
     cal_map_remove(&gossip->topics, topic->name);
-    free(topic->backoffs);
+    cal_map_deinit(&topic->backoffs);
     free(topic);
 }
 
@@ -422,6 +423,8 @@ void gossip_stats_get(const cal_gossip *gossip, cal_p2p_gossip_stats *ret_stats)
     ret_stats->cached = gossip->cache.count;
     ret_stats->wants = gossip->wants.count;
     ret_stats->message_bytes = gossip->message_bytes;
+    ret_stats->control_bytes = gossip->control_bytes;
+    ret_stats->backoffs = gossip->backoffs;
 }
 
 void gossip_topic_count(const cal_gossip *gossip, cal_slice name, size_t *ret_peers,

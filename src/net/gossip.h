@@ -55,20 +55,25 @@ enum {
     GOSSIP_QUEUE_BYTES_MAX = 4 * 1024 * 1024,   /* messages waiting for one peer */
     GOSSIP_QUEUE_MAX = 4096,
     GOSSIP_CONTROL_BYTES_MAX =
-        2 * 1024 * 1024,                   /* control waiting for one peer: then it is closed */
-    GOSSIP_CONTROL_IDLE_MAX = 1024 * 1024, /* beyond, gossip about ids is left out */
+        2 * 1024 * 1024,                       /* control waiting for one peer: then it is closed */
+    GOSSIP_CONTROL_IDLE_MAX = 1024 * 1024,     /* beyond, gossip about ids is left out */
+    GOSSIP_CONTROL_ALL_MAX = 64 * 1024 * 1024, /* control waiting for all peers: beyond, each one */
+    GOSSIP_CONTROL_SHARE = 64 * 1024,          /* has no more than this */
     GOSSIP_RPC_CONTROL_MAX = 512 * 1024, /* of one RPC: go-libp2p ends a stream that brings more */
     GOSSIP_MESSAGE_BYTES_MAX = 64 * 1024 * 1024, /* all messages in memory */
     GOSSIP_CACHE_BYTES_MAX = 32 * 1024 * 1024,   /* of them for IWANT */
     GOSSIP_CACHE_MAX = 16384,
     GOSSIP_SEEN_MAX = 65536,
     GOSSIP_WANTS_MAX = 16384,     /* ids asked for, all peers */
+    GOSSIP_WANTS_SHARE = 8,       /* ... of one peer, once half of them are taken */
     GOSSIP_PEER_WANTS_MAX = 2048, /* of them asked of one peer */
     GOSSIP_WANT_SOURCES_MAX = 4,  /* peers remembered that have one of them */
     GOSSIP_EVENTS_MAX = 256,      /* then gossip_ready says no */
     GOSSIP_VALIDATIONS_MAX = 1024,
     GOSSIP_VALIDATION_BYTES_MAX = 16 * 1024 * 1024,
     GOSSIP_BACKOFFS_MAX = 1024, /* one topic */
+    GOSSIP_BACKOFFS_ALL_MAX = 65536,
+    GOSSIP_SERVED_MAX = 256, /* peers that one message was sent to because they asked */
     /* one peer between two heartbeats: */
     GOSSIP_IHAVES_MAX = 10,
     GOSSIP_IHAVE_IDS_MAX = 5000,
@@ -78,6 +83,9 @@ enum {
     GOSSIP_GRAFTS_MAX = 4096, /* GRAFT and PRUNE */
     GOSSIP_SUBSCRIBES_MAX = 8192,
     GOSSIP_VERIFIES_MAX = 4096, /* signatures; then gossip_ready says no until the heartbeat */
+    GOSSIP_FORGED_MAX = 64, /* that do not verify: likewise, and the rest of the RPC is dropped */
+    /* all peers between two heartbeats: */
+    GOSSIP_VERIFIES_ALL_MAX = 8192, /* beyond, none may have more than its equal part */
 };
 
 typedef enum gossip_version { GOSSIP_1_0 = 10, GOSSIP_1_1 = 11, GOSSIP_1_2 = 12 } gossip_version;

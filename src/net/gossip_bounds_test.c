@@ -275,27 +275,205 @@ static void test_control_not_taken(void **state) {
     world_end(&w);
 }
 
-static void test_signature_flood(void **state) {
+/* Forged signatures cost us more than their sender, who writes anything: few are looked at. */
+static void test_forged_signatures(void **state) {
     (void)state;
     world w;
     world_start(&w);
     world_subscribe(&w, "news", false);
-    gossip_peer *a = meet(&w, 1);
+    gossip_peer *a = meet(&w, 1), *b = meet(&w, 3);
     letter l;
     letter_write(&l, 2, 1, "news", text("spam"));
     int taken = 0;
-    while (gossip_ready(a) && taken < 10000) { /* forged: each costs a verification */
-        cal_write_u64be(l.seqno, (uint64_t)taken++);
+    while (gossip_ready(a) && taken < 10000) {
+        cal_write_u64be(l.seqno, (uint64_t)taken++ + 100);
         say_letter(&w, a, &l);
     }
-    assert_int_equal(taken, GOSSIP_VERIFIES_MAX);
+    assert_int_equal(taken, GOSSIP_FORGED_MAX);
+    assert_int_equal(world_stats(&w).invalid, GOSSIP_FORGED_MAX);
     assert_int_equal(world_stats(&w).peers_paused, 1);
+    static GossipPb__Message *list[1000]; /* nor more of them in one RPC */
+    GossipPb__Rpc rpc = GOSSIP_PB__RPC__INIT;
+    for (size_t i = 0; i < 1000; i++) list[i] = &l.message;
+    rpc.n_publish = 1000;
+    rpc.publish = list;
+    cal_write_u64be(l.seqno, 1000000);
+    assert_int_equal(say(&w, b, &rpc), 0);
+    assert_int_equal(world_stats(&w).invalid, 2 * GOSSIP_FORGED_MAX);
+    assert_int_equal(world_stats(&w).messages_refused, 1000 - GOSSIP_FORGED_MAX);
     world_events(&w);
     assert_int_equal(w.ready, 0);
     pass(&w, 5);
     world_events(&w);
-    assert_int_equal(w.ready, 1);
+    assert_int_equal(w.ready, 2);
     assert_true(gossip_ready(a));
+    world_end(&w);
+}
+
+static uint64_t say_until_paused(world *w, gossip_peer *peer, uint64_t *seqno) {
+    uint64_t taken = 0;
+    letter l;
+    letter_write(&l, 2, 0, "news", text("new"));
+    while (gossip_ready(peer)) {
+        cal_write_u64be(l.seqno, (*seqno)++);
+        letter_sign(&l, 2);
+        say_letter(w, peer, &l);
+        world_events(w);
+        taken++;
+    }
+    return taken;
+}
+
+/* Good ones are passed on, up to what one peer, and all peers together, may have us verify. */
+static void test_signature_flood(void **state) {
+    (void)state;
+    world w;
+    uint64_t seqno = 1, taken[6];
+    world_start(&w);
+    world_subscribe(&w, "news", false);
+    gossip_peer *peers[6];
+    for (unsigned i = 0; i < 6; i++) peers[i] = meet(&w, i + 10);
+    for (int i = 0; i < 6; i++) taken[i] = say_until_paused(&w, peers[i], &seqno);
+    assert_int_equal(taken[0], GOSSIP_VERIFIES_MAX);
+    assert_int_equal(taken[1], GOSSIP_VERIFIES_MAX); /* now all are used up */
+    for (int i = 2; i < 6; i++) assert_int_equal(taken[i], GOSSIP_VERIFIES_ALL_MAX / 6);
+    assert_int_equal(world_stats(&w).peers_paused, 6);
+    assert_int_equal(world_stats(&w).delivered, seqno - 1); /* none was lost */
+    pass(&w, 5);
+    world_events(&w);
+    assert_int_equal(w.ready, 6);
+    world_end(&w);
+}
+
+/* Peers that prune and leave: what is remembered of them is bounded in one topic and in all, and
+ * goes with its time. */
+static void test_backoffs_of_peers_that_left(void **state) {
+    enum { TOPICS = 80, PEERS = 1100 };
+    (void)state;
+    world w;
+    char topic[16];
+    world_start(&w);
+    for (int i = 0; i < TOPICS; i++) {
+        snprintf(topic, sizeof topic, "topic %d", i);
+        world_subscribe(&w, topic, false);
+    }
+    for (unsigned i = 0; i < PEERS; i++) {
+        cal_peer_id id = {.len = 38, .bytes = {(uint8_t)i, (uint8_t)(i >> 8)}};
+        gossip_peer *peer;
+        assert_int_equal(gossip_peer_add(w.gossip, &id, false, NULL, w.now, &peer), 0);
+        for (int j = 0; j < TOPICS; j++) {
+            snprintf(topic, sizeof topic, "topic %d", j);
+            say_prune(&w, peer, topic, UINT64_MAX);
+        }
+        gossip_peer_remove(peer, w.now);
+    }
+    cal_p2p_gossip_stats stats = world_stats(&w);
+    assert_int_equal(stats.backoffs, GOSSIP_BACKOFFS_ALL_MAX);
+    assert_int_equal(stats.backoffs_refused, TOPICS * PEERS - GOSSIP_BACKOFFS_ALL_MAX);
+    w.now += 3700 * SECOND; /* an hour in one heartbeat */
+    gossip_expire(w.gossip, w.now);
+    assert_int_equal(world_stats(&w).backoffs, 0);
+    world_end(&w);
+    world_start(&w);
+    world_subscribe(&w, "news", false);
+    for (unsigned i = 0; i < PEERS; i++) {
+        cal_peer_id id = {.len = 38, .bytes = {(uint8_t)i, (uint8_t)(i >> 8)}};
+        gossip_peer *peer;
+        assert_int_equal(gossip_peer_add(w.gossip, &id, false, NULL, w.now, &peer), 0);
+        say_prune(&w, peer, "news", 10);
+        gossip_peer_remove(peer, w.now);
+    }
+    assert_int_equal(world_stats(&w).backoffs, GOSSIP_BACKOFFS_MAX);
+    world_end(&w);
+}
+
+/* Who asked for a message is remembered within the bound of all messages. */
+static void test_many_ask_for_one_message(void **state) {
+    (void)state;
+    world w;
+    char id[128];
+    world_start(&w);
+    world_subscribe(&w, "news", false);
+    gossip_publish(w.gossip, text("news"), text("hello"), w.now, NULL, NULL);
+    id_of(0, 42, id);
+    uint64_t before = world_stats(&w).message_bytes;
+    for (unsigned i = 0; i < GOSSIP_SERVED_MAX + 50; i++) {
+        cal_peer_id peer_id = {.len = 38, .bytes = {(uint8_t)i, (uint8_t)(i >> 8)}};
+        gossip_peer *peer;
+        assert_int_equal(gossip_peer_add(w.gossip, &peer_id, false, NULL, w.now, &peer), 0);
+        gossip_peer_open(peer, GOSSIP_1_2, w.now);
+        say_id(&w, peer, SAY_IWANT, NULL, id);
+        assert_int_equal(hear(&w, peer).messages, i < GOSSIP_SERVED_MAX);
+        gossip_peer_remove(peer, w.now); /* it comes again as another */
+    }
+    assert_int_equal(world_stats(&w).iwant_served, GOSSIP_SERVED_MAX);
+    assert_int_equal(world_stats(&w).iwant_refused, 50);
+    assert_in_range(world_stats(&w).message_bytes - before, GOSSIP_SERVED_MAX * 9,
+                    GOSSIP_SERVED_MAX * 16);
+    pass(&w, 11);
+    assert_int_equal(world_stats(&w).message_bytes, 0);
+    world_end(&w);
+}
+
+/* A few peers that tell of messages there are not leave room to ask others. */
+static void test_wants_are_shared(void **state) {
+    (void)state;
+    world w;
+    static char names[WORLD_IDS][24];
+    static cal_slice ids[WORLD_IDS];
+    world_start(&w);
+    world_subscribe(&w, "news", false);
+    for (unsigned i = 0; i < 12; i++) {
+        gossip_peer *peer = meet(&w, i + 10);
+        for (int j = 0; j < GOSSIP_IHAVE_IDS_MAX; j++) {
+            snprintf(names[j], sizeof names[j], "%u %d", i, j);
+            ids[j] = text(names[j]);
+        }
+        say_ids(&w, peer, SAY_IHAVE, "news", ids, GOSSIP_IHAVE_IDS_MAX);
+    }
+    assert_in_range(world_stats(&w).wants, GOSSIP_WANTS_MAX / 2,
+                    GOSSIP_WANTS_MAX / 2 + 12 * GOSSIP_WANTS_SHARE);
+    gossip_peer *honest = meet(&w, 1);
+    hear(&w, honest);
+    say_id(&w, honest, SAY_IHAVE, "news", "true");
+    assert_int_equal(hear(&w, honest).iwants, 1);
+    world_end(&w);
+}
+
+static int say_grafts(world *w, gossip_peer *peer, const char *topic, size_t count) {
+    static GossipPb__Graft *list[GOSSIP_GRAFTS_MAX];
+    GossipPb__Graft graft = GOSSIP_PB__GRAFT__INIT;
+    GossipPb__Control control = GOSSIP_PB__CONTROL__INIT;
+    graft.has_topic = true;
+    graft.topic = binary(text(topic));
+    for (size_t i = 0; i < count; i++) list[i] = &graft;
+    control.n_graft = count;
+    control.graft = list;
+    return say_control(w, peer, &control);
+}
+
+/* Answers that many peers provoke and do not read: the bound is on all of them together. */
+static void test_control_of_many_peers(void **state) {
+    enum { PEERS = 200, GRAFTS = 3000 };
+    (void)state;
+    world w;
+    char topic[GOSSIP_TOPIC_MAX + 1];
+    world_start(&w);
+    memset(topic, 't', sizeof topic - 1);
+    topic[sizeof topic - 1] = 0;
+    world_subscribe(&w, topic, false);
+    for (unsigned i = 0; i < PEERS; i++) {
+        gossip_peer *peer = meet(&w, i + 10);
+        say_prune(&w, peer, topic, 3600); /* so that each GRAFT is answered with PRUNE */
+        for (int j = 0; j < GRAFTS; j += 1000) say_grafts(&w, peer, topic, 1000);
+        assert_true(world_stats(&w).control_bytes <=
+                    GOSSIP_CONTROL_ALL_MAX + PEERS * GOSSIP_CONTROL_SHARE);
+    }
+    cal_p2p_gossip_stats stats = world_stats(&w);
+    assert_true(stats.control_bytes > GOSSIP_CONTROL_ALL_MAX / 2);
+    assert_true(stats.peers_closed > 50); /* those that did not read when there was no room */
+    gossip_peer *honest = meet(&w, 1);    /* has its share */
+    assert_int_equal(hear(&w, honest).subscribes, 1);
     world_end(&w);
 }
 
@@ -380,15 +558,29 @@ static void test_too_many_peers(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_malformed),          cmocka_unit_test(test_topic_names),
-        cmocka_unit_test(test_own_topics_limit),   cmocka_unit_test(test_subscription_flood),
-        cmocka_unit_test(test_graft_storm),        cmocka_unit_test(test_ihave_flood),
-        cmocka_unit_test(test_ihave_in_one_rpc),   cmocka_unit_test(test_iwant_flood),
-        cmocka_unit_test(test_idontwant_flood),    cmocka_unit_test(test_slow_readers),
-        cmocka_unit_test(test_queue_grows_old),    cmocka_unit_test(test_control_not_taken),
-        cmocka_unit_test(test_signature_flood),    cmocka_unit_test(test_events_not_taken),
-        cmocka_unit_test(test_verdicts_not_given), cmocka_unit_test(test_many_messages_in_one_rpc),
-        cmocka_unit_test(test_seen_is_bounded),    cmocka_unit_test(test_too_many_peers),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_topic_names),
+        cmocka_unit_test(test_own_topics_limit),
+        cmocka_unit_test(test_subscription_flood),
+        cmocka_unit_test(test_graft_storm),
+        cmocka_unit_test(test_ihave_flood),
+        cmocka_unit_test(test_ihave_in_one_rpc),
+        cmocka_unit_test(test_iwant_flood),
+        cmocka_unit_test(test_idontwant_flood),
+        cmocka_unit_test(test_slow_readers),
+        cmocka_unit_test(test_queue_grows_old),
+        cmocka_unit_test(test_control_not_taken),
+        cmocka_unit_test(test_signature_flood),
+        cmocka_unit_test(test_events_not_taken),
+        cmocka_unit_test(test_forged_signatures),
+        cmocka_unit_test(test_backoffs_of_peers_that_left),
+        cmocka_unit_test(test_many_ask_for_one_message),
+        cmocka_unit_test(test_wants_are_shared),
+        cmocka_unit_test(test_control_of_many_peers),
+        cmocka_unit_test(test_verdicts_not_given),
+        cmocka_unit_test(test_many_messages_in_one_rpc),
+        cmocka_unit_test(test_seen_is_bounded),
+        cmocka_unit_test(test_too_many_peers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,7 +105,13 @@ bool gossip_make_room(cal_gossip *gossip, size_t size) {
             gossip_peer *peer = CAL_CONTAINER_OF(at, gossip_peer, link);
             if (!slowest || peer->queue_bytes > slowest->queue_bytes) slowest = peer;
         }
-        if (slowest && gossip_queue_shed(slowest)) continue;
+        /* Half of what it has, so that looking for it is worth the while. */
+        size_t least = slowest ? slowest->queue_bytes / 2 : 0, shed = 0;
+        while (slowest && slowest->queue_bytes > least &&
+               gossip->message_bytes + size > GOSSIP_MESSAGE_BYTES_MAX &&
+               gossip_queue_shed(slowest))
+            shed++;
+        if (shed) continue;
         if (cal_list_empty(&gossip->cache_list)) return false;
         gossip->stats.cache_evicted++;
         gossip_cache_drop(cache_oldest(gossip));
@@ -132,7 +138,10 @@ bool gossip_want_add(gossip_peer *source, cal_slice id) {
             want->sources[want->source_count++] = source;
         return false;
     }
-    if (gossip->wants.count >= GOSSIP_WANTS_MAX || source->wants >= GOSSIP_PEER_WANTS_MAX) {
+    /* A few that tell of what does not exist must not keep the others from being asked. */
+    size_t most =
+        gossip->wants.count < GOSSIP_WANTS_MAX / 2 ? GOSSIP_PEER_WANTS_MAX : GOSSIP_WANTS_SHARE;
+    if (gossip->wants.count >= GOSSIP_WANTS_MAX || source->wants >= most) {
         gossip->stats.ihave_refused++;
         return false;
     }

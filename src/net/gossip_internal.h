@@ -42,17 +42,17 @@ typedef struct gossip_sub {
     uint64_t order;     /* scratch of sorting */
 } gossip_sub;
 
+typedef struct gossip_pause {
+    uint64_t until;
+} gossip_pause;
+
 typedef struct gossip_topic {
     cal_list subs, recent; /* recent: cached messages, oldest first */
     cal_slice name;        /* inside the block */
     bool own, validate;
     size_t sub_count, mesh_count, cached;
     uint64_t fanout_until;
-    struct gossip_backoff {
-        cal_peer_id id;
-        uint64_t until;
-    } * backoffs;
-    size_t backoff_count;
+    cal_map backoffs; /* peer id -> gossip_pause */
     uint8_t bytes[];
 } gossip_topic;
 
@@ -81,10 +81,11 @@ struct gossip_peer {
     cal_buffer control; /* whole frames; goes before messages */
     size_t control_sent;
     cal_buffer ihave; /* IHAVEs of this heartbeat, packed, to become one RPC */
+    size_t counted;   /* of both, in gossip->control_bytes */
     cal_list queue;
     size_t queue_count, queue_bytes, head_sent;
     /* since the last heartbeat */
-    uint32_t ihaves, ihave_ids, iwant_ids, idontwant_ids, grafts, subscribes, verifies;
+    uint32_t ihaves, ihave_ids, iwant_ids, idontwant_ids, grafts, subscribes, verifies, forged;
     /* ids it does not want to be sent, newest over oldest */
     struct {
         uint64_t hash, tick;
@@ -134,7 +135,8 @@ struct cal_gossip {
     cal_map peers, topics, seen, cache, wants;
     cal_list peer_list, seen_list, cache_list, want_list, news, waiting, output;
     size_t news_count, waiting_count, waiting_bytes, cache_bytes, own_topics, foreign;
-    size_t message_bytes;
+    size_t message_bytes, control_bytes, backoffs;
+    uint32_t verifies;    /* since the last heartbeat */
     gossip_news *current; /* lent out by gossip_next_event */
     cal_p2p_gossip_stats stats;
     gossip_sub *chosen[GOSSIP_PEERS_MAX]; /* scratch of the mesh's choices */
@@ -213,6 +215,7 @@ void gossip_backoff(cal_gossip *gossip, gossip_topic *topic, const cal_peer_id *
 bool gossip_backing_off(const cal_gossip *gossip, const gossip_topic *topic, const cal_peer_id *id,
                         uint64_t slack_ns);
 size_t gossip_fanout(cal_gossip *gossip, gossip_topic *topic); /* into chosen */
+void gossip_backoffs_free(cal_gossip *gossip, gossip_topic *topic);
 void gossip_heartbeat(cal_gossip *gossip);
 
 /* gossip_receive.c */

@@ -18,44 +18,65 @@ static gossip_sub *sub_of(cal_list *link) { return CAL_CONTAINER_OF(link, gossip
 
 /* --- backoff --- */
 
-static struct gossip_backoff *backoff_find(const gossip_topic *topic, const cal_peer_id *id) {
-    for (size_t i = 0; i < topic->backoff_count; i++)
-        if (topic->backoffs[i].id.len == id->len &&
-            memcmp(topic->backoffs[i].id.bytes, id->bytes, id->len) == 0)
-            return &topic->backoffs[i];
-    return NULL;
+static gossip_pause *backoff_find(const gossip_topic *topic, const cal_peer_id *id) {
+    return cal_map_get(&topic->backoffs, (cal_slice){id->bytes, id->len});
+}
+
+/* They outlive their peers, so that leaving is no way around them: peers that come and go can only
+ * fill what there is for all. */
+static gossip_pause *backoff_make(cal_gossip *gossip, gossip_topic *topic, const cal_peer_id *id) {
+    gossip_pause *backoff = NULL;
+    if (topic->backoffs.count < GOSSIP_BACKOFFS_MAX && gossip->backoffs < GOSSIP_BACKOFFS_ALL_MAX)
+        backoff = calloc(1, sizeof *backoff);
+    if (!backoff || cal_map_put(&topic->backoffs, (cal_slice){id->bytes, id->len}, backoff)) {
+        free(backoff);
+        gossip->stats.backoffs_refused++;
+        return NULL;
+    }
+    gossip->backoffs++;
+    return backoff;
 }
 
 void gossip_backoff(cal_gossip *gossip, gossip_topic *topic, const cal_peer_id *id,
                     uint64_t seconds) {
     if (seconds > BACKOFF_MAX_S) seconds = BACKOFF_MAX_S;
     uint64_t until = gossip->now + seconds * SECOND_NS;
-    struct gossip_backoff *backoff = backoff_find(topic, id);
-    if (!backoff) {
-        if (topic->backoff_count >= GOSSIP_BACKOFFS_MAX) return; /* more than there can be peers */
-        size_t size = (topic->backoff_count + 1) * sizeof *topic->backoffs;
-        struct gossip_backoff *more = realloc(topic->backoffs, size);
-        if (!more) return;
-        topic->backoffs = more;
-        backoff = &more[topic->backoff_count++];
-        *backoff = (struct gossip_backoff){.id = *id};
-    }
-    if (until > backoff->until) backoff->until = until;
+    gossip_pause *backoff = backoff_find(topic, id);
+    if (!backoff) backoff = backoff_make(gossip, topic, id);
+    if (backoff && until > backoff->until) backoff->until = until;
 }
 
 bool gossip_backing_off(const cal_gossip *gossip, const gossip_topic *topic, const cal_peer_id *id,
                         uint64_t slack_ns) {
-    const struct gossip_backoff *backoff = backoff_find(topic, id);
+    const gossip_pause *backoff = backoff_find(topic, id);
     return backoff && gossip->now < backoff->until + slack_ns;
 }
 
 /* Kept a heartbeat longer than they hold: the slack before we graft again. */
 static void backoffs_expire(cal_gossip *gossip, gossip_topic *topic) {
-    size_t kept = 0;
-    for (size_t i = 0; i < topic->backoff_count; i++)
-        if (topic->backoffs[i].until + GOSSIP_HEARTBEAT_NS > gossip->now)
-            topic->backoffs[kept++] = topic->backoffs[i];
-    topic->backoff_count = kept;
+    cal_map_cursor cursor = {0};
+    cal_slice id;
+    void *value;
+    if (topic->backoffs.count == 0) return;
+    while (cal_map_next(&topic->backoffs, &cursor, &id, &value)) {
+        gossip_pause *backoff = value;
+        if (backoff->until + GOSSIP_HEARTBEAT_NS > gossip->now) continue;
+        cal_map_remove(&topic->backoffs, id);
+        free(backoff);
+        gossip->backoffs--;
+    }
+    if (topic->backoffs.count == 0) gossip_backoffs_free(gossip, topic); /* its memory too */
+}
+
+void gossip_backoffs_free(cal_gossip *gossip, gossip_topic *topic) {
+    cal_map_cursor cursor = {0};
+    void *backoff;
+    while (cal_map_next(&topic->backoffs, &cursor, NULL, &backoff)) {
+        free(backoff);
+        gossip->backoffs--;
+    }
+    cal_map_deinit(&topic->backoffs);
+    cal_map_init(&topic->backoffs, gossip_random(gossip));
 }
 
 /* --- choosing --- */
@@ -252,7 +273,7 @@ static void tell_ids(cal_gossip *gossip, gossip_topic *topic, cal_slice *scratch
 
 static void peer_refresh(gossip_peer *peer) {
     peer->ihaves = peer->ihave_ids = peer->iwant_ids = peer->idontwant_ids = 0;
-    peer->grafts = peer->subscribes = peer->verifies = 0;
+    peer->grafts = peer->subscribes = peer->verifies = peer->forged = 0;
     gossip_flush_ihave(peer);
     if (!peer->paused) return;
     peer->paused = false;
@@ -263,6 +284,7 @@ static void peer_refresh(gossip_peer *peer) {
 void gossip_heartbeat(cal_gossip *gossip) {
     cal_slice *scratch = malloc(TOLD_IDS_MAX * sizeof *scratch);
     gossip->tick++;
+    gossip->verifies = 0;
     gossip_cache_expire(gossip);
     cal_map_cursor cursor = {0};
     void *value;

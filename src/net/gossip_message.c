@@ -152,8 +152,9 @@ int gossip_message_make(cal_gossip *gossip, const GossipPb__Message *message, ca
 void gossip_message_unref(gossip_message *message) {
     assert(message->refs > 0);
     if (--message->refs > 0) return;
-    assert(!message->topic && message->gossip->message_bytes >= message->size);
-    message->gossip->message_bytes -= message->size;
+    size_t size = message->size + message->served_count * sizeof *message->served;
+    assert(!message->topic && message->gossip->message_bytes >= size);
+    message->gossip->message_bytes -= size;
     free(message->served);
     free(message);
 }

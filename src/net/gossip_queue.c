@@ -88,11 +88,25 @@ bool gossip_queue_shed(gossip_peer *peer) {
     return true;
 }
 
+/* What waits for the peer changed. */
+static void count_control(gossip_peer *peer) {
+    size_t now = peer->control.len - peer->control_sent + peer->ihave.len;
+    peer->gossip->control_bytes += now - peer->counted;
+    peer->counted = now;
+}
+
+/* No place for so much more: too much waits for all peers, and more than its share for this one. */
+static bool crowded(const gossip_peer *peer, size_t len) {
+    return peer->gossip->control_bytes + len > GOSSIP_CONTROL_ALL_MAX &&
+           peer->counted + len > GOSSIP_CONTROL_SHARE;
+}
+
 void gossip_queue_clear(gossip_peer *peer) {
     while (!cal_list_empty(&peer->queue)) queue_drop(peer, queue_head(peer));
-    cal_buffer_reset(&peer->control);
-    cal_buffer_reset(&peer->ihave);
+    cal_buffer_deinit(&peer->control);
+    cal_buffer_deinit(&peer->ihave);
     peer->control_sent = peer->head_sent = 0;
+    count_control(peer);
 }
 
 cal_slice gossip_output(gossip_peer *peer, uint64_t now_ns) {
@@ -126,6 +140,7 @@ void gossip_sent(gossip_peer *peer, size_t len) {
     if (peer->head_sent == 0 && peer->control.len > 0) {
         assert(len <= peer->control.len - peer->control_sent);
         peer->control_sent += len;
+        count_control(peer);
         if (peer->control_sent == peer->control.len) {
             cal_buffer_deinit(&peer->control); /* an idle peer holds no memory for it */
             peer->control_sent = 0;
@@ -157,7 +172,8 @@ static void give_up(gossip_peer *peer) {
 static void queue_bytes(gossip_peer *peer, cal_slice head, cal_slice body, bool must) {
     if (!peer->open || peer->closing) return;
     size_t len = head.len + body.len, waiting = peer->control.len - peer->control_sent;
-    if (!must && waiting + len > GOSSIP_CONTROL_IDLE_MAX) {
+    bool full = crowded(peer, len);
+    if (!must && (full || waiting + len > GOSSIP_CONTROL_IDLE_MAX)) {
         peer->gossip->stats.gossip_dropped++;
         return;
     }
@@ -165,7 +181,7 @@ static void queue_bytes(gossip_peer *peer, cal_slice head, cal_slice body, bool 
         cal_buffer_consume(&peer->control, peer->control_sent);
         peer->control_sent = 0;
     }
-    if (!cal_buffer_reserve(&peer->control, len + CAL_VARINT_MAX)) {
+    if (full || !cal_buffer_reserve(&peer->control, len + CAL_VARINT_MAX)) {
         peer->control.error = 0;
         if (must)
             give_up(peer);
@@ -176,6 +192,7 @@ static void queue_bytes(gossip_peer *peer, cal_slice head, cal_slice body, bool 
     cal_varint_append(&peer->control, len); /* all fits: it was reserved */
     cal_buffer_append_slice(&peer->control, head);
     cal_buffer_append_slice(&peer->control, body);
+    count_control(peer);
     has_output(peer);
 }
 
@@ -296,7 +313,7 @@ void gossip_add_ihave(gossip_peer *peer, const gossip_topic *topic, const cal_sl
         ihave.n_ids = pack_ids(packed, ids + at, count - at);
         at += ihave.n_ids;
         size_t len = gossip_pb__ihave__get_packed_size(&ihave);
-        if (!cal_buffer_reserve(&peer->ihave, 1 + CAL_VARINT_MAX + len)) {
+        if (crowded(peer, len) || !cal_buffer_reserve(&peer->ihave, 1 + CAL_VARINT_MAX + len)) {
             peer->ihave.error = 0;
             peer->gossip->stats.gossip_dropped++;
             return;
@@ -304,22 +321,25 @@ void gossip_add_ihave(gossip_peer *peer, const gossip_topic *topic, const cal_sl
         cal_buffer_append_u8(&peer->ihave, 1 << 3 | 2); /* field 1 of the control message */
         cal_varint_append(&peer->ihave, len);
         peer->ihave.len += gossip_pb__ihave__pack(&ihave, peer->ihave.data + peer->ihave.len);
+        count_control(peer);
     }
 }
 
 void gossip_flush_ihave(gossip_peer *peer) {
     if (peer->ihave.len == 0) return;
     uint8_t bytes[1 + CAL_VARINT_MAX];
-    cal_buffer inner;
+    cal_buffer inner, ihave = peer->ihave;
+    cal_buffer_init(&peer->ihave, ihave.max); /* out of it: it is not to be counted twice */
+    count_control(peer);
     cal_buffer_init(&inner, sizeof bytes);
     bytes[0] = 3 << 3 | 2; /* field 3 of the RPC */
-    cal_varint_append(&inner, peer->ihave.len);
+    cal_varint_append(&inner, ihave.len);
     if (!inner.error) {
         memcpy(bytes + 1, inner.data, inner.len);
-        queue_bytes(peer, (cal_slice){bytes, 1 + inner.len}, cal_buffer_slice(&peer->ihave), false);
+        queue_bytes(peer, (cal_slice){bytes, 1 + inner.len}, cal_buffer_slice(&ihave), false);
     }
     cal_buffer_deinit(&inner);
-    cal_buffer_deinit(&peer->ihave);
+    cal_buffer_deinit(&ihave);
 }
 
 void gossip_send_idontwant(gossip_peer *peer, const gossip_message *message) {

@@ -114,6 +114,22 @@ static void take_new(gossip_peer *peer, gossip_topic *topic, const GossipPb__Mes
     gossip_message_unref(message);
 }
 
+/* A signature was looked at. Who brought too many is not read until the next heartbeat: his window
+ * closes, and nothing honest is lost. */
+static void verified(gossip_peer *peer, bool good) {
+    cal_gossip *gossip = peer->gossip;
+    peer->verifies++;
+    gossip->verifies++;
+    if (!good) peer->forged++;
+    bool crowded = gossip->verifies >= GOSSIP_VERIFIES_ALL_MAX &&
+                   peer->verifies >= GOSSIP_VERIFIES_ALL_MAX / gossip->peers.count;
+    if (peer->paused ||
+        (peer->verifies < GOSSIP_VERIFIES_MAX && !crowded && peer->forged < GOSSIP_FORGED_MAX))
+        return;
+    peer->paused = true;
+    gossip->stats.peers_paused++;
+}
+
 static void take_message(gossip_peer *peer, GossipPb__Message *message) {
     cal_gossip *gossip = peer->gossip;
     uint8_t id_bytes[GOSSIP_ID_MAX];
@@ -140,11 +156,13 @@ static void take_message(gossip_peer *peer, GossipPb__Message *message) {
         gossip_dont_want(peer, gossip_hash(gossip, id)); /* it has it: do not send it back */
         return;
     }
-    if (++peer->verifies == GOSSIP_VERIFIES_MAX && !peer->paused) {
-        peer->paused = true;
-        gossip->stats.peers_paused++;
+    if (peer->forged >= GOSSIP_FORGED_MAX) { /* honest peers pass on what verified: none at all */
+        gossip->stats.messages_refused++;
+        return;
     }
-    if (gossip_message_verify(message, &from)) {
+    int result = gossip_message_verify(message, &from);
+    verified(peer, result == 0);
+    if (result) {
         gossip->stats.invalid++;
         return;
     }
@@ -228,9 +246,14 @@ static bool may_serve(gossip_message *message, const gossip_peer *peer) {
         served->count++;
         return true;
     }
-    size_t size = (message->served_count + 1) * sizeof *message->served;
+    cal_gossip *gossip = peer->gossip;
+    size_t one = sizeof *message->served, size = (message->served_count + 1) * one;
+    if (message->served_count == GOSSIP_SERVED_MAX ||
+        gossip->message_bytes + one > GOSSIP_MESSAGE_BYTES_MAX)
+        return false;
     struct gossip_served *more = realloc(message->served, size);
     if (!more) return false;
+    gossip->message_bytes += one;
     message->served = more;
     more[message->served_count].serial = peer->serial;
     more[message->served_count++].count = 1;
