@@ -301,6 +301,17 @@ static void take_over(void *user, const cal_p2p_peer *peer) { link_of(user, &pee
 
 /* --- lifecycle --- */
 
+/* The number of the first message: greater than all before, also when the wall clock went back or
+ * gossip was stopped and started; peers take an old number for a message they know. What this run
+ * may use is noted on the shelf before it is used. */
+static uint64_t first_seqno(cal_p2p *host) {
+    uint64_t first = net_os(host)->wall_ns(net_os(host)->user);
+    if (first < host->seqnos_used) first = host->seqnos_used;
+    host->seqnos_used = first + NET_SEQNOS;
+    peer_save_self(host);
+    return first;
+}
+
 int cal_p2p_gossip_start(cal_p2p *host, const cal_p2p_gossip_options *options) {
     if (host->gossip) return CAL_EEXISTS;
     gossip_host *g = calloc(1, sizeof *g);
@@ -312,7 +323,7 @@ int cal_p2p_gossip_start(cal_p2p *host, const cal_p2p_gossip_options *options) {
     cal_map_init(&g->links, seeds[1]);
     gossip_options core = {.key = net_seed(host),
                            .random = seeds[0],
-                           .first_seqno = net_os(host)->wall_ns(net_os(host)->user),
+                           .first_seqno = first_seqno(host),
                            .plain_ids = options->plain_ids,
                            .mesh_publish = options->mesh_publish};
     int result = gossip_new(&core, now_of(g), &g->gossip), handled = 0;

@@ -205,7 +205,7 @@ static inline void hostile_secure(hostile *h, net_wire *wire, unsigned name) {
     h->heard += used;
     hostile_raw(h, h->out.data, h->out.len);
     hostile_say(h, hostile_muxer, sizeof hostile_muxer - 1);
-    if (!h->wire->open) return; /* refused */
+    if (!h->wire->open) return;                          /* refused */
     static const size_t said = sizeof hostile_muxer - 1; /* its half of the muxer's choice */
     cal_slice heard = hostile_hear(h);
     assert_true(heard.len >= said && memcmp(heard.data, hostile_muxer, said) == 0);

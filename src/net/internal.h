@@ -60,6 +60,10 @@ enum {
     NET_TEXT_MAX = 128, /* of a peer's agent and protocol version */
 };
 
+#define NET_SEQNOS                                                                                 \
+    (UINT64_C(1) << 32) /* messages that gossip publishes until it is started anew                 \
+                         */
+
 enum stream_event {
     STREAM_OPENED = 1,
     STREAM_READABLE = 2,
@@ -250,6 +254,7 @@ struct cal_p2p {
     cal_list ready, negotiating, notices, answers, dirty, later, dead;
     unsigned depth;
     uint64_t now_ns, tick_at_ns, wake_ns;
+    uint64_t seqnos_used;                     /* gossip's, up to this */
     uint64_t addresses_at_ns, addresses_mark; /* of those that were announced */
     cal_buffer plain, frames, sealed;         /* scratch, shared by all connections */
     net_pool pool;                            /* of all streams' queues */
@@ -326,6 +331,7 @@ void peer_tick(cal_p2p *host);
 void peer_forget_identity(net_peer *peer);
 void peer_free(cal_p2p *host, net_peer *peer);
 void peer_save_all(cal_p2p *host);
+void peer_save_self(cal_p2p *host); /* what this host must not use again */
 
 /* dial.c */
 void dial_step(net_dial *dial);

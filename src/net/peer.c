@@ -9,7 +9,7 @@
 #include "codec/varint.h"
 #include "net/internal.h"
 
-enum { RECORD_VERSION = 1, RECORD_MAX = 8192 };
+enum { RECORD_VERSION = 1, SELF_VERSION = 2, RECORD_MAX = 8192 };
 
 static cal_slice key_of(const cal_peer_id *id) { return cal_slice_of(id->bytes, id->len); }
 
@@ -180,8 +180,24 @@ void peer_save_all(cal_p2p *host) {
         if (((net_peer *)peer)->unsaved) save(host, peer);
 }
 
+/* The host's own record: version byte, then gossip's numbers up to which all may be used. */
+void peer_save_self(cal_p2p *host) {
+    uint8_t record[1 + 8] = {SELF_VERSION};
+    cal_write_u64be(record + 1, host->seqnos_used);
+    if (host->shelf.save) host->shelf.save(host->shelf.user, &host->id, record, sizeof record);
+}
+
+static int restore_self(cal_p2p *host, cal_slice record) {
+    if (record.len != 1 + 8 || record.data[0] != SELF_VERSION) return CAL_EDECODE;
+    uint64_t used = cal_read_u64be(record.data + 1);
+    if (used > UINT64_MAX / 2) return CAL_EDECODE; /* damage: the years 2262 and later */
+    if (used > host->seqnos_used) host->seqnos_used = used;
+    return 0;
+}
+
 int net_host_restore(cal_p2p *host, const cal_peer_id *id, const uint8_t *record, size_t len) {
     cal_slice rest = {record, len};
+    if (cal_peer_id_equal(id, &host->id)) return restore_self(host, rest);
     if (len < 1 || record[0] != RECORD_VERSION) return CAL_EDECODE;
     if (host->peers.count >= host->limits.known_peers_max) return CAL_ELIMIT;
     net_peer *peer = peer_get(host, id);

@@ -224,9 +224,9 @@ int node_network_open(cal_node *node, cal_error *err) {
     cal_secret_wipe(&seed);
     if (rc == 0) {
         cal_p2p_id(node->network.host, &node->network.id);
-        rc = start_protocols(node, err);
+        rc = restore_peers(node, err);
     }
-    if (rc == 0) rc = restore_peers(node, err);
+    if (rc == 0) rc = start_protocols(node, err);
     if (rc == 0) gov_namespace_each(node->gov, hear_group, node);
     return rc;
 }
