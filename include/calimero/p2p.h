@@ -450,7 +450,8 @@ int cal_p2p_rendezvous_points(const cal_p2p *host,
     X(streams_held, "times a peer was not heard for a while because it opened too many streams")   \
     X(streams_reset, "streams reset by peers")                                                     \
     X(streams_unsupported, "streams for protocols not spoken")                                     \
-    X(messages_refused, "messages refused for their length")                                       \
+    X(messages_refused, "messages refused for their length, or because too much is half received") \
+    X(sends_refused, "messages not sent because too much waits for peers")                         \
     X(dials, "dials begun")                                                                        \
     X(dials_failed, "dials that failed")                                                           \
     X(identifies_refused, "identify messages, asked for or pushed, that came too fast")            \

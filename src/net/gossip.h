@@ -82,6 +82,7 @@ enum {
     GOSSIP_IDONTWANT_IDS_MAX = 1024,
     GOSSIP_GRAFTS_MAX = 4096, /* GRAFT and PRUNE */
     GOSSIP_SUBSCRIBES_MAX = 8192,
+    GOSSIP_RPCS_MAX = 16384,    /* an empty one is a single byte; then as with signatures */
     GOSSIP_VERIFIES_MAX = 4096, /* signatures; then gossip_ready says no until the heartbeat */
     GOSSIP_FORGED_MAX = 64, /* that do not verify: likewise, and the rest of the RPC is dropped */
     /* all peers between two heartbeats: */

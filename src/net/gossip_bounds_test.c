@@ -345,6 +345,22 @@ static void test_signature_flood(void **state) {
     world_end(&w);
 }
 
+/* RPCs that say nothing cost a byte each. */
+static void test_empty_rpcs(void **state) {
+    (void)state;
+    world w;
+    world_start(&w);
+    gossip_peer *a = meet(&w, 1);
+    int taken = 0;
+    for (; gossip_ready(a) && taken < 100000; taken++)
+        assert_int_equal(gossip_receive(a, (cal_slice){0}, w.now), 0);
+    assert_int_equal(taken, GOSSIP_RPCS_MAX);
+    assert_int_equal(world_stats(&w).peers_paused, 1);
+    pass(&w, 5);
+    assert_true(gossip_ready(a));
+    world_end(&w);
+}
+
 /* Peers that prune and leave: what is remembered of them is bounded in one topic and in all, and
  * goes with its time. */
 static void test_backoffs_of_peers_that_left(void **state) {
@@ -572,6 +588,7 @@ int main(void) {
         cmocka_unit_test(test_control_not_taken),
         cmocka_unit_test(test_signature_flood),
         cmocka_unit_test(test_events_not_taken),
+        cmocka_unit_test(test_empty_rpcs),
         cmocka_unit_test(test_forged_signatures),
         cmocka_unit_test(test_backoffs_of_peers_that_left),
         cmocka_unit_test(test_many_ask_for_one_message),

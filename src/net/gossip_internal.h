@@ -85,7 +85,8 @@ struct gossip_peer {
     cal_list queue;
     size_t queue_count, queue_bytes, head_sent;
     /* since the last heartbeat */
-    uint32_t ihaves, ihave_ids, iwant_ids, idontwant_ids, grafts, subscribes, verifies, forged;
+    uint32_t ihaves, ihave_ids, iwant_ids, idontwant_ids, grafts, subscribes, verifies, forged,
+        rpcs;
     /* ids it does not want to be sent, newest over oldest */
     struct {
         uint64_t hash, tick;

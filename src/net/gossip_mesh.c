@@ -273,7 +273,7 @@ static void tell_ids(cal_gossip *gossip, gossip_topic *topic, cal_slice *scratch
 
 static void peer_refresh(gossip_peer *peer) {
     peer->ihaves = peer->ihave_ids = peer->iwant_ids = peer->idontwant_ids = 0;
-    peer->grafts = peer->subscribes = peer->verifies = peer->forged = 0;
+    peer->grafts = peer->subscribes = peer->verifies = peer->forged = peer->rpcs = 0;
     gossip_flush_ihave(peer);
     if (!peer->paused) return;
     peer->paused = false;

@@ -114,8 +114,15 @@ static void take_new(gossip_peer *peer, gossip_topic *topic, const GossipPb__Mes
     gossip_message_unref(message);
 }
 
-/* A signature was looked at. Who brought too many is not read until the next heartbeat: his window
- * closes, and nothing honest is lost. */
+/* Who brought too much is not read until the next heartbeat: his window closes, and nothing honest
+ * is lost. */
+static void pause_reading(gossip_peer *peer) {
+    if (peer->paused) return;
+    peer->paused = true;
+    peer->gossip->stats.peers_paused++;
+}
+
+/* A signature was looked at. */
 static void verified(gossip_peer *peer, bool good) {
     cal_gossip *gossip = peer->gossip;
     peer->verifies++;
@@ -123,11 +130,8 @@ static void verified(gossip_peer *peer, bool good) {
     if (!good) peer->forged++;
     bool crowded = gossip->verifies >= GOSSIP_VERIFIES_ALL_MAX &&
                    peer->verifies >= GOSSIP_VERIFIES_ALL_MAX / gossip->peers.count;
-    if (peer->paused ||
-        (peer->verifies < GOSSIP_VERIFIES_MAX && !crowded && peer->forged < GOSSIP_FORGED_MAX))
-        return;
-    peer->paused = true;
-    gossip->stats.peers_paused++;
+    if (peer->verifies >= GOSSIP_VERIFIES_MAX || peer->forged >= GOSSIP_FORGED_MAX || crowded)
+        pause_reading(peer);
 }
 
 static void take_message(gossip_peer *peer, GossipPb__Message *message) {
@@ -323,6 +327,7 @@ int gossip_receive(gossip_peer *peer, cal_slice bytes, uint64_t now_ns) {
     cal_gossip *gossip = peer->gossip;
     gossip_clock(gossip, now_ns);
     gossip->stats.rpcs++;
+    if (++peer->rpcs >= GOSSIP_RPCS_MAX) pause_reading(peer);
     if (bytes.len > GOSSIP_RPC_MAX) {
         gossip->stats.rpcs_refused++;
         return CAL_ELIMIT;

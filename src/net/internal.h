@@ -244,7 +244,8 @@ struct cal_p2p {
     size_t observer_count;
     cal_map peers; /* id bytes -> net_peer */
     cal_list pending, connections, dials, timers, messages;
-    size_t pending_in, pending_out, connection_count, stream_count, unread, unsent, frame_bytes;
+    size_t pending_in, pending_out, connection_count, stream_count, unread, unsent, frame_bytes,
+        message_bytes; /* of messages that streams have not taken */
 
     net_source sources[NET_SOURCES];
     net_rate accepts; /* of all */

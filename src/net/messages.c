@@ -18,6 +18,7 @@ struct net_messages {
     void *user;
     cal_p2p_frames frames;
     cal_buffer out; /* of the message being sent, what the stream has not taken */
+    size_t counted; /* of it, in host->message_bytes */
     uint64_t session_by_ns, open_by_ns, expect_by_ns; /* NET_NEVER: no such limit now */
     bool expecting, sending, finishing;
     int reason; /* of our own reset; 0: none */
@@ -33,11 +34,17 @@ static void end(net_messages *m, int reason) {
 
 /* --- writing --- */
 
+static void out_free(net_messages *m) {
+    cal_p2p_stream_host(m->stream)->message_bytes -= m->counted;
+    m->counted = 0;
+    cal_buffer_deinit(&m->out);
+}
+
 static void write_some(net_messages *m) {
     if (m->out.len)
         cal_buffer_consume(&m->out, cal_p2p_stream_write(m->stream, m->out.data, m->out.len));
     if (m->out.len) return; /* `writable` follows */
-    cal_buffer_deinit(&m->out);
+    out_free(m);
     if (m->finishing) cal_p2p_stream_finish(m->stream);
 }
 
@@ -56,6 +63,11 @@ int net_messages_send(net_messages *m, cal_slice bytes) {
     if (m->reason || m->finishing) return CAL_ESTATE;
     if (m->sending) return CAL_EBUSY;
     if (bytes.len > NET_MESSAGE_MAX) return CAL_ELIMIT;
+    cal_p2p *host = cal_p2p_stream_host(m->stream);
+    if (bytes.len > NET_MESSAGES_OUT_MAX - host->message_bytes) {
+        host->stats.sends_refused++;
+        return CAL_EOVERLOAD;
+    }
     size_t size = cal_p2p_frames_header(CAL_P2P_FRAME_U32BE, (uint32_t)bytes.len, header);
     cal_buffer_init(&m->out, NET_MESSAGE_MAX + HEADER_MAX);
     cal_buffer_append(&m->out, header, size);
@@ -65,6 +77,8 @@ int net_messages_send(net_messages *m, cal_slice bytes) {
         return CAL_ENOMEM;
     }
     m->sending = true;
+    m->counted = bytes.len;
+    host->message_bytes += bytes.len;
     write_some(m);
     if (m->out.len == 0) stream_tell(m->stream, STREAM_WRITABLE); /* and from there `sent` */
     return 0;
@@ -121,7 +135,7 @@ static void on_closed(void *user, cal_p2p_stream *stream, int reason) {
     (void)stream;
     cal_list_remove(&m->link);
     cal_p2p_frames_deinit(&m->frames);
-    cal_buffer_deinit(&m->out);
+    out_free(m);
     m->events->ended(m->user, m, m->reason ? m->reason : reason);
     free(m);
 }

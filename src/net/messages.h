@@ -16,6 +16,7 @@
 /* Numbers of the network, network-sync.md 2 and 10. */
 enum {
     NET_MESSAGE_MAX = 8 * 1024 * 1024,
+    NET_MESSAGES_OUT_MAX = 64 * 1024 * 1024, /* of all streams, not yet taken: a bound of ours */
     NET_OPEN_TIMEOUT_MS = 3000,
     NET_REQUEST_TIMEOUT_MS = 10000,     /* a responder, for the next request */
     NET_ANSWER_TIMEOUT_MS = 30000,      /* inside a session, for the next message */
@@ -59,7 +60,8 @@ int net_messages_serve(cal_p2p *host, const net_messages_protocol *protocol);
 void net_messages_unserve(cal_p2p *host, const net_messages_protocol *protocol);
 
 /* Sends one message; one at a time. CAL_EBUSY the last one is not taken yet (`sent`), CAL_ELIMIT,
- * CAL_ENOMEM, CAL_ESTATE finished or over. */
+ * CAL_ENOMEM, CAL_ESTATE finished or over, CAL_EOVERLOAD too much waits for peers that read slowly:
+ * reset the stream, or try later. */
 int net_messages_send(net_messages *messages, cal_slice bytes);
 /* Ready for one more message, which may take so long from now. */
 void net_messages_expect(net_messages *messages, uint32_t ms);
