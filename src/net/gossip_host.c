@@ -1,7 +1,7 @@
 /* Gossip over a host's streams: the gossip part of calimero/p2p.h. What gossip is, and its numbers,
- * is in gossip.h. To each connected peer we open one stream and only
- * write to it; from each we accept one, the newest, and only read from it (pubsub specification,
- * "Stream management"). A stream of ours that is lost is opened again a heartbeat later. */
+ * is in gossip.h. To each connected peer we open one stream and only write to it; from each we
+ * accept one on every connection, the newest, and only read from it (pubsub specification, "Stream
+ * management"). A stream of ours that is lost is opened again a heartbeat later. */
 #include <stdlib.h>
 
 #include "net/gossip.h"
@@ -12,11 +12,19 @@ enum { PROTOCOLS = sizeof protocols / sizeof *protocols };
 
 typedef struct gossip_host gossip_host;
 
+enum { IN_MAX = 4 }; /* streams of one peer that are read, one of a connection */
+
+typedef struct gossip_in {
+    cal_p2p_stream *stream;
+    cal_p2p_frames frames;
+} gossip_in;
+
 typedef struct gossip_link {
     gossip_host *owner;
     gossip_peer *peer;
-    cal_p2p_stream *out, *in;
-    cal_p2p_frames frames;
+    cal_p2p_stream *out;
+    gossip_in ins[IN_MAX];
+    size_t in_count;
     uint64_t open_at; /* when our stream is to be opened; NET_NEVER: it is, or the peer has none */
 } gossip_link;
 
@@ -48,13 +56,25 @@ static void link_write(gossip_link *link) {
     }
 }
 
-static void link_close_in(gossip_link *link) {
-    cal_p2p_stream *stream = link->in;
-    if (!stream) return;
-    link->in = NULL;
-    cal_p2p_frames_deinit(&link->frames);
+/* Forgets the stream; the later ones move up, frames as they are. */
+static cal_p2p_stream *link_drop_in(gossip_link *link, size_t at) {
+    cal_p2p_stream *stream = link->ins[at].stream;
+    cal_p2p_frames_deinit(&link->ins[at].frames);
+    link->in_count--;
+    memmove(&link->ins[at], &link->ins[at + 1], (link->in_count - at) * sizeof link->ins[0]);
+    return stream;
+}
+
+static void link_close_in(gossip_link *link, size_t at) {
+    cal_p2p_stream *stream = link_drop_in(link, at);
     cal_p2p_stream_set_events(stream, &no_events, NULL);
     cal_p2p_stream_reset(stream);
+}
+
+static size_t link_find_in(const gossip_link *link, const cal_p2p_stream *stream) {
+    size_t at = 0;
+    while (at < link->in_count && link->ins[at].stream != stream) at++;
+    return at;
 }
 
 static void link_close_out(gossip_link *link) {
@@ -71,21 +91,29 @@ static void link_renew(gossip_link *link) {
     link->open_at = now_of(link->owner) + GOSSIP_HEARTBEAT_NS;
 }
 
-static void link_read(gossip_link *link) {
+/* Reads what one stream holds; false: it is closed, and the next one is in its place. */
+static bool in_read(gossip_link *link, size_t at) {
     const uint8_t *bytes;
     size_t len;
-    while (link->in && gossip_ready(link->peer)) {
-        int result = cal_p2p_frames_next(&link->frames, link->in, &bytes, &len);
-        if (result == CAL_ESTATE) return;
+    while (gossip_ready(link->peer)) {
+        gossip_in *in = &link->ins[at];
+        int result = cal_p2p_frames_next(&in->frames, in->stream, &bytes, &len);
+        if (result == CAL_ESTATE) return true;
         if (!result)
             result = gossip_receive(link->peer, (cal_slice){bytes, len}, now_of(link->owner));
         if (!result) continue;
-        link_close_in(link);
+        link_close_in(link, at);
         /* Not gossip (counted where it was seen): ours too, because js-libp2p opens the stream that
          * it lost only when a new one comes. */
         if (result != CAL_ENOTFOUND) link_renew(link);
+        return false;
     }
-    if (link->in) link->owner->held_back = true;
+    link->owner->held_back = true;
+    return true;
+}
+
+static void link_read(gossip_link *link) {
+    for (size_t at = 0; at < link->in_count;) at += in_read(link, at);
 }
 
 /* --- our stream --- */
@@ -207,17 +235,30 @@ static void out_closed(void *user, cal_p2p_stream *stream, int reason) {
 
 static void in_readable(void *user, cal_p2p_stream *stream) {
     gossip_link *link = user;
-    if (link->in != stream) return;
-    link_read(link);
+    size_t at = link_find_in(link, stream);
+    if (at == link->in_count) return;
+    in_read(link, at);
     work(link->owner);
 }
 
 static void in_closed(void *user, cal_p2p_stream *stream, int reason) {
     gossip_link *link = user;
+    size_t at = link_find_in(link, stream);
     (void)reason;
-    if (link->in != stream) return;
-    link->in = NULL;
-    cal_p2p_frames_deinit(&link->frames);
+    if (at < link->in_count) link_drop_in(link, at);
+}
+
+/* The newest stream of each connection is read: rust-libp2p has one on every connection, and says
+ * some things on this and others on that. */
+static void link_add_in(gossip_link *link, cal_p2p_stream *stream) {
+    size_t at = 0;
+    while (at < link->in_count && link->ins[at].stream->connection != stream->connection) at++;
+    if (at < link->in_count) link_close_in(link, at);
+    if (link->in_count == IN_MAX) link_close_in(link, 0);
+    gossip_in *in = &link->ins[link->in_count++];
+    in->stream = stream;
+    cal_p2p_frames_init(&in->frames, CAL_P2P_FRAME_VARINT, GOSSIP_RPC_MAX);
+    cal_p2p_stream_set_events(stream, &in_events, link);
 }
 
 static gossip_link *link_of(gossip_host *g, const cal_peer_id *id);
@@ -232,10 +273,7 @@ static void in_opened(void *user, cal_p2p_stream *stream) {
         cal_p2p_stream_reset(stream);
         return;
     }
-    link_close_in(link);
-    link->in = stream;
-    cal_p2p_frames_init(&link->frames, CAL_P2P_FRAME_VARINT, GOSSIP_RPC_MAX);
-    cal_p2p_stream_set_events(stream, &in_events, link);
+    link_add_in(link, stream);
     if (link->open_at == NET_NEVER && !link->out) link_open(link); /* it speaks gossip after all */
     /* It uses another connection: ours may be half open, and it would not hear us. */
     if (link->out && link->out->connection->draining && !stream->connection->draining) {
@@ -279,7 +317,7 @@ static gossip_link *link_of(gossip_host *g, const cal_peer_id *id) {
 }
 
 static void link_free(gossip_link *link) {
-    link_close_in(link);
+    while (link->in_count > 0) link_close_in(link, 0);
     link_close_out(link);
     gossip_peer_remove(link->peer, now_of(link->owner));
     free(link);

@@ -280,8 +280,68 @@ static void test_not_started(void **state) {
     testing_net_deinit(&t.net);
 }
 
+/* --- two connections --- */
+
+static bool have_two(void *user) {
+    struct testing_both *both = user;
+    return both->a->connection_count == 2 && both->b->connection_count == 2;
+}
+
+struct hearing {
+    cal_p2p *host;
+    const char *topic;
+    bool heard;
+};
+static void on_hearer(void *user, const cal_peer_id *peer, bool mesh) {
+    (void)peer;
+    (void)mesh;
+    ((struct hearing *)user)->heard = true;
+}
+static bool somebody_hears(void *user) {
+    struct hearing *h = user;
+    assert_int_equal(cal_p2p_topic_peers(h->host, h->topic, on_hearer, h), 0);
+    return h->heard;
+}
+
+/* Regression: of two connections only the newest stream was read, but rust-libp2p has one on each
+ * and speaks on both. */
+static void test_stream_on_each_connection(void **state) {
+    (void)state;
+    static const uint8_t subscribe[2][9] = {"\x08\x0a\x06\x08\x01\x12\x02t1",
+                                            "\x08\x0a\x06\x08\x01\x12\x02t2"};
+    static const cal_p2p_stream_events none = {0};
+    const char *const ids[] = {"/meshsub/1.1.0"};
+    testing_net net;
+    cal_p2p_stream *streams[2];
+    cal_multiaddr address;
+    size_t count = 0;
+    testing_net_init(&net);
+    cal_p2p *a = testing_host(&net, NULL), *b = testing_host(&net, NULL);
+    assert_int_equal(cal_p2p_gossip_start(a, &(cal_p2p_gossip_options){0}), 0);
+    assert_int_equal(cal_p2p_subscribe(a, "t1", false, NULL), 0);
+    assert_int_equal(cal_p2p_subscribe(a, "t2", false, NULL), 0);
+    testing_address(b, &address);
+    cal_p2p_connect(a, NULL, &address, 1, NULL, NULL);
+    testing_address(a, &address);
+    cal_p2p_connect(b, NULL, &address, 1, NULL, NULL);
+    testing_until(&net, have_two, &(struct testing_both){a, b});
+    host_enter(b);
+    for (cal_list *at = b->connections.next; at != &b->connections; at = at->next)
+        assert_int_equal(stream_open(CAL_CONTAINER_OF(at, net_connection, link), ids, 1, &none,
+                                     NULL, false, &streams[count++]),
+                         0);
+    host_leave(b);
+    for (int i = 1; i >= 0; i--) { /* first on the one, then on the other that was there before */
+        struct hearing h = {.host = a, .topic = i ? "t2" : "t1"};
+        assert_int_equal(cal_p2p_stream_write(streams[i], subscribe[i], 9), 9);
+        testing_until(&net, somebody_hears, &h);
+    }
+    testing_net_deinit(&net);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_stream_on_each_connection),
         cmocka_unit_test(test_line),
         cmocka_unit_test(test_gossip_begins_late),
         cmocka_unit_test(test_connects_again),
