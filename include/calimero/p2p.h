@@ -86,6 +86,7 @@ typedef struct cal_p2p_limits {
     uint32_t streams_total_max;       /* all connections; 16384 */
     uint32_t known_peers_max;         /* in the peer store; 1024 */
     uint32_t frame_bytes_max;         /* in all half-received frames of cal_p2p_frames; 64 MiB */
+    uint32_t frame_bytes_each_max;    /* of them on one connection; 32 MiB */
     uint32_t unread_bytes_max;        /* received and not consumed, all streams; 256 MiB */
     uint32_t unsent_bytes_max;        /* written and not sent, all streams; 256 MiB */
     uint32_t stream_rate_max;         /* opened by the peer, one connection, a second; 512 */
@@ -255,7 +256,7 @@ typedef struct cal_p2p_frames {
     uint8_t *partial;
     uint32_t have, capacity;
     size_t given; /* bytes of the message that was returned last, still to be dropped */
-    cal_p2p *host;
+    struct net_account *account;
 } cal_p2p_frames;
 
 void cal_p2p_frames_init(cal_p2p_frames *frames, cal_p2p_framing framing, uint32_t max);

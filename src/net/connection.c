@@ -13,7 +13,14 @@ static_assert((int)NET_SEND_CHUNK <= (int)NOISE_PLAIN_MAX, "a chunk is one Noise
 
 net_connection *connection_new(cal_p2p *host, bool outgoing, const net_endpoint *remote) {
     net_connection *connection = calloc(1, sizeof *connection);
-    if (!connection) return NULL;
+    net_account *account = calloc(1, sizeof *account);
+    if (!connection || !account) {
+        free(connection);
+        free(account);
+        return NULL;
+    }
+    *account = (net_account){.host = host, .refs = 1};
+    connection->account = account;
     connection->host = host;
     connection->outgoing = outgoing;
     connection->remote = *remote;
@@ -40,6 +47,7 @@ void connection_free(net_connection *connection) {
     noise_deinit(&connection->channel);
     free(connection->negotiation);
     cal_buffer_deinit(&connection->out);
+    account_unref(connection->account);
     free(connection);
 }
 

@@ -1,6 +1,7 @@
 /* Messages on a stream: a length, then as many bytes. A message that lies whole in one piece of the
  * stream is given out where it lies; others are gathered in memory that grows with what came, never
- * with what a length claims, and that all streams of a host share a bound on. */
+ * with what a length claims, and that all streams of a host share a bound on. One connection cannot
+ * take all of it, and none is left without any. */
 #include <stdlib.h>
 
 #include "codec/varint.h"
@@ -12,10 +13,33 @@ void cal_p2p_frames_init(cal_p2p_frames *frames, cal_p2p_framing framing, uint32
     *frames = (cal_p2p_frames){.framing = framing, .max = max};
 }
 
+void account_unref(net_account *account) {
+    if (account && --account->refs == 0) free(account);
+}
+
+/* Room for `more` bytes of a connection's messages: CAL_ELIMIT when there is none. */
+static int account_take(net_account *account, size_t more) {
+    cal_p2p *host = account->host;
+    const cal_p2p_limits *limits = &host->limits;
+    bool sure = account->frame_bytes + more <= NET_FRAMES_SURE;
+    if (account->frame_bytes + more > limits->frame_bytes_each_max ||
+        (!sure && host->frame_bytes + more > limits->frame_bytes_max))
+        return CAL_ELIMIT;
+    account->frame_bytes += more;
+    host->frame_bytes += more;
+    return 0;
+}
+
 static void drop_partial(cal_p2p_frames *frames) {
-    if (frames->host) frames->host->frame_bytes -= frames->capacity;
+    net_account *account = frames->account;
+    if (account) {
+        account->frame_bytes -= frames->capacity;
+        account->host->frame_bytes -= frames->capacity;
+        account_unref(account);
+    }
     free(frames->partial);
     frames->partial = NULL;
+    frames->account = NULL;
     frames->have = frames->capacity = 0;
 }
 
@@ -67,20 +91,26 @@ static int header_of(const cal_p2p_frames *frames, cal_slice bytes, uint32_t *re
 /* Appends `len` bytes of the stream to the partial message. */
 static int gather(cal_p2p_frames *frames, cal_p2p_stream *stream, const uint8_t *bytes,
                   size_t len) {
-    cal_p2p *host = cal_p2p_stream_host(stream);
-    frames->host = host;
+    if (!frames->account) {
+        frames->account = stream->connection->account;
+        frames->account->refs++;
+    }
     if (frames->capacity - frames->have < len) {
         size_t capacity = frames->capacity ? frames->capacity : FIRST_CAPACITY;
         while (capacity < frames->have + len) capacity *= 2;
         size_t most = (size_t)frames->max + HEADER_MAX;
         if (capacity > most) capacity = most;
         size_t more = capacity - frames->capacity;
-        if (more > host->limits.frame_bytes_max - host->frame_bytes) return CAL_ELIMIT;
+        int result = account_take(frames->account, more);
+        if (result) return result;
         uint8_t *grown = realloc(frames->partial, capacity);
-        if (!grown) return CAL_ENOMEM;
+        if (!grown) {
+            frames->account->frame_bytes -= more;
+            frames->account->host->frame_bytes -= more;
+            return CAL_ENOMEM;
+        }
         frames->partial = grown;
         frames->capacity = (uint32_t)capacity;
-        host->frame_bytes += more;
     }
     memcpy(frames->partial + frames->have, bytes, len);
     frames->have += (uint32_t)len;

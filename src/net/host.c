@@ -312,6 +312,7 @@ static void set_limits(cal_p2p_limits *to, const cal_p2p_limits *from) {
     DEFAULT(streams_total_max, 16384);
     DEFAULT(known_peers_max, 1024);
     DEFAULT(frame_bytes_max, 64u * 1024 * 1024);
+    DEFAULT(frame_bytes_each_max, 32u * 1024 * 1024);
     DEFAULT(unread_bytes_max, 256u * 1024 * 1024);
     DEFAULT(unsent_bytes_max, 256u * 1024 * 1024);
     DEFAULT(stream_rate_max, 512);

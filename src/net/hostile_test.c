@@ -605,6 +605,88 @@ static void test_long_answers(void **state) {
     hostile_stop(&h);
 }
 
+/* --- what waits to be read --- */
+
+static void hostile_block(hostile *h, uint32_t id, size_t len) {
+    for (size_t left = len; left > 0;) {
+        size_t part = left < 65536 ? left : 65536;
+        hostile_data(h, 0, id, block, part);
+        left -= part;
+    }
+}
+
+static void half_message(hostile *h, uint32_t id, size_t len) {
+    hostile_open(h, id, "/never/1");
+    hostile_data(h, 0, id, "\0\x7f\0\0", 4); /* of almost eight megabytes */
+    hostile_block(h, id, len);
+}
+
+/* Half messages: one connection has a share, all of them a bound, and beyond it each has enough for
+ * what the network says all the time. */
+static void test_half_messages(void **state) {
+    enum { MIB = 1024 * 1024 };
+    (void)state;
+    static const net_messages_events events = {.ended = on_ended};
+    static const net_messages_protocol serving = {.id = "/never/1", .events = &events};
+    static hostile peers[3];
+    cal_p2p *host =
+        host_new(&(cal_p2p_limits){.frame_bytes_max = 8 * MIB, .frame_bytes_each_max = 5 * MIB});
+    assert_int_equal(net_messages_serve(host, &serving), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        hostile_start(&peers[i], host, i + 1);
+        peers[i].wire->deaf = true;
+    }
+    for (uint32_t i = 0; i < 10; i++) half_message(&peers[0], 1 + 2 * i, MIB - 4);
+    assert_int_equal(stats_of(host).frame_bytes, 5 * MIB);
+    assert_int_equal(stats_of(host).messages_refused, 5);
+    for (uint32_t i = 0; i < 10; i++) half_message(&peers[1], 1 + 2 * i, MIB - 4);
+    assert_int_equal(stats_of(host).frame_bytes, 8 * MIB);
+    half_message(&peers[2], 1, MIB - 4);
+    assert_int_equal(stats_of(host).frame_bytes, 9 * MIB);
+    half_message(&peers[2], 3, MIB - 4);
+    assert_int_equal(stats_of(host).messages_refused, 5 + 7 + 1);
+    assert_true(stats_of(host).frame_bytes <= 8 * MIB + NET_FRAMES_SURE);
+    pass(host, 11000); /* a request takes no longer */
+    assert_int_equal(stats_of(host).frame_bytes, 0);
+    host_drop(host);
+    for (int i = 0; i < 3; i++) hostile_stop(&peers[i]);
+}
+
+/* One peer leaves all unread that may be: the others are heard all the same. */
+static void test_unread_in_all(void **state) {
+    (void)state;
+    hostile h, honest;
+    memset(&seen, 0, sizeof seen);
+    cal_p2p *host = host_new(&(cal_p2p_limits){.unread_bytes_max = 1024 * 1024});
+    cal_p2p_handle(host, &(cal_p2p_protocol){.id = "/deaf/1", .events = &deaf_events});
+    cal_p2p_handle(host, &(cal_p2p_protocol){.id = "/count/1", .events = &counting});
+    hostile_start(&h, host, 1);
+    hostile_start(&honest, host, 2);
+    h.wire->deaf = honest.wire->deaf = true;
+    for (uint32_t i = 0; i < 8; i++) {
+        hostile_open(&h, 1 + 2 * i, "/deaf/1");
+        hostile_block(&h, 1 + 2 * i, 200 * 1024);
+    }
+    uint64_t full = stats_of(host).unread_bytes;
+    assert_in_range(full, 1024 * 1024 - 65536, 1024 * 1024);
+    uint64_t refused = stats_of(host).streams_refused;
+    assert_true(refused >= 2);
+    hostile_open(&honest, 1, "/count/1");
+    hostile_block(&honest, 1, 200 * 1024);
+    assert_int_equal(seen.bytes, 200 * 1024);
+    hostile_open(&honest, 3, "/deaf/1");
+    hostile_block(&honest, 3, 200 * 1024);
+    assert_int_equal(stats_of(host).streams_refused, refused);
+    assert_int_equal(stats_of(host).unread_bytes, full + 200 * 1024);
+    hostile_open(&honest, 5, "/deaf/1");
+    hostile_block(&honest, 5, 200 * 1024);
+    assert_int_equal(stats_of(host).streams_refused, refused + 1);
+    assert_true(stats_of(host).unread_bytes <= 1024 * 1024 + 2 * YAMUX_UNREAD_SURE);
+    host_drop(host);
+    hostile_stop(&h);
+    hostile_stop(&honest);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_empty_noise_messages),
@@ -622,6 +704,8 @@ int main(void) {
         cmocka_unit_test(test_unsent_in_all),
         cmocka_unit_test(test_message_waits_for_others),
         cmocka_unit_test(test_long_answers),
+        cmocka_unit_test(test_half_messages),
+        cmocka_unit_test(test_unread_in_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

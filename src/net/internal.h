@@ -51,6 +51,8 @@ enum {
     NET_PAUSE_CONTROL = 32 * 1024, /* unsent answers over which a peer is not heard */
     NET_STREAM_BURST_S = 4,        /* streams opened at once: those of so many seconds */
     NET_STREAM_HELD_MS = 5000,     /* one who opens too many is not heard, at most so long */
+    NET_FRAMES_SURE = 1088 * 1024, /* half received on one connection also when all is taken: a
+                                       gossip RPC */
     NET_PING_SIZE = 32,
     NET_PING_FAILURES = 3,
     NET_ECHO_BYTES = 64 * 1024, /* pings answered in a second, one connection */
@@ -108,6 +110,14 @@ enum connection_phase {
     CONNECTION_CLOSED,
 };
 
+/* What a connection's half-received messages take. It outlives the connection as long as one of
+ * them is kept; the host outlives both. */
+typedef struct net_account {
+    cal_p2p *host;
+    unsigned refs;
+    size_t frame_bytes;
+} net_account;
+
 /* Each connection has its own, so that a half-open one is found also beside one that works, and
  * that the failures of one never end another. */
 typedef struct net_ping {
@@ -136,6 +146,7 @@ struct net_connection {
     net_dial *dial;
     net_ping ping;
     uint64_t made_ns, handshake_by_ns, since_ns, used_ns, leave_by_ns;
+    net_account *account;
     net_rate streams, identify_said, identify_heard, kad;
     uint32_t echoed; /* bytes since the last tick */
     bool echo_held;
@@ -296,6 +307,9 @@ void connection_close(net_connection *connection, int reason);
 void connection_goodbye(net_connection *connection); /* tells the peer, then closes */
 void connection_tick(net_connection *connection);
 void connection_free(net_connection *connection);
+
+/* frames.c */
+void account_unref(net_account *account); /* NULL allowed */
 
 /* stream.c */
 void stream_pump(net_connection *connection); /* notes what happened to its streams */

@@ -84,8 +84,13 @@ static void sends(yamux_stream *stream) {
     if (cal_list_empty(&stream->sends)) cal_list_push(&stream->session->sends, &stream->sends);
 }
 
+static void count_unread(yamux *session, size_t more, size_t less) {
+    *session->unread += more - less;
+    session->unread_own += more - less;
+}
+
 static void drop_received(yamux_stream *stream) {
-    *stream->session->unread -= stream->received.len;
+    count_unread(stream->session, 0, stream->received.len);
     net_queue_deinit(&stream->received);
 }
 
@@ -140,7 +145,7 @@ void yamux_write_queue(yamux_stream *stream, net_queue *from, bool short_write) 
 
 void yamux_consume(yamux_stream *stream, size_t len) {
     net_queue_consume(&stream->received, len);
-    *stream->session->unread -= len;
+    count_unread(stream->session, 0, len);
     stream->consumed += (uint32_t)len;
     if (stream->consumed >= YAMUX_GIVE_BACK && !stream->peer_finished) sends(stream);
 }
@@ -283,15 +288,16 @@ static int on_body(yamux *session, const uint8_t *bytes, size_t len) {
     yamux_stream *stream = session->body_of;
     session->body_left -= (uint32_t)len;
     if (!stream) return 0;
-    if (len > session->unread_max - *session->unread) {
-        /* Too much is unread in all sessions: this stream gives way. */
+    if (*session->unread + len > session->unread_max &&
+        session->unread_own + len > YAMUX_UNREAD_SURE) {
+        /* Too much is unread in all sessions, and here: this stream gives way. */
         session->refused++;
         yamux_reset(stream);
         happened(stream, YAMUX_RESET);
         return 0;
     }
     if (net_queue_append(&stream->received, bytes, len)) return CAL_ENOMEM;
-    *session->unread += len;
+    count_unread(session, len, 0);
     happened(stream, YAMUX_READABLE);
     if (session->body_left == 0) {
         session->body_of = NULL;

@@ -18,9 +18,11 @@ enum {
     YAMUX_HEADER = 12,
     YAMUX_SEND_MAX = 1024 * 1024 + 16, /* bytes of one stream that wait to be sent */
     YAMUX_SEND_SHARE = 16 * 1024,      /* ... once too many wait in all streams */
-    YAMUX_FRAME_MAX = 32 * 1024 - 32,  /* bytes of one data frame of ours, so that streams share;
-                                          two with their headers fit a Noise message */
-    YAMUX_CONTROL_MAX = 192 * 1024,    /* answers to a peer that waits for none of them */
+    YAMUX_UNREAD_SURE =
+        256 * 1024, /* unread bytes of a session, also when all others' are too many */
+    YAMUX_FRAME_MAX = 32 * 1024 - 32, /* bytes of one data frame of ours, so that streams share;
+                                         two with their headers fit a Noise message */
+    YAMUX_CONTROL_MAX = 192 * 1024,   /* answers to a peer that waits for none of them */
     YAMUX_BUCKET_BITS = 5,
     YAMUX_BUCKETS = 1 << YAMUX_BUCKET_BITS,
 };
@@ -70,7 +72,7 @@ struct yamux {
     yamux_stream *body_of; /* NULL: nobody wants it */
     /* Streams opened by the peer, refused at a limit, reset by the peer. */
     uint64_t opened, refused, resets;
-    size_t unsent_own;
+    size_t unsent_own, unread_own;
 };
 
 /* stream_size: bytes to allocate for each stream, its yamux_stream first. */
