@@ -443,6 +443,7 @@ int cal_p2p_rendezvous_points(const cal_p2p *host,
     X(identities_refused, "static keys whose signature did not verify")                            \
     X(identities_unexpected, "dials answered by another peer")                                     \
     X(frames_refused, "connections closed for bytes that fail to decrypt or to decode")            \
+    X(frames_ignored, "frames for streams there are not, or no more")                              \
     X(windows_exceeded, "connections closed for sending past a window")                            \
     X(floods_closed, "connections closed for control frames that nothing asked for")               \
     X(streams_in, "incoming streams")                                                              \
@@ -450,14 +451,19 @@ int cal_p2p_rendezvous_points(const cal_p2p *host,
     X(streams_refused, "streams refused at a limit")                                               \
     X(streams_held, "times a peer was not heard for a while because it opened too many streams")   \
     X(streams_reset, "streams reset by peers")                                                     \
+    X(streams_timed_out, "incoming streams whose protocol was not agreed in time")                 \
     X(streams_unsupported, "streams for protocols not spoken")                                     \
     X(messages_refused, "messages refused for their length, or because too much is half received") \
+    X(writes_short, "writes that found no room because a peer reads slowly")                       \
     X(sends_refused, "messages not sent because too much waits for peers")                         \
+    X(peers_forgotten, "peers forgotten to make room for others")                                  \
     X(dials, "dials begun")                                                                        \
     X(dials_failed, "dials that failed")                                                           \
     X(identifies_refused, "identify messages, asked for or pushed, that came too fast")            \
     X(pings_held, "times pings waited because they came too fast, or answers were not read")       \
     X(pings_failed, "pings without an answer in time")                                             \
+    X(clock_leaps, "times the clock had moved on by ten seconds or more at once")                  \
+    X(wall_behind, "times gossip began with the wall clock behind its own numbers")                \
     X(bytes_in, "bytes received")                                                                  \
     X(bytes_out, "bytes sent")
 

@@ -103,6 +103,7 @@ static void test_streams_are_limited(void **state) {
     assert_true(h.wire->open);
     pass(host, 10100); /* none of them chose a protocol; pings of ours end the same way */
     assert_in_range(stats_of(host).streams, 0, 1);
+    assert_in_range(stats_of(host).streams_timed_out, 250, 256);
     host_drop(host);
     hostile_stop(&h);
 }
@@ -118,6 +119,7 @@ static void test_other_peers_are_forgotten_first(void **state) {
         assert_int_equal(cal_p2p_learn(host, &id, &address, 1), 0);
     }
     assert_int_equal(stats_of(host).known_peers, 20);
+    assert_int_equal(stats_of(host).peers_forgotten, 79);
     host_drop(host);
 }
 

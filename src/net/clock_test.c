@@ -44,6 +44,7 @@ static void test_leap(void **state) {
         assert_true(stats_of(host).pings_failed <= 1u + (unsigned)i);
     }
     assert_int_equal(stats_of(host).handshakes_timed_out, 1);
+    assert_int_equal(stats_of(host).clock_leaps, 2);
     assert_false(gone);
     assert_true(world.wake_ns > world.now_ns && world.wake_ns <= world.now_ns + NET_MS(1000));
     pass(host, 70000); /* and a peer that answers none is found out as ever */
@@ -204,6 +205,7 @@ static void test_wall_goes_back(void **state) {
     gossip_writer(&net, writer);
     publish(&net, writer);
     assert_int_equal(told.count, 6);
+    assert_int_equal(stats_of(writer).wall_behind, 1);
     /* Damaged records are no reason to jump to the end of the numbers. */
     uint8_t record[9] = {2, 0xff};
     assert_int_equal(net_host_restore(writer, &self, record, 9), CAL_EDECODE);

@@ -344,7 +344,10 @@ static void take_over(void *user, const cal_p2p_peer *peer) { link_of(user, &pee
  * may use is noted on the shelf before it is used. */
 static uint64_t first_seqno(cal_p2p *host) {
     uint64_t first = net_os(host)->wall_ns(net_os(host)->user);
-    if (first < host->seqnos_used) first = host->seqnos_used;
+    if (first < host->seqnos_used) {
+        first = host->seqnos_used;
+        host->stats.wall_behind++;
+    }
     host->seqnos_used = first + NET_SEQNOS;
     peer_save_self(host);
     return first;

@@ -220,6 +220,7 @@ static void check_addresses(cal_p2p *host) {
 }
 
 static void tick(cal_p2p *host) {
+    if (host->now_ns >= host->tick_at_ns + NET_MS(NET_LEAP_MS)) host->stats.clock_leaps++;
     if (host->now_ns >= host->addresses_at_ns) {
         host->addresses_at_ns = host->now_ns + NET_MS(NET_ADDRESSES_MS);
         check_addresses(host);

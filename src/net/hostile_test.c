@@ -271,6 +271,7 @@ static void test_frames_for_nobody(void **state) {
     hostile_say(&h, body, 500);
     assert_true(h.wire->open);
     assert_int_equal(stats_of(host).unread_bytes, 0);
+    assert_int_equal(stats_of(host).frames_ignored, 8 + 3 + 3);
     assert_int_equal(seen.bytes, 0);
     host_drop(host);
     hostile_stop(&h);
@@ -518,6 +519,7 @@ static void test_unsent_in_all(void **state) {
     size_t before = pushed;
     hostile_open(&honest, 1, "/push/1");
     assert_true(pushed > before); /* is served, in smaller pieces */
+    assert_true(stats_of(host).writes_short >= STREAMS);
     for (int i = 0; i < 100; i++) {
         hostile_frame(&honest, Y_WINDOW, 0, 1, YAMUX_WINDOW);
         assert_true(stats_of(host).unsent_bytes <= most + YAMUX_SEND_SHARE);

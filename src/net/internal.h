@@ -37,6 +37,7 @@ enum {
     NET_DIAL_PARALLEL = 3, /* network-sync.md 1 */
     NET_DIAL_STAGGER_MS = 250,
     NET_TICK_MS = 1000,
+    NET_LEAP_MS = 10000, /* a tick that is so late is counted: this machine slept */
     NET_RETRY_MIN_MS = 1000,
     NET_RETRY_MAX_MS = 300000,
     NET_SEEKS_MAX = 4,       /* dials under way because too few are connected */

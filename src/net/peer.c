@@ -72,6 +72,7 @@ static bool forget_one(cal_p2p *host) {
     /* What was never written needs no write to be gone: strangers who come and go cost no disk. */
     if (oldest->shelved && host->shelf.drop) host->shelf.drop(host->shelf.user, &oldest->id);
     peer_free(host, oldest);
+    host->stats.peers_forgotten++;
     return true;
 }
 

@@ -183,6 +183,7 @@ void stream_expire(cal_p2p *host) {
         cal_p2p_stream *stream =
             CAL_CONTAINER_OF(host->negotiating.next, cal_p2p_stream, negotiating);
         if (stream->negotiate_by_ns > host->now_ns) return;
+        host->stats.streams_timed_out += stream->mux.incoming;
         stream_lost(stream, CAL_ETIMEOUT);
     }
 }
@@ -232,7 +233,8 @@ void stream_pump(net_connection *connection) {
     while (connection->phase == CONNECTION_OPEN && (mux = yamux_next(&connection->mux, &events)))
         on_events(connection, (cal_p2p_stream *)mux, events);
     connection->host->stats.streams_refused += connection->mux.refused;
-    connection->mux.refused = 0;
+    connection->host->stats.frames_ignored += connection->mux.ignored;
+    connection->mux.refused = connection->mux.ignored = 0;
 }
 
 void stream_dispatch(cal_p2p_stream *stream) {
@@ -376,6 +378,7 @@ size_t cal_p2p_stream_write(cal_p2p_stream *stream, const void *bytes, size_t le
         part = yamux_write(&stream->mux, bytes, len);
         connection_dirty(stream->connection);
     }
+    host->stats.writes_short += part < len;
     host_leave_quietly(host);
     return part;
 }

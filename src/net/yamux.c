@@ -274,6 +274,7 @@ static int on_frame(yamux *session) {
     else
         stream = find(session, id);
     if (result) return result;
+    if (!stream || stream->reset) session->ignored++;
     if (type == DATA)
         result = on_data(session, stream, len, flags);
     else if (stream && !stream->reset)

@@ -70,8 +70,8 @@ struct yamux {
     size_t header_have;
     uint32_t body_left;    /* of the data frame under way */
     yamux_stream *body_of; /* NULL: nobody wants it */
-    /* Streams opened by the peer, refused at a limit, reset by the peer. */
-    uint64_t opened, refused, resets;
+    /* Streams opened by the peer, refused at a limit, reset by the peer; frames for no stream. */
+    uint64_t opened, refused, resets, ignored;
     size_t unsent_own, unread_own;
 };
 
