@@ -49,6 +49,10 @@ static uint64_t skipping_now(void *user) {
     (void)user;
     return uv_hrtime() + skipped_ns;
 }
+static void (*real_wake_at)(void *user, uint64_t at_ns);
+static void skipping_wake_at(void *user, uint64_t at_ns) {
+    real_wake_at(user, at_ns == NET_NEVER ? at_ns : at_ns - skipped_ns);
+}
 
 static void begin(void) {
     memset(&server, 0, sizeof server);
@@ -58,6 +62,8 @@ static void begin(void) {
     for (int i = 0; i < 2; i++) {
         hosts[i] = testing_host(&net, NULL);
         net.transports[i]->now_ns = skipping_now;
+        real_wake_at = net.transports[i]->wake_at;
+        net.transports[i]->wake_at = skipping_wake_at;
     }
     assert_int_equal(net_messages_serve(hosts[1], &protocol), 0);
     testing_connect(&net, hosts[0], hosts[1]);
