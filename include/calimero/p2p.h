@@ -164,9 +164,10 @@ void cal_p2p_unobserve(cal_p2p *host, const cal_p2p_peer_events *events, void *u
 typedef void (*cal_p2p_connected)(void *user, const cal_error *err, const cal_peer_id *peer);
 /* Connects to a peer at these addresses and the ones known of it; at once when connected. `peer`
  * NULL: whoever answers there (or the id in the addresses). done may be NULL. CAL_EUNREACHABLE,
- * CAL_ETIMEOUT, CAL_EVERIFY another peer answered, CAL_EOVERLOAD too many dials. */
-void cal_p2p_connect(cal_p2p *host, const cal_peer_id *peer, const cal_multiaddr *addresses,
-                     size_t count, cal_p2p_connected done, void *user);
+ * CAL_ETIMEOUT, CAL_EVERIFY another peer answered, CAL_EOVERLOAD too many dials. Returns CAL_ENOMEM
+ * when there is no memory to remember `done`: then it is never called. */
+int cal_p2p_connect(cal_p2p *host, const cal_peer_id *peer, const cal_multiaddr *addresses,
+                    size_t count, cal_p2p_connected done, void *user);
 void cal_p2p_disconnect(cal_p2p *host, const cal_peer_id *peer);
 bool cal_p2p_is_connected(const cal_p2p *host, const cal_peer_id *peer);
 /* Keeps the connection open when idle, and dials again, with growing pauses, when it is lost. */

@@ -275,12 +275,13 @@ static void begin(cal_p2p *host, net_peer *peer, const cal_peer_id *id,
     dial_step(dial);
 }
 
-void cal_p2p_connect(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
-                     size_t count, cal_p2p_connected done, void *user) {
+int cal_p2p_connect(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
+                    size_t count, cal_p2p_connected done, void *user) {
     cal_peer_id named;
+    dial_waiter *waiter = done ? calloc(1, sizeof *waiter) : NULL;
+    if (done && !waiter) return CAL_ENOMEM;
     if (!id && count && cal_multiaddr_peer(&addresses[0], &named) == 0) id = &named;
     host_enter(host);
-    dial_waiter *waiter = done ? calloc(1, sizeof *waiter) : NULL;
     if (waiter) {
         cal_list_init(&waiter->link);
         waiter->done = done;
@@ -288,8 +289,7 @@ void cal_p2p_connect(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *
         if (id) waiter->peer = *id;
     }
     net_peer *peer = id ? peer_get(host, id) : NULL;
-    int refused = done && !waiter                          ? CAL_ENOMEM
-                  : host->stopping                         ? CAL_ECANCELED
+    int refused = host->stopping                           ? CAL_ECANCELED
                   : id && cal_peer_id_equal(id, &host->id) ? CAL_EINVAL
                   : id && !peer                            ? CAL_EOVERLOAD
                                                            : 0;
@@ -302,4 +302,5 @@ void cal_p2p_connect(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *
         begin(host, peer, id, addresses, count, waiter);
     }
     host_leave_quietly(host);
+    return 0;
 }

@@ -165,8 +165,8 @@ static void bootstrap_tick(cal_p2p *host) {
         net_bootstrap *bootstrap = &host->bootstrap[i];
         if (bootstrap->peer.len || bootstrap->dialling || host->now_ns < bootstrap->retry_at_ns)
             continue;
-        bootstrap->dialling = true;
-        cal_p2p_connect(host, NULL, &bootstrap->address, 1, on_bootstrap, bootstrap);
+        bootstrap->dialling =
+            cal_p2p_connect(host, NULL, &bootstrap->address, 1, on_bootstrap, bootstrap) == 0;
     }
 }
 

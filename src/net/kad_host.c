@@ -145,9 +145,9 @@ static void call_begin(kad_host *k, const kad_request *request) {
     k->call_count++;
     if (cal_p2p_is_connected(k->host, &call->peer))
         call_open(call);
-    else
-        cal_p2p_connect(k->host, &call->peer, request->addresses, request->address_count,
-                        call_connected, call);
+    else if (cal_p2p_connect(k->host, &call->peer, request->addresses, request->address_count,
+                             call_connected, call))
+        call_end(call, (cal_slice){0});
 }
 
 /* The walk has given these up already. A dial goes on, and its answer frees the call. */

@@ -52,8 +52,8 @@ static void work(mdns_host *m) {
            mdns_next(m->mdns, &peer, &address, net_now_ns(m->host))) {
         cal_p2p_learn(m->host, &peer, &address, 1);
         if (cal_p2p_is_connected(m->host, &peer)) continue;
-        m->host->mdns_dials++;
-        cal_p2p_connect(m->host, &peer, &address, 1, on_dialled, m->host);
+        if (cal_p2p_connect(m->host, &peer, &address, 1, on_dialled, m->host) == 0)
+            m->host->mdns_dials++;
     }
     while (mdns_output(m->mdns, &packet, net_now_ns(m->host))) {
         transport->multicast_send(transport->user, packet.data, packet.len);

@@ -265,10 +265,13 @@ static void take_found(rendezvous_host *r, bool near, rendezvous_found *found) {
     if (cal_p2p_is_connected(r->host, &found->peer)) return;
     rendezvous_dial *dial = calloc(1, sizeof *dial);
     if (!dial) return;
+    if (cal_p2p_connect(r->host, &found->peer, found->addresses, count, on_dialled, dial)) {
+        free(dial);
+        return;
+    }
     dial->owner = r;
     cal_list_push(&r->dials, &dial->link);
     r->dial_count++;
-    cal_p2p_connect(r->host, &found->peer, found->addresses, count, on_dialled, dial);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b) { return a < b ? a : b; }
