@@ -283,19 +283,20 @@ static size_t pack_ids(ProtobufCBinaryData ret_ids[IDS_PER_RPC], const cal_slice
     return count;
 }
 
+/* Each id is asked for in an RPC of its own: js-libp2p puts all that one RPC asks for into one
+ * answer, which can then be longer than an RPC may be. */
 void gossip_send_iwant(gossip_peer *peer, const cal_slice *ids, size_t count) {
-    ProtobufCBinaryData packed[IDS_PER_RPC];
-    for (size_t at = 0; at < count;) {
+    for (size_t i = 0; i < count; i++) {
+        ProtobufCBinaryData id = binary(ids[i]);
         GossipPb__IWant iwant = GOSSIP_PB__IWANT__INIT, *list = &iwant;
         GossipPb__Control control = GOSSIP_PB__CONTROL__INIT;
         GossipPb__Rpc rpc = GOSSIP_PB__RPC__INIT;
-        iwant.ids = packed;
-        iwant.n_ids = pack_ids(packed, ids + at, count - at);
+        iwant.ids = &id;
+        iwant.n_ids = 1;
         control.n_iwant = 1;
         control.iwant = &list;
         rpc.control = &control;
         queue_control(peer, &rpc, false);
-        at += iwant.n_ids;
     }
 }
 
