@@ -54,11 +54,10 @@ static int check_hosts(const cli *line, const char *option, const list *hosts) {
 }
 
 static int check_multiaddrs(const cli *line, const char *option, const list *addresses) {
+    cal_error why;
     for (size_t i = 0; i < addresses->count; i++)
-        if (addresses->items[i][0] != '/')
-            return cli_usage(line,
-                             "--%s is '%s' but must be a multiaddr like /ip4/203.0.113.7/tcp/2428",
-                             option, addresses->items[i]);
+        if (cal_multiaddr_dialable(addresses->items[i], &why) == CAL_EINVAL)
+            return cli_usage(line, "--%s: %s", option, why.message);
     return 0;
 }
 

@@ -180,7 +180,11 @@ static int start(const cli *line, cal_config *config, watch *w) {
     explicit_bzero(secret, sizeof secret);
     options->key.text = NULL;
     if (error) return cli_fail(line, "%s", err.message);
-    if (options->network.keypair) move_keypair(line, node, options->home);
+    if (options->network.keypair) {
+        move_keypair(line, node, options->home);
+        explicit_bzero((char *)(uintptr_t)options->network.keypair,
+                       strlen(options->network.keypair));
+    }
     snprintf(w->data, sizeof w->data, "%s/data", options->home);
     if (stat(w->data, &w->before) != 0)
         code = cli_fail(line, "%s: %s", w->data, strerror(errno));

@@ -60,6 +60,9 @@ typedef struct cal_multiaddr {
 /* CAL_EDECODE malformed, CAL_EUNSUPPORTED a protocol not known here, CAL_ELIMIT too long. */
 int cal_multiaddr_parse(const char *text, cal_multiaddr *ret_address);
 int cal_multiaddr_from_bytes(const void *bytes, size_t len, cal_multiaddr *ret_address);
+/* Whether a host can dial it: 0. CAL_EINVAL and err says which part is wrong; CAL_EUNSUPPORTED it
+ * is well formed, but no /ip4, /ip6 or /dns with /tcp (QUIC, relays, dnsaddr). */
+int cal_multiaddr_dialable(const char *text, cal_error *err);
 void cal_multiaddr_text(const cal_multiaddr *address, char ret_text[CAL_MULTIADDR_TEXT_MAX]);
 bool cal_multiaddr_equal(const cal_multiaddr *a, const cal_multiaddr *b);
 /* The /p2p part at its end. CAL_ENOTFOUND. */

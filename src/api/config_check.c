@@ -157,18 +157,20 @@ static bool hosts_overlap(const config_address *a, const config_address *b) {
 
 static int collect(const cal_config *c, const char *key, listened *ret_all, size_t *count,
                    cal_error *err) {
+    const char *example =
+        strcmp(key, "swarm.listen") == 0 ? "/ip4/0.0.0.0/tcp/2428" : "/ip4/127.0.0.1/tcp/2528";
     yyjson_val *list = config_at(c->root, key), *item;
     size_t i, n;
     if (list && !yyjson_is_arr(list))
-        return refuse(c, key, "a list of addresses like \"/ip4/127.0.0.1/tcp/2528\"", err);
+        return cal_fail(err, CAL_EINVAL, "%s must be a list of addresses like \"%s\"", key,
+                        example);
     yyjson_arr_foreach(list, i, n, item) {
         const char *text = yyjson_get_str(item);
         if (*count == ADDRESSES_MAX)
             return cal_fail(err, CAL_EINVAL, "%s has more than %d addresses", key, ADDRESSES_MAX);
         if (!text || config_address_parse(text, &ret_all[*count].address) != 0)
-            return cal_fail(err, CAL_EINVAL,
-                            "%s holds %s, which is no address like \"/ip4/127.0.0.1/tcp/2528\"",
-                            key, text ? text : "something");
+            return cal_fail(err, CAL_EINVAL, "%s holds %s, which is no address like \"%s\"", key,
+                            text ? text : "something", example);
         ret_all[*count].key = key;
         ret_all[(*count)++].text = text;
     }
@@ -205,6 +207,16 @@ static int check_ports(const cal_config *c, cal_error *err) {
     return 0;
 }
 
+static int check_boot_nodes(const cal_config *c, cal_error *err) {
+    const cal_network_options *network = &c->node.network;
+    for (size_t i = 0; i < network->bootstrap_count; i++) {
+        cal_error why;
+        if (cal_multiaddr_dialable(network->bootstrap[i], &why) == CAL_EINVAL)
+            return cal_fail(err, CAL_EINVAL, "bootstrap.nodes holds %s", why.message);
+    }
+    return 0;
+}
+
 /* --- folders --- */
 
 /* The folder, or when it is missing its parent, must take files. */
@@ -230,6 +242,7 @@ static int check_folder(const cal_config *c, const char *key, const char *absent
 
 int cal_config_check(const cal_config *c, cal_error *err) {
     int error = check_ports(c, err);
+    if (error == 0) error = check_boot_nodes(c, err);
     if (error == 0) error = check_folder(c, "datastore.path", "data", err);
     if (error == 0) error = check_folder(c, "blobstore.path", "blobs", err);
     if (error == 0) error = check_authentication(c, err);

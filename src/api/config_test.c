@@ -117,7 +117,7 @@ static void missing_home(void **state) {
 static void every_option_is_written(void **state) {
     (void)state;
     static const char *const hosts[] = {"10.0.0.1", "fd00::1"}, *const nodes[] = {
-                                                                    "/ip4/1.2.3.4/tcp/1/p2p/a\"b"};
+                                                                    "/dns4/a\"b/tcp/1"};
     cal_config_defaults defaults = {.server_hosts = hosts,
                                     .server_host_count = 2,
                                     .server_port = 99,
@@ -140,7 +140,7 @@ static void every_option_is_written(void **state) {
     assert_string_equal(cal_config_node(config)->key.text, "pass \"show\" node \\ key");
     assert_string_equal(
         yyjson_get_str(yyjson_arr_get(config_at(config->root, "bootstrap.nodes"), 0)),
-        "/ip4/1.2.3.4/tcp/1/p2p/a\"b");
+        "/dns4/a\"b/tcp/1");
     cal_config_free(config);
 }
 
@@ -161,6 +161,9 @@ static void refusals(void **state) {
     static const struct {
         const char *text, *says;
     } cases[] = {
+        {"[bootstrap]\nnodes = [\"nonsense\"]", "bootstrap.nodes holds 'nonsense'"},
+        {"[bootstrap]\nnodes = [\"/ip4/127.0.0.1/tcp/2428/p2p/PEER_ID\"]", "no peer id"},
+        {"[swarm]\nlisten = [\"/ip4/0.0.0.0/tcp/99999\"]", "/ip4/0.0.0.0/tcp/2428"},
         {"[sync]\ntimeout_ms = 999",
          "sync.timeout_ms is 999 but must be a whole number from 1000 to 300000"},
         {"[sync]\ntimeout_ms = 300001", "sync.timeout_ms"},

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "calimero/error.h"
+#include "base/error.h"
 #include "codec/varint.h"
 
 enum { VARIABLE = -1 };
@@ -269,6 +269,29 @@ int multiaddr_target_of(const cal_multiaddr *address, multiaddr_target *ret_targ
     }
     *ret_target = target;
     return 0;
+}
+
+int cal_multiaddr_dialable(const char *text, cal_error *err) {
+    cal_multiaddr address;
+    multiaddr_target target;
+    const char *peer = strstr(text, "/p2p/");
+    int result = cal_multiaddr_parse(text, &address);
+    if (result == 0 && multiaddr_target_of(&address, &target) == 0) return 0;
+    if (result == 0 || result == CAL_EUNSUPPORTED)
+        return cal_fail(err, CAL_EUNSUPPORTED,
+                        "'%s' cannot be dialled from here: that takes /ip4, /ip6 or /dns, and /tcp",
+                        text);
+    char start[CAL_MULTIADDR_TEXT_MAX];
+    size_t len = peer ? (size_t)(peer - text) : 0;
+    if (len > 0 && len < sizeof start) {
+        memcpy(start, text, len);
+        start[len] = '\0';
+        if (cal_multiaddr_parse(start, &address) == 0)
+            return cal_fail(err, CAL_EINVAL,
+                            "'%s': what follows /p2p/ is no peer id, which begins with 12D3KooW",
+                            text);
+    }
+    return cal_fail(err, CAL_EINVAL, "'%s' is no address like /ip4/203.0.113.7/tcp/2428", text);
 }
 
 int net_endpoint_of(const cal_multiaddr *address, net_endpoint *ret_endpoint) {

@@ -154,11 +154,38 @@ static void test_targets(void **state) {
     }
 }
 
+static void test_dialable(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        int result;
+        const char *says;
+    } rows[] = {
+        {"/ip4/10.0.0.1/tcp/2428", 0, NULL},
+        {"/dns4/example.org/tcp/1/p2p/12D3KooWR5V4zmisVtVdGE6i8jfFwtgRNq5t8eDGxfckKuhXu7Eh", 0,
+         NULL},
+        {"/ip4/10.0.0.1/udp/1/quic-v1", CAL_EUNSUPPORTED, "/tcp"},
+        {"/dnsaddr/example.org", CAL_EUNSUPPORTED, "/tcp"},
+        {"/ip4/10.0.0.1", CAL_EUNSUPPORTED, "/tcp"},
+        {"/newer/thing", CAL_EUNSUPPORTED, "/tcp"},
+        {"/ip4/10.0.0.1/tcp/2428/p2p/PEER_ID", CAL_EINVAL, "no peer id"},
+        {"/ip4/10.0.0.1/tcp/2428/p2p/12D3KooWR5V4zmis", CAL_EINVAL, "no peer id"},
+        {"/ip4/10.0.0.1/tcp/99999", CAL_EINVAL, "no address"},
+        {"nonsense", CAL_EINVAL, "no address"},
+        {"", CAL_EINVAL, "no address"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        cal_error err = {.message = ""};
+        assert_int_equal(cal_multiaddr_dialable(rows[i].text, &err), rows[i].result);
+        if (rows[i].says) assert_non_null(strstr(err.message, rows[i].says));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_peer_id_vectors), cmocka_unit_test(test_other_keys_refused),
         cmocka_unit_test(test_text_and_bytes),  cmocka_unit_test(test_bad_addresses),
-        cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_targets),         cmocka_unit_test(test_dialable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

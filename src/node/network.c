@@ -143,18 +143,6 @@ static void hear_group(void *user, const gov_group_info *info) {
 
 /* --- life --- */
 
-/* Addresses that other nodes may have in their lists and this one cannot dial. */
-static bool can_dial(const char *text) {
-    static const char *const later[] = {"/quic", "/quic-v1", "/udp",         "/webtransport",
-                                        "/ws",   "/wss",     "/p2p-circuit", "/dnsaddr"};
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
-        const char *at = strstr(text, later[i]);
-        size_t len = strlen(later[i]);
-        if (at && (at[len] == '/' || at[len] == '\0')) return false;
-    }
-    return true;
-}
-
 static int make_host(cal_node *node, const cal_secret *seed, cal_error *err) {
     const cal_network_options *options = &node->options.network;
     net_peer_shelf shelf = {.user = node, .save = save_peer, .drop = drop_peer};
@@ -170,19 +158,29 @@ static int make_host(cal_node *node, const cal_secret *seed, cal_error *err) {
                                 options->peers_wanted ? options->peers_wanted : PEERS_WANTED,
                             .agent = "calimero-c/" NODE_VERSION,
                             .limits = options->limits};
-    for (size_t i = 0; i < options->bootstrap_count; i++) {
-        if (can_dial(options->bootstrap[i]))
+    int rc = 0;
+    for (size_t i = 0; i < options->bootstrap_count && rc == 0; i++) {
+        cal_error why;
+        rc = cal_multiaddr_dialable(options->bootstrap[i], &why);
+        if (rc == 0) {
             bootstrap[host.bootstrap_count++] = options->bootstrap[i];
-        else
-            cal_log(CAL_LOG_WARN, "network", "boot node %s is left out: this node speaks TCP only",
-                    options->bootstrap[i]);
+        } else if (rc == CAL_EUNSUPPORTED) { /* others may have it in their lists */
+            cal_log(CAL_LOG_WARN, "network", "boot node %s is left out", why.message);
+            rc = 0;
+        } else {
+            cal_fail(err, rc, "boot node %s", why.message);
+        }
     }
-    int rc = net_tcp_new(&node->loop, &node->network.transport);
-    if (rc) cal_fail(err, rc, "no memory for the network");
+    if (rc == 0 && (rc = net_tcp_new(&node->loop, &node->network.transport)) != 0)
+        cal_fail(err, rc, "no memory for the network");
     if (rc == 0)
         rc = net_host_new(&host, node->network.transport, node->os, &shelf, &node->network.host,
                           err);
     free(bootstrap);
+    if (rc == CAL_EIO && err) {
+        cal_error why = *err;
+        cal_fail(err, rc, "%s; choose other addresses with swarm.listen", why.message);
+    }
     return rc;
 }
 

@@ -52,6 +52,8 @@ say "wrong usage is told apart, and help teaches"
 run 2 "$merod" confg; has "$err" "did you mean 'config'"
 run 2 "$merod" --node n1 init --sever-port 1; has "$err" "did you mean '--server-port'"
 run 2 "$merod" --node n1 init --server-port 70000; has "$err" "from 1 to 65535"
+run 2 "$merod" --node n1 init --boot-nodes nonsense; has "$err" "no address like"
+run 2 "$merod" --node n1 init --boot-nodes /ip4/127.0.0.1/tcp/2428/p2p/PEER_ID; has "$err" "no peer id"
 run 2 "$merod" --node ../x init
 run 2 "$merod" init; has "$err" "--node NAME"
 run 2 "$meroctl" app pack --version
