@@ -14,12 +14,14 @@ static const char room[] = "chat/example";
 static cal_p2p *host;
 static const char *name;
 
+/* What others write goes to a terminal: no control characters. */
 static void on_message(void *user, const cal_p2p_message *message) {
     char author[CAL_PEER_ID_TEXT_MAX];
     (void)user;
     cal_peer_id_text(&message->author, author);
-    printf("%.*s   (%s)\n", (int)message->len, (const char *)message->data,
-           author + strlen(author) - 6);
+    for (size_t i = 0; i < message->len; i++)
+        putchar(message->data[i] < ' ' || message->data[i] == 127 ? '?' : message->data[i]);
+    printf("   (%s)\n", author + strlen(author) - 6);
     fflush(stdout);
 }
 
@@ -52,9 +54,10 @@ static void *read_lines(void *unused) {
     char line[1000];
     (void)unused;
     while (fgets(line, sizeof line, stdin)) {
+        line[strcspn(line, "\r\n")] = '\0';
+        if (!line[0]) continue;
         char *text = malloc(strlen(line) + strlen(name) + 3);
         if (!text) break;
-        line[strcspn(line, "\r\n")] = '\0';
         sprintf(text, "%s: %s", name, line);
         if (cal_p2p_post(host, say, text) != 0) free(text);
     }

@@ -44,7 +44,7 @@ rpc() { # METHOD ARGS -> the answer
 root() { curl -fs "$api/admin-api/contexts/$context" | field data.contextStateHash; }
 
 say "1. A new node: its keys, its encrypted store"
-show merod --node demo init
+show merod --node demo init --server-port "$port" --swarm-port $((port + 1))
 $merod init --server-port "$port" --swarm-port $((port + 1)) >"$work/init.log" 2>&1 || { cat "$work/init.log"; exit 1; }
 start
 echo "  running, pid $(cat "$work/node.pid"), $api"
@@ -117,10 +117,11 @@ echo "  state root                  $before"
 echo "  after another kill -9       $after"
 say "7. A second node finds the first"
 peer=$(curl -fs "$api/admin-api/network/status" | field localPeerId)
-show merod --node second init --boot-nodes "/ip4/127.0.0.1/tcp/$((port + 1))/p2p/$peer"
+show merod --node second init --server-port $((port + 2)) --swarm-port $((port + 3)) --boot-nodes "/ip4/127.0.0.1/tcp/$((port + 1))/p2p/$peer"
 second="$build/cmd/merod --home $work --node second"
 $second init --server-port $((port + 2)) --swarm-port $((port + 3)) --boot-nodes "/ip4/127.0.0.1/tcp/$((port + 1))/p2p/$peer" >"$work/init2.log" 2>&1 ||
     { cat "$work/init2.log"; exit 1; }
+show merod --node second run
 $second run >"$work/second.log" 2>&1 &
 pids="$pids $!"
 tries=0

@@ -93,7 +93,7 @@ typedef struct cal_p2p_limits {
     uint32_t unread_bytes_max;        /* received and not consumed, all streams; 256 MiB */
     uint32_t unsent_bytes_max;        /* written and not sent, all streams; 256 MiB */
     uint32_t stream_rate_max;         /* opened by the peer, one connection, a second; 512 */
-    uint32_t handshake_timeout_ms;    /* TCP connected to multiplexed; 10,000 */
+    uint32_t handshake_timeout_ms;    /* accepted, or dialled, to multiplexed; 10,000 */
     uint32_t dial_timeout_ms;         /* one whole dial, all its addresses; 30,000 */
     uint32_t negotiate_timeout_ms;    /* one stream's protocol; 10,000 */
     uint32_t idle_timeout_ms;         /* no stream that counts; 30,000 */
@@ -112,12 +112,13 @@ typedef struct cal_p2p_options {
     size_t bootstrap_count;
     uint32_t
         peers_wanted;  /* while fewer are connected, known ones are dialled; 0: kept ones only */
-    const char *agent; /* default "calimero-c/<version>" */
+    const char *agent; /* default "calimero-c" */
     const char *protocol_version; /* default "/calimero-network/0.0.0" */
     cal_p2p_limits limits;
 } cal_p2p_options;
 
-/* A host on a loop of its own. CAL_EINVAL an address it cannot listen on, CAL_EIO. */
+/* A host on a loop of its own. CAL_EINVAL a bad address, CAL_EIO or CAL_EUNSUPPORTED one that this
+ * machine cannot listen on, CAL_ELIMIT too many of them, CAL_ENOMEM. */
 int cal_p2p_new(const cal_p2p_options *options, cal_p2p **ret_host, cal_error *err);
 /* Serves until cal_p2p_stop, then says goodbye to its peers and returns. The calling thread keeps
  * SIGPIPE blocked from then on. */
@@ -160,14 +161,15 @@ typedef struct cal_p2p_peer_events {
     /* It said, or said anew, who it is and what it speaks. */
     void (*identified)(void *user, const cal_p2p_peer *peer);
 } cal_p2p_peer_events;
-/* CAL_ENOMEM. `events` is not copied. */
+/* CAL_ELIMIT more than 8, the host's own parts included. `events` is not copied. */
 int cal_p2p_observe(cal_p2p *host, const cal_p2p_peer_events *events, void *user);
 void cal_p2p_unobserve(cal_p2p *host, const cal_p2p_peer_events *events, void *user);
 
 typedef void (*cal_p2p_connected)(void *user, const cal_error *err, const cal_peer_id *peer);
 /* Connects to a peer at these addresses and the ones known of it; at once when connected. `peer`
- * NULL: whoever answers there (or the id in the addresses). done may be NULL. CAL_EUNREACHABLE,
- * CAL_ETIMEOUT, CAL_EVERIFY another peer answered, CAL_EOVERLOAD too many dials. Returns CAL_ENOMEM
+ * NULL: whoever answers there (or the id in the addresses). done may be NULL; it is told
+ * CAL_EUNREACHABLE, CAL_ETIMEOUT, CAL_EVERIFY another peer answered, CAL_EINVAL it is this host,
+ * CAL_EOVERLOAD too many dials or peers, CAL_ECANCELED the host stops. Returns CAL_ENOMEM
  * when there is no memory to remember `done`: then it is never called. */
 int cal_p2p_connect(cal_p2p *host, const cal_peer_id *peer, const cal_multiaddr *addresses,
                     size_t count, cal_p2p_connected done, void *user);
@@ -181,7 +183,7 @@ int cal_p2p_learn(cal_p2p *host, const cal_peer_id *peer, const cal_multiaddr *a
 /* Addresses known of a peer, best first; returns how many were written. */
 size_t cal_p2p_known(const cal_p2p *host, const cal_peer_id *peer, cal_multiaddr *ret_addresses,
                      size_t max);
-/* Visits the connected peers. */
+/* Visits the connected peers. The visitor does not connect, learn or keep others. */
 void cal_p2p_peers(const cal_p2p *host, void (*visit)(void *user, const cal_p2p_peer *peer),
                    void *user);
 int cal_p2p_peer_get(const cal_p2p *host, const cal_peer_id *peer,
@@ -212,13 +214,16 @@ typedef struct cal_p2p_protocol {
     bool background; /* its streams, both ways, do not keep an idle connection open */
 } cal_p2p_protocol;
 
-/* Accepts streams of a protocol, and announces it. CAL_EEXISTS, CAL_EINVAL, CAL_ELIMIT. */
+/* Accepts streams of a protocol, and announces it. CAL_EEXISTS, CAL_EINVAL, CAL_ELIMIT more than
+ * 64, CAL_ENOMEM. */
 int cal_p2p_handle(cal_p2p *host, const cal_p2p_protocol *protocol);
+/* Accepts no more. Streams that were told `opened` go on, with their events. */
 void cal_p2p_unhandle(cal_p2p *host, const char *id);
 
 /* Opens a stream to a connected peer, for the first of the protocols that it speaks, in this order.
  * Bytes may be written at once; they leave when the protocol is agreed. CAL_EUNREACHABLE not
- * connected, CAL_ELIMIT too many streams. */
+ * connected, CAL_ELIMIT too many streams, CAL_EINVAL no protocol, more than 8 or a name too long,
+ * CAL_ENOMEM. */
 int cal_p2p_open(cal_p2p *host, const cal_peer_id *peer, const char *const *protocols, size_t count,
                  const cal_p2p_stream_events *events, void *user, cal_p2p_stream **ret_stream);
 
@@ -283,7 +288,8 @@ enum { CAL_P2P_WRITE_MAX = 1024 * 1024 + 16 /* bytes that one stream keeps for s
 /* --- gossip: messages to everybody who hears a topic --- */
 
 /* gossipsub 1.0 to 1.2 (network-sync.md 1). Every message is signed by its author (Ed25519) and
- * checked before it is delivered, once; one's own are not delivered. Topics are 1 to
+ * checked before it is delivered: once, as long as its id is known (two minutes; whoever plays it
+ * back later than that is heard again). One's own are not delivered. Topics are 1 to
  * CAL_P2P_TOPIC_MAX bytes of UTF-8. */
 enum {
     CAL_P2P_TOPIC_MAX = 256,
