@@ -192,7 +192,8 @@ int cal_p2p_peer_get(const cal_p2p *host, const cal_peer_id *peer,
 
 /* --- streams --- */
 
-/* What a stream's owner is told; any function may be NULL. After `closed` the stream is gone. */
+/* What a stream's owner is told; any function may be NULL. After `closed` the stream is gone.
+ * Without `readable` nobody reads it: what is unread then does not keep it once both finished. */
 typedef struct cal_p2p_stream_events {
     /* The protocol is agreed: for streams of a handler the first call. */
     void (*opened)(void *user, cal_p2p_stream *stream);

@@ -76,12 +76,9 @@ static void call_end(kad_call *call, cal_slice response) {
     cal_list_remove(&call->link);
     k->call_count--;
     if (call->stream) {
+        /* Reset also after an answer: a peer that never ends its half keeps no stream here. */
         cal_p2p_frames_deinit(&call->frames);
-        cal_p2p_stream_set_events(call->stream, &no_events, NULL);
-        if (response.len)
-            cal_p2p_stream_finish(call->stream);
-        else
-            cal_p2p_stream_reset(call->stream);
+        drop_stream(call->stream);
     }
     free(call);
 }

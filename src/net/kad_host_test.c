@@ -1,4 +1,5 @@
 /* Kademlia between hosts over real sockets on one loop. */
+#include "net/kad.h"
 #include "net/testing.h"
 
 enum { HOSTS = 5, KEYS = 8 };
@@ -80,6 +81,23 @@ static void town_begin(town *t) {
     testing_until(&t->net, know_each_other, t);
 }
 
+/* Each question has a stream of its own, which its answer ends. */
+static bool no_streams(void *user) {
+    const town *t = user;
+    for (int i = 0; i < HOSTS; i++) {
+        const cal_p2p *host = t->hosts[i];
+        if (!host) continue;
+        for (cal_list *c = host->connections.next; c != &host->connections; c = c->next) {
+            const yamux *mux = &CAL_CONTAINER_OF(c, net_connection, link)->mux;
+            for (cal_list *at = mux->streams.next; at != &mux->streams; at = at->next)
+                if (!strcmp(cal_p2p_stream_protocol(CAL_CONTAINER_OF(at, cal_p2p_stream, mux.link)),
+                            KAD_PROTOCOL))
+                    return false;
+        }
+    }
+    return true;
+}
+
 static void town_drop(town *t, int i) {
     testing_drop(&t->net, (size_t)i);
     t->hosts[i] = NULL;
@@ -112,6 +130,7 @@ static void test_provide_and_find(void **state) {
     testing_until(&t.net, is_done, &located);
     assert_int_equal(located.code, 0);
     assert_true(located.count >= 1);
+    testing_until(&t.net, no_streams, &t);
     town_drop(&t, 1);
     search(t.hosts[4], key, &late);
     testing_until(&t.net, is_done, &late);
@@ -162,6 +181,7 @@ static void test_many_at_once(void **state) {
         assert_int_equal(asked[i].size, 100 + i % KEYS);
         assert_true(cal_peer_id_equal(&asked[i].peer, &holders[i % KEYS % 2]));
     }
+    testing_until(&t.net, no_streams, &t);
     testing_net_deinit(&t.net);
 }
 

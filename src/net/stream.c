@@ -208,6 +208,12 @@ static void on_new(net_connection *connection, cal_p2p_stream *stream) {
     if (result) stream_lost(stream, result);
 }
 
+/* Both ends have finished: it is over once all is read, or when nobody is left to read it. */
+static void end_if_done(cal_p2p_stream *stream) {
+    if (!stream->done || stream->closed || stream->negotiation) return;
+    if (stream->mux.received.len == 0 || !stream->events->readable) stream_lost(stream, 0);
+}
+
 static void on_events(net_connection *connection, cal_p2p_stream *stream, unsigned events) {
     if (events & YAMUX_NEW) on_new(connection, stream);
     if (stream->closed) return;
@@ -223,8 +229,7 @@ static void on_events(net_connection *connection, cal_p2p_stream *stream, unsign
         if (events & YAMUX_READABLE) note(stream, STREAM_READABLE);
         if (events & YAMUX_WRITABLE) note(stream, STREAM_WRITABLE);
     }
-    if (stream->done && !stream->closed && !stream->negotiation && stream->mux.received.len == 0)
-        stream_lost(stream, 0);
+    end_if_done(stream);
 }
 
 void stream_pump(net_connection *connection) {
@@ -348,7 +353,7 @@ void cal_p2p_stream_consume(cal_p2p_stream *stream, size_t len) {
     host_enter(host);
     yamux_consume(&stream->mux, len);
     if (!cal_list_empty(&stream->mux.sends)) connection_dirty(stream->connection);
-    if (stream->done && stream->mux.received.len == 0) stream_lost(stream, 0);
+    end_if_done(stream);
     host_leave_quietly(host);
 }
 
@@ -424,8 +429,12 @@ void cal_p2p_stream_reset(cal_p2p_stream *stream) {
 
 void cal_p2p_stream_set_events(cal_p2p_stream *stream, const cal_p2p_stream_events *events,
                                void *user) {
+    cal_p2p *host = stream->connection->host;
+    host_enter(host);
     stream->events = events ? events : &nothing;
     stream->user = user;
+    end_if_done(stream);
+    host_leave_quietly(host);
 }
 
 void *cal_p2p_stream_user(const cal_p2p_stream *stream) { return stream->user; }
