@@ -118,8 +118,7 @@ static int gather(cal_p2p_frames *frames, cal_p2p_stream *stream, const uint8_t 
     return 0;
 }
 
-/* What was returned last goes. */
-static void drop_given(cal_p2p_frames *frames, cal_p2p_stream *stream) {
+void frames_drop_given(cal_p2p_frames *frames, cal_p2p_stream *stream) {
     if (!frames->given) return;
     if (frames->partial)
         drop_partial(frames);
@@ -159,7 +158,7 @@ static int lacks(const cal_p2p_frames *frames, size_t *ret_more, size_t *ret_hea
 
 int cal_p2p_frames_next(cal_p2p_frames *frames, cal_p2p_stream *stream, const uint8_t **ret_bytes,
                         size_t *ret_len) {
-    drop_given(frames, stream);
+    frames_drop_given(frames, stream);
     for (;;) {
         const uint8_t *bytes;
         size_t len = cal_p2p_stream_peek(stream, &bytes), more, header;

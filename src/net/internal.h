@@ -311,6 +311,8 @@ void connection_free(net_connection *connection);
 
 /* frames.c */
 void account_unref(net_account *account); /* NULL allowed */
+/* What was returned last goes now, not with the next call. */
+void frames_drop_given(cal_p2p_frames *frames, cal_p2p_stream *stream);
 
 /* stream.c */
 void stream_pump(net_connection *connection); /* notes what happened to its streams */

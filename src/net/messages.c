@@ -88,11 +88,19 @@ void net_messages_finish(net_messages *m) {
     if (m->reason || m->finishing) return;
     m->finishing = true;
     if (m->out.len == 0) cal_p2p_stream_finish(m->stream);
+    stream_tell(m->stream, STREAM_READABLE); /* a responder hears no more: drop_unheard */
 }
 
 void net_messages_reset(net_messages *m) { end(m, CAL_ECANCELED); }
 
 /* --- reading --- */
+
+/* Who answers and has finished cannot answer what else was asked; it must not keep the stream. Who
+ * asks may still expect what is there. */
+static void drop_unheard(net_messages *m) {
+    if (m->finishing && !m->expecting && m->stream->mux.incoming && m->stream->mux.peer_finished)
+        cal_p2p_stream_consume(m->stream, cal_p2p_stream_waiting(m->stream));
+}
 
 static void on_readable(void *user, cal_p2p_stream *stream) {
     net_messages *m = user;
@@ -104,9 +112,15 @@ static void on_readable(void *user, cal_p2p_stream *stream) {
         m->expecting = false;
         m->expect_by_ns = NET_NEVER;
         if (m->events->message) m->events->message(m->user, m, cal_slice_of(bytes, len));
+        frames_drop_given(&m->frames,
+                          stream); /* there may be no next call, and it keeps a stream */
         result = CAL_ESTATE;
     }
-    if (m->reason || result == CAL_ESTATE) return;
+    if (m->reason) return;
+    if (result == CAL_ESTATE) {
+        drop_unheard(m);
+        return;
+    }
     m->expecting = false;
     m->expect_by_ns = NET_NEVER;
     if (result == CAL_ENOTFOUND)

@@ -122,6 +122,23 @@ static void test_sizes(void **state) {
     free(bytes);
 }
 
+/* Who asks and expects one answer is told the end without expecting more. */
+static void test_asker_ends(void **state) {
+    (void)state;
+    end client;
+    begin();
+    client_open(&client, 10 * NET_SESSION_TIMEOUT_MS);
+    net_messages_send(client.messages, (cal_slice){(const uint8_t *)"ask", 3});
+    net_messages_expect(client.messages, NET_ANSWER_TIMEOUT_MS);
+    testing_until(&net, has_heard, &client);
+    net_messages_finish(client.messages);
+    testing_until(&net, has_ended, &server);
+    testing_until(&net, has_ended, &client);
+    assert_int_equal(client.reason, 0);
+    assert_int_equal(server.reason, 0);
+    finish();
+}
+
 /* A peer that asks faster than it is answered waits; nothing is heard that is not expected. */
 static void test_one_at_a_time(void **state) {
     (void)state;
@@ -257,6 +274,7 @@ static void test_protocol_not_spoken(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_asker_ends),
         cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_requests_come_in_time),
         cmocka_unit_test(test_answers_come_in_time),

@@ -49,9 +49,74 @@ static void test_left_unread(void **state) {
     hostile_stop(&h);
 }
 
+/* --- messages --- */
+
+static struct {
+    int heard, ended, reason;
+    bool resets;
+    uint8_t last;
+} told;
+
+/* Answers once and expects no more, as the server of blobs does. */
+static void answer_once(void *user, net_messages *messages, cal_slice bytes) {
+    (void)user;
+    told.heard++;
+    if (told.resets)
+        net_messages_reset(messages);
+    else if (net_messages_send(messages, cal_slice_text("none")) == 0)
+        net_messages_finish(messages);
+    told.last = bytes.len ? bytes.data[bytes.len - 1] : 0; /* still lent */
+}
+static void note_end(void *user, net_messages *messages, int reason) {
+    (void)user, (void)messages;
+    told.ended++;
+    told.reason = reason;
+}
+static const net_messages_events answering = {.message = answer_once, .ended = note_end};
+static const net_messages_protocol answers = {
+    .id = NET_BLOB_PROTOCOL, .session_ms = NET_BLOB_SERVE_TIMEOUT_MS, .events = &answering};
+
+static cal_p2p *serve_answers(hostile *h) {
+    cal_p2p *host = host_new(NULL);
+    memset(&told, 0, sizeof told);
+    assert_int_equal(net_messages_serve(host, &answers), 0);
+    hostile_start(h, host, 1);
+    h->wire->deaf = true;
+    return host;
+}
+
+/* More requests than streams are allowed at once, one after the other; the end of each comes apart
+ * or with what was asked, and with one more question that nobody hears. */
+static void test_requests_end(void **state) {
+    (void)state;
+    enum { REQUESTS = 96 };
+    hostile h;
+    cal_p2p *host = serve_answers(&h);
+    for (uint32_t i = 0; i < REQUESTS; i++) {
+        uint32_t id = 1 + 2 * i;
+        static const uint8_t asked[] = {0, 0, 0, 2, '{', '}', 0, 0, 0, 2, '{', '}'};
+        hostile_open(&h, id, NET_BLOB_PROTOCOL);
+        if (i % 3 == 0) {
+            hostile_data(&h, Y_FIN, id, asked, 6);
+        } else {
+            hostile_data(&h, 0, id, asked, i % 3 == 1 ? 6 : sizeof asked);
+            hostile_data(&h, Y_FIN, id, "", 0);
+        }
+        pass(host, 10);
+        assert_int_equal(told.ended, i + 1);
+        assert_int_equal(told.reason, 0);
+    }
+    assert_int_equal(told.heard, REQUESTS);
+    assert_int_equal(stats_of(host).streams_refused, 0);
+    assert_int_equal(streams_of_protocol(host, NET_BLOB_PROTOCOL), 0);
+    host_drop(host);
+    hostile_stop(&h);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_left_unread),
+        cmocka_unit_test(test_requests_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
