@@ -48,10 +48,22 @@ int cal_p2p_handle(cal_p2p *host, const cal_p2p_protocol *options) {
     return 0;
 }
 
+/* Streams that it was not told of yet: it will not be, its `user` may be gone. */
+static void reset_untold(cal_p2p *host, const net_protocol *protocol) {
+    for (cal_list *at = host->ready.next; at != &host->ready; at = at->next) {
+        cal_p2p_stream *stream = CAL_CONTAINER_OF(at, cal_p2p_stream, ready);
+        if (stream->handler != protocol || !(stream->pending & STREAM_OPENED)) continue;
+        stream->events = &nothing;
+        stream->user = NULL;
+        stream_lost(stream, CAL_ECANCELED);
+    }
+}
+
 void cal_p2p_unhandle(cal_p2p *host, const char *id) {
     net_protocol *protocol = protocol_find(host, cal_slice_text(id));
     if (!protocol) return;
     host_enter(host);
+    reset_untold(host, protocol);
     cal_list_remove(&protocol->link);
     protocol_unref(protocol);
     host->protocol_count--;

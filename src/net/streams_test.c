@@ -1,6 +1,7 @@
 /* How streams and messages end, whatever their owners forget and whenever peers do what: a host in
  * virtual time, and a peer whose every frame the test says. */
 #include "net/hostile.h"
+#include "net/kad.h"
 #include "net/messages.h"
 
 /* Streams of one protocol, both ways. */
@@ -45,6 +46,65 @@ static void test_left_unread(void **state) {
     pass(host, 10);
     assert_int_equal(streams_of_protocol(host, "/left/1"), 0);
     assert_int_equal(stats_of(host).unread_bytes, 0);
+    host_drop(host);
+    hostile_stop(&h);
+}
+
+/* --- a handler that goes --- */
+
+static void stop_kad(void *user, cal_p2p_stream *stream) {
+    const uint8_t *bytes;
+    size_t len = cal_p2p_stream_peek(stream, &bytes);
+    cal_p2p_stream_consume(stream, len);
+    if (len == 0) return;
+    cal_p2p_kad_stop(user);
+    cal_p2p_gossip_stop(user);
+    cal_p2p_unhandle(user, "/mine/1");
+}
+static const cal_p2p_stream_events stopping = {.readable = stop_kad};
+static void never_opened(void *user, cal_p2p_stream *stream) {
+    (void)user, (void)stream;
+    fail_msg("told of a stream after the handler was gone");
+}
+static const cal_p2p_stream_events mine = {.opened = never_opened};
+
+/* Streams that were agreed and not yet told when their handler goes are reset without a word: what
+ * `user` was may be freed. */
+static void test_unhandled_before_told(void **state) {
+    (void)state;
+    static const char *const protocols[] = {KAD_PROTOCOL, "/meshsub/1.1.0", "/mine/1"};
+    enum { COUNT = sizeof protocols / sizeof *protocols };
+    uint8_t said[1024];
+    hostile h;
+    cal_p2p *host = host_new(NULL);
+    assert_int_equal(
+        cal_p2p_handle(host,
+                       &(cal_p2p_protocol){.id = "/stop/1", .events = &stopping, .user = host}),
+        0);
+    assert_int_equal(cal_p2p_handle(host, &(cal_p2p_protocol){.id = "/mine/1", .events = &mine}),
+                     0);
+    assert_int_equal(cal_p2p_kad_start(host), 0);
+    assert_int_equal(cal_p2p_gossip_start(host, &(cal_p2p_gossip_options){0}), 0);
+    hostile_start(&h, host, 1);
+    hostile_open(&h, 1, "/stop/1");
+    pass(host, 10);
+    hostile_hear(&h);
+    size_t at = hostile_put(said, Y_DATA, 0, 1, 1);
+    said[at++] = 'x';
+    for (uint32_t i = 0; i < COUNT; i++) { /* all in one message: agreed before anything is told */
+        size_t body = at + YAMUX_HEADER;
+        int len =
+            snprintf((char *)said + body, sizeof said - body, "\x13/multistream/1.0.0\n%c%s\n",
+                     (char)(strlen(protocols[i]) + 1), protocols[i]);
+        at += hostile_put(said + at, Y_DATA, Y_SYN, 3 + 2 * i, (uint32_t)len) + (size_t)len;
+    }
+    hostile_say(&h, said, at);
+    pass(host, 10);
+    cal_slice heard = hostile_hear(&h);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        assert_int_equal(streams_of_protocol(host, protocols[i]), 0);
+        assert_int_equal(hostile_count(heard, 3 + 2 * i, Y_RST), 1);
+    }
     host_drop(host);
     hostile_stop(&h);
 }
@@ -116,6 +176,7 @@ static void test_requests_end(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_left_unread),
+        cmocka_unit_test(test_unhandled_before_told),
         cmocka_unit_test(test_requests_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
