@@ -112,8 +112,8 @@ static void on_readable(void *user, cal_p2p_stream *stream) {
         m->expecting = false;
         m->expect_by_ns = NET_NEVER;
         if (m->events->message) m->events->message(m->user, m, cal_slice_of(bytes, len));
-        frames_drop_given(&m->frames,
-                          stream); /* there may be no next call, and it keeps a stream */
+        /* There may be no next call that drops it, and a stream with unread bytes does not end. */
+        frames_drop_given(&m->frames, stream);
         result = CAL_ESTATE;
     }
     if (m->reason) return;

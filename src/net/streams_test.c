@@ -173,11 +173,29 @@ static void test_requests_end(void **state) {
     hostile_stop(&h);
 }
 
+/* What was lent stays valid to the end of the callback, also after a reset in it. */
+static void test_reset_inside_message(void **state) {
+    (void)state;
+    hostile h;
+    cal_p2p *host = serve_answers(&h);
+    told.resets = true;
+    hostile_open(&h, 1, NET_BLOB_PROTOCOL);
+    hostile_data(&h, 0, 1, "\0\0\0\3ask", 7);
+    pass(host, 10);
+    assert_int_equal(told.last, 'k');
+    assert_int_equal(told.ended, 1);
+    assert_int_equal(told.reason, CAL_ECANCELED);
+    assert_int_equal(stats_of(host).unread_bytes, 0);
+    host_drop(host);
+    hostile_stop(&h);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_left_unread),
         cmocka_unit_test(test_unhandled_before_told),
         cmocka_unit_test(test_requests_end),
+        cmocka_unit_test(test_reset_inside_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -89,14 +89,11 @@ static void count_unread(yamux *session, size_t more, size_t less) {
     session->unread_own += more - less;
 }
 
-static void drop_received(yamux_stream *stream) {
-    count_unread(stream->session, 0, stream->received.len);
-    net_queue_deinit(&stream->received);
-}
-
-/* From here on only release does anything. */
+/* From here on only release does anything. What was received counts no more, but its memory stays
+ * until then: the owner may be reading it. */
 static void kill_stream(yamux_stream *stream) {
-    drop_received(stream);
+    if (stream->reset) return;
+    count_unread(stream->session, 0, stream->received.len);
     *stream->session->unsent -= stream->sending.len;
     net_queue_deinit(&stream->sending);
     cal_list_remove(&stream->sends);
@@ -166,7 +163,7 @@ void yamux_reset(yamux_stream *stream) {
     kill_stream(stream);
 }
 
-static void unlink_stream(yamux_stream *stream) {
+static void free_stream(yamux_stream *stream) {
     yamux *session = stream->session;
     yamux_stream **at = bucket_of(session, stream->id);
     while (*at != stream) at = &(*at)->chain;
@@ -174,12 +171,13 @@ static void unlink_stream(yamux_stream *stream) {
     cal_list_remove(&stream->link);
     cal_list_remove(&stream->event);
     session->stream_count--;
+    net_queue_deinit(&stream->received);
+    free(stream);
 }
 
 void yamux_release(yamux_stream *stream) {
     yamux_reset(stream);
-    unlink_stream(stream);
-    free(stream);
+    free_stream(stream);
 }
 
 void yamux_deinit(yamux *session) {
@@ -187,8 +185,7 @@ void yamux_deinit(yamux *session) {
     while (!cal_list_empty(&session->streams)) {
         yamux_stream *stream = CAL_CONTAINER_OF(session->streams.next, yamux_stream, link);
         kill_stream(stream);
-        unlink_stream(stream);
-        free(stream);
+        free_stream(stream);
     }
     cal_buffer_deinit(&session->control);
 }
