@@ -120,8 +120,9 @@ typedef struct cal_p2p_options {
 /* A host on a loop of its own. CAL_EINVAL a bad address, CAL_EIO or CAL_EUNSUPPORTED one that this
  * machine cannot listen on, CAL_ELIMIT too many of them, CAL_ENOMEM. */
 int cal_p2p_new(const cal_p2p_options *options, cal_p2p **ret_host, cal_error *err);
-/* Serves until cal_p2p_stop, then says goodbye to its peers and returns. The calling thread keeps
- * SIGPIPE blocked from then on. */
+/* Serves until cal_p2p_stop, then says goodbye to its peers and returns: once what was written to
+ * finished streams has left, after two seconds at most. The calling thread keeps SIGPIPE blocked
+ * from then on. */
 int cal_p2p_run(cal_p2p *host);
 void cal_p2p_stop(cal_p2p *host); /* any thread */
 /* Runs fn(arg) soon on the loop thread; any thread. CAL_ENOMEM, CAL_ESTATE cal_p2p_run is over. */

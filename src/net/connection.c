@@ -104,14 +104,42 @@ void connection_close(net_connection *connection, int reason) {
     if (connection->dial) dial_attempt_over(connection, reason ? reason : CAL_EUNREACHABLE);
 }
 
+static bool has_finished(const cal_p2p_stream *stream) {
+    return stream->held_finish || stream->finishing;
+}
+
+/* Something that its owner finished has not left yet. */
+static bool owes(const net_connection *connection) {
+    if (connection->out.len) return true;
+    for (cal_list *at = connection->mux.streams.next; at != &connection->mux.streams;
+         at = at->next) {
+        const cal_p2p_stream *stream = CAL_CONTAINER_OF(at, cal_p2p_stream, mux.link);
+        if (!stream->closed && has_finished(stream) && !stream->mux.finish_sent) return true;
+    }
+    return false;
+}
+
+/* The host stops: nobody is to hear more of what goes on. */
+static void end_unfinished(net_connection *connection) {
+    for (cal_list *at = connection->mux.streams.next; at != &connection->mux.streams;
+         at = at->next) {
+        cal_p2p_stream *stream = CAL_CONTAINER_OF(at, cal_p2p_stream, mux.link);
+        if (!has_finished(stream)) stream_lost(stream, CAL_EUNREACHABLE);
+    }
+}
+
 void connection_goodbye(net_connection *connection) {
     if (connection->phase != CONNECTION_OPEN) {
         connection_close(connection, CAL_ECANCELED);
         return;
     }
     yamux_go_away(&connection->mux, 0);
-    connection_flush(connection);
-    connection_close(connection, 0);
+    connection_flush(connection); /* may close it */
+    if (connection->phase != CONNECTION_OPEN) return;
+    if (connection->host->stopping && owes(connection))
+        end_unfinished(connection); /* and connection_flush closes it */
+    else
+        connection_close(connection, 0);
 }
 
 /* A protocol error of the peer's: counted by kind, told to it in Yamux's words, ended. */
@@ -356,6 +384,8 @@ void connection_flush(net_connection *connection) {
     }
     set_paused(connection);
     if (connection->phase == CONNECTION_OPEN) stream_pump(connection);
+    if (connection->phase == CONNECTION_OPEN && connection->mux.away_sent && !owes(connection))
+        connection_close(connection, 0);
 }
 
 /* --- time --- */

@@ -40,13 +40,19 @@ static bool settle_one(cal_p2p *host) {
 
 static uint64_t earlier(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
+/* It stops, and only has to say so. */
+static bool is_over(const cal_p2p *host) {
+    return host->stopping && !host->stopped && cal_list_empty(&host->connections);
+}
+
 static void rearm(cal_p2p *host) {
     uint64_t at = earlier(host->tick_at_ns, dial_deadline(host));
     const cal_list *waiting[] = {&host->later, &host->notices, &host->answers, &host->ready,
                                  &host->dead};
-    bool now = host->announce || (host->stopping && !host->stopped);
+    bool now = host->announce || is_over(host);
     for (size_t i = 0; i < sizeof waiting / sizeof *waiting; i++)
         now = now || !cal_list_empty(waiting[i]);
+    if (host->stopping && !host->stopped) at = earlier(at, host->stop_by_ns);
     if (now) at = host->now_ns;
     if (!cal_list_empty(&host->negotiating))
         at = earlier(
@@ -128,10 +134,16 @@ void net_timer_set(cal_p2p *host, net_timer *timer, uint64_t at_ns) {
 
 void net_timer_stop(net_timer *timer) { cal_list_remove(&timer->link); }
 
+static void close_all(cal_p2p *host, int reason) {
+    while (!cal_list_empty(&host->connections))
+        connection_close(CAL_CONTAINER_OF(host->connections.next, net_connection, link), reason);
+}
+
 static void on_wake(void *user) {
     cal_p2p *host = user;
-    bool finished = host->stopping && !host->stopped;
     host_enter(host);
+    if (host->stopping && host->now_ns >= host->stop_by_ns) close_all(host, 0);
+    bool finished = is_over(host);
     host->wake_ns = NET_NEVER;
     for (cal_list *at; (at = cal_list_pop(&host->later));) cal_list_push(&host->dirty, at);
     if (host->now_ns >= host->tick_at_ns) tick(host);
@@ -464,19 +476,19 @@ static void end_everything(cal_p2p *host, bool politely) {
                   "the host stops");
     while (!cal_list_empty(&host->pending))
         connection_close(CAL_CONTAINER_OF(host->pending.next, net_connection, link), CAL_ECANCELED);
-    while (!cal_list_empty(&host->connections)) {
-        net_connection *first = CAL_CONTAINER_OF(host->connections.next, net_connection, link);
-        if (politely)
-            connection_goodbye(first);
-        else
-            connection_close(first, CAL_ECANCELED);
+    for (cal_list *at = host->connections.next, *next; politely && at != &host->connections;
+         at = next) {
+        next = at->next;
+        connection_goodbye(CAL_CONTAINER_OF(at, net_connection, link));
     }
+    if (!politely) close_all(host, CAL_ECANCELED);
 }
 
 void net_host_shutdown(cal_p2p *host, void (*done)(void *user), void *user) {
     host_enter(host);
     if (!host->stopping) {
         host->stopping = true;
+        host->stop_by_ns = host->now_ns + NET_MS(NET_GOODBYE_MS);
         host->stop_done = done;
         host->stop_user = user;
         host->transport->stop(host->transport->user);

@@ -46,7 +46,7 @@ enum {
     NET_DRAIN_MS = 5000,
     NET_SIMULTANEOUS_MS = 3000, /* a peer's dial may be later than ours, and have begun before */
     NET_SOURCES = 512,          /* addresses whose rates are known */
-    NET_GOODBYE_MS = 2000,
+    NET_GOODBYE_MS = 2000,      /* that a stop waits for what finished streams still send */
     NET_SEND_CHUNK = 2 * (YAMUX_HEADER + YAMUX_FRAME_MAX), /* sealed as one message */
     NET_SEND_ROUNDS = 16, /* chunks that one connection sends before others have their turn */
     NET_PAUSE_CONTROL = 32 * 1024, /* unsent answers over which a peer is not heard */
@@ -100,6 +100,7 @@ struct cal_p2p_stream {
     unsigned pending; /* stream_event bits to tell */
     int reason;
     bool background, held_finish, held_short, done, closed;
+    bool finishing; /* its owner writes what is left, then finishes */
 };
 
 enum connection_phase {
@@ -138,7 +139,7 @@ struct net_connection {
     net_wire *wire; /* NULL once gone */
     net_endpoint remote, local;
     enum connection_phase phase;
-    bool outgoing, blocked, paused, draining, leaving;
+    bool outgoing, blocked, paused, draining;
     multistream *negotiation;
     noise channel;
     yamux mux;
@@ -146,7 +147,7 @@ struct net_connection {
     net_peer *peer; /* proven */
     net_dial *dial;
     net_ping ping;
-    uint64_t made_ns, handshake_by_ns, since_ns, used_ns, leave_by_ns;
+    uint64_t made_ns, handshake_by_ns, since_ns, used_ns;
     net_account *account;
     net_rate streams, identify_said, identify_heard, kad;
     uint32_t echoed; /* bytes since the last tick */
@@ -272,6 +273,7 @@ struct cal_p2p {
     cal_buffer plain, frames, sealed;         /* scratch, shared by all connections */
     net_pool pool;                            /* of all streams' queues */
     bool announce, stopping, stopped;
+    uint64_t stop_by_ns; /* what finished streams have not sent by then is lost */
     void (*stop_done)(void *user);
     void *stop_user;
     struct p2p_loop *loop;      /* of cal_p2p_new; NULL otherwise */
@@ -305,7 +307,8 @@ void connection_flush(net_connection *connection);
 void connection_dirty(net_connection *connection);
 /* Ends it now. reason: 0 or a CAL_E*, what its dial is told. */
 void connection_close(net_connection *connection, int reason);
-void connection_goodbye(net_connection *connection); /* tells the peer, then closes */
+/* Tells the peer, then closes; when the host stops, once its finished streams have sent all. */
+void connection_goodbye(net_connection *connection);
 void connection_tick(net_connection *connection);
 void connection_free(net_connection *connection);
 

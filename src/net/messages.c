@@ -86,7 +86,7 @@ int net_messages_send(net_messages *m, cal_slice bytes) {
 
 void net_messages_finish(net_messages *m) {
     if (m->reason || m->finishing) return;
-    m->finishing = true;
+    m->finishing = m->stream->finishing = true;
     if (m->out.len == 0) cal_p2p_stream_finish(m->stream);
     stream_tell(m->stream, STREAM_READABLE); /* a responder hears no more: drop_unheard */
 }

@@ -170,6 +170,30 @@ static void test_one_at_a_time(void **state) {
     finish();
 }
 
+static void note_done(void *user) { ++*(int *)user; }
+static bool is_done(void *user) { return *(int *)user > 0; }
+
+/* A message that was sent and finished still arrives when its host stops, over real sockets. */
+static void test_stop_sends_what_is_finished(void **state) {
+    (void)state;
+    uint8_t *bytes = calloc(1, NET_MESSAGE_MAX);
+    int done = 0;
+    end client;
+    begin();
+    server.answers = false;
+    client_open(&client, NET_SESSION_TIMEOUT_MS);
+    testing_until(&net, is_open, &server);
+    assert_int_equal(net_messages_send(client.messages, (cal_slice){bytes, NET_MESSAGE_MAX}), 0);
+    net_messages_finish(client.messages);
+    net_host_shutdown(hosts[0], note_done, &done);
+    testing_until(&net, is_done, &done);
+    testing_until(&net, has_ended, &server);
+    assert_int_equal(server.heard, 1);
+    assert_int_equal(server.last_len, NET_MESSAGE_MAX);
+    finish();
+    free(bytes);
+}
+
 /* --- times --- */
 
 static void test_requests_come_in_time(void **state) {
@@ -276,6 +300,7 @@ int main(void) {
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_asker_ends),
         cmocka_unit_test(test_one_at_a_time),
+        cmocka_unit_test(test_stop_sends_what_is_finished),
         cmocka_unit_test(test_requests_come_in_time),
         cmocka_unit_test(test_answers_come_in_time),
         cmocka_unit_test(test_bad_frames),

@@ -94,7 +94,8 @@ int net_host_new(const cal_p2p_options *options, net_transport *transport, const
                  const net_peer_shelf *shelf, cal_p2p **ret_host, cal_error *err);
 /* A record of the shelf; the host's own one before gossip is started. CAL_EDECODE, CAL_ELIMIT. */
 int net_host_restore(cal_p2p *host, const cal_peer_id *peer, const uint8_t *record, size_t len);
-/* Takes no more, says goodbye, closes; then calls done (once, from the loop). */
+/* Takes no more, says goodbye, sends what finished streams still have (NET_GOODBYE_MS at most),
+ * closes; then calls done (once, from the loop). */
 void net_host_shutdown(cal_p2p *host, void (*done)(void *user), void *user);
 /* After shutdown's done, or when nothing more will come from the transport. NULL allowed. */
 void net_host_free(cal_p2p *host);

@@ -190,12 +190,78 @@ static void test_reset_inside_message(void **state) {
     hostile_stop(&h);
 }
 
+/* --- a stop --- */
+
+enum { LARGE = 900000, MORE = 256 * 1024 };
+
+static void write_large(void *user, cal_p2p_stream *stream) {
+    static uint8_t large[LARGE];
+    (void)user;
+    assert_int_equal(cal_p2p_stream_write(stream, large, sizeof large), sizeof large);
+    cal_p2p_stream_finish(stream);
+}
+static const cal_p2p_stream_events writing = {.opened = write_large};
+static void note_done(void *user) { ++*(int *)user; }
+
+static cal_p2p *stop_while_sending(hostile *h, int *done) {
+    cal_p2p *host = host_new(NULL);
+    assert_int_equal(
+        cal_p2p_handle(host, &(cal_p2p_protocol){.id = "/large/1", .events = &writing}), 0);
+    hostile_start(h, host, 1);
+    hostile_open(h, 1, "/large/1");
+    hostile_hear(h);
+    net_host_shutdown(host, note_done, done);
+    return host;
+}
+
+/* What was written to a stream and finished still goes when the host stops, as the peer reads. */
+static void test_stop_sends_what_is_finished(void **state) {
+    (void)state;
+    hostile h;
+    int done = 0;
+    size_t sent = 0;
+    cal_p2p *host = stop_while_sending(&h, &done);
+    for (int round = 0; h.wire->open && round < 8; round++) {
+        pass(host, 100);
+        assert_int_equal(done, 0);
+        cal_slice heard = hostile_hear(&h);
+        sent += heard.len;
+        hostile_frame(&h, Y_WINDOW, 0, 1, MORE);
+    }
+    cal_slice rest = hostile_hear(&h);
+    assert_int_equal(hostile_count(rest, 1, Y_FIN), 1);
+    assert_true(sent + rest.len > LARGE - MORE);
+    assert_false(h.wire->open);
+    pass(host, 1);
+    assert_int_equal(done, 1);
+    host_drop(host);
+    hostile_stop(&h);
+}
+
+/* A peer that reads no more holds a stop up only so long. */
+static void test_stop_is_bounded(void **state) {
+    (void)state;
+    hostile h;
+    int done = 0;
+    cal_p2p *host = stop_while_sending(&h, &done);
+    pass(host, NET_GOODBYE_MS - 1);
+    assert_int_equal(done, 0);
+    assert_true(h.wire->open);
+    pass(host, 2);
+    assert_int_equal(done, 1);
+    assert_false(h.wire->open);
+    host_drop(host);
+    hostile_stop(&h);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_left_unread),
         cmocka_unit_test(test_unhandled_before_told),
         cmocka_unit_test(test_requests_end),
         cmocka_unit_test(test_reset_inside_message),
+        cmocka_unit_test(test_stop_sends_what_is_finished),
+        cmocka_unit_test(test_stop_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
