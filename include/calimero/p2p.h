@@ -125,7 +125,8 @@ int cal_p2p_new(const cal_p2p_options *options, cal_p2p **ret_host, cal_error *e
  * from then on. */
 int cal_p2p_run(cal_p2p *host);
 void cal_p2p_stop(cal_p2p *host); /* any thread */
-/* Runs fn(arg) soon on the loop thread; any thread. CAL_ENOMEM, CAL_ESTATE cal_p2p_run is over. */
+/* Runs fn(arg) soon on the loop thread, at the latest before cal_p2p_run returns or, where that is
+ * not called, inside cal_p2p_free; any thread. CAL_ENOMEM, CAL_ESTATE cal_p2p_run is over. */
 int cal_p2p_post(cal_p2p *host, void (*fn)(void *arg), void *arg);
 void cal_p2p_free(cal_p2p *host); /* after cal_p2p_run returned, or instead of it; NULL allowed */
 

@@ -508,6 +508,43 @@ static void test_shutdown_says_goodbye(void **state) {
 
 static void stop_it(void *arg) { cal_p2p_stop(arg); }
 
+static void count_post(void *arg) { ++*(int *)arg; }
+
+struct poster {
+    cal_p2p *host;
+    int accepted, ran;
+};
+static void post_late(void *user, const cal_error *err, const cal_peer_id *peer) {
+    struct poster *p = user;
+    (void)peer;
+    assert_int_equal(err ? err->code : 0, CAL_ECANCELED);
+    p->accepted += cal_p2p_post(p->host, count_post, &p->ran) == 0;
+}
+static void dial_and_stop(void *arg) {
+    struct poster *p = arg;
+    cal_multiaddr address;
+    assert_int_equal(cal_multiaddr_parse("/ip4/127.0.0.1/tcp/9", &address), 0);
+    assert_int_equal(cal_p2p_connect(p->host, NULL, &address, 1, post_late, p), 0);
+    cal_p2p_stop(p->host);
+}
+
+/* What cal_p2p_post took is run, also when it comes while the host stops, or never began. */
+static void test_posts_are_run(void **state) {
+    (void)state;
+    struct poster p = {0};
+    assert_int_equal(cal_p2p_new(&(cal_p2p_options){0}, &p.host, NULL), 0);
+    assert_int_equal(cal_p2p_post(p.host, dial_and_stop, &p), 0);
+    assert_int_equal(cal_p2p_run(p.host), 0);
+    assert_int_equal(p.accepted, 1); /* told in the stop's last round */
+    assert_int_equal(p.ran, 1);
+    cal_p2p_free(p.host);
+    p.ran = 0;
+    assert_int_equal(cal_p2p_new(&(cal_p2p_options){0}, &p.host, NULL), 0);
+    assert_int_equal(cal_p2p_post(p.host, count_post, &p.ran), 0);
+    cal_p2p_free(p.host);
+    assert_int_equal(p.ran, 1);
+}
+
 static void test_own_loop(void **state) {
     (void)state;
     cal_p2p *host;
@@ -546,6 +583,7 @@ int main(void) {
         cmocka_unit_test(test_idle_connection_closes),
         cmocka_unit_test(test_ping_measures),
         cmocka_unit_test(test_shutdown_says_goodbye),
+        cmocka_unit_test(test_posts_are_run),
         cmocka_unit_test(test_own_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* A host with a libuv loop of its own, for programs that have none. See calimero/p2p.h. */
+#include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <uv.h>
@@ -23,10 +24,23 @@ struct p2p_loop {
     cal_p2p *host;
 };
 
+/* Runs what was posted. The lock is held, but not inside. */
+static void run_posts(struct p2p_loop *loop) {
+    for (cal_list *at; (at = cal_list_pop(&loop->posts));) {
+        p2p_post *post = CAL_CONTAINER_OF(at, p2p_post, link);
+        pthread_mutex_unlock(&loop->lock);
+        post->fn(post->arg);
+        free(post);
+        pthread_mutex_lock(&loop->lock);
+    }
+}
+
+/* From here on posts are refused; those that were taken are run, while there is a host. */
 static void loop_close(struct p2p_loop *loop) {
     pthread_mutex_lock(&loop->lock);
     if (!loop->closed) uv_close((uv_handle_t *)&loop->wake, NULL);
     loop->closed = true;
+    run_posts(loop);
     pthread_mutex_unlock(&loop->lock);
 }
 
@@ -41,13 +55,7 @@ static void on_async(uv_async_t *async) {
     struct p2p_loop *loop = async->data;
     pthread_mutex_lock(&loop->lock);
     bool stop = loop->stop;
-    for (cal_list *at; (at = cal_list_pop(&loop->posts));) {
-        p2p_post *post = CAL_CONTAINER_OF(at, p2p_post, link);
-        pthread_mutex_unlock(&loop->lock);
-        post->fn(post->arg);
-        free(post);
-        pthread_mutex_lock(&loop->lock);
-    }
+    run_posts(loop);
     pthread_mutex_unlock(&loop->lock);
     if (stop && !loop->host->stopping) net_host_shutdown(loop->host, on_stopped, loop);
 }
@@ -69,6 +77,7 @@ int cal_p2p_new(const cal_p2p_options *options, cal_p2p **ret_host, cal_error *e
     else
         result = net_host_new(options, loop->transport, cal_os_posix(), NULL, &loop->host, err);
     if (result) {
+        loop_close(loop);
         p2p_loop_free(loop);
         return result;
     }
@@ -113,12 +122,10 @@ int cal_p2p_post(cal_p2p *host, void (*fn)(void *arg), void *arg) {
 }
 
 void p2p_loop_free(struct p2p_loop *loop) {
-    loop_close(loop);
+    assert(cal_list_empty(&loop->posts));
     net_tcp_free(loop->transport, NULL, NULL);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     uv_loop_close(&loop->uv);
-    for (cal_list *at; (at = cal_list_pop(&loop->posts));)
-        free(CAL_CONTAINER_OF(at, p2p_post, link));
     pthread_mutex_destroy(&loop->lock);
     free(loop);
 }
@@ -127,6 +134,7 @@ void cal_p2p_free(cal_p2p *host) {
     if (!host) return;
     struct p2p_loop *loop = host->loop;
     cal_os_block_sigpipe(); /* it says goodbye, perhaps to those who are gone */
+    if (loop) loop_close(loop);
     /* After a run the transport is gone with the loop's handles, and so is all that would use it.
      */
     net_host_free(host);
