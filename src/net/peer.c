@@ -329,13 +329,25 @@ static void describe(const cal_p2p *host, const net_peer *peer, cal_p2p_peer *re
     ret_info->streams = active->mux.stream_count;
 }
 
-/* Goes once through the observers; one may take itself off meanwhile. */
+static bool observes(const cal_p2p *host, const struct net_observer *observer) {
+    for (size_t i = 0; i < host->observer_count; i++)
+        if (host->observers[i].events == observer->events &&
+            host->observers[i].user == observer->user)
+            return true;
+    return false;
+}
+
+/* Goes once through the observers there are; they may take themselves or others off meanwhile. */
 static void tell_all(cal_p2p *host, net_peer *peer, int what) {
+    struct net_observer observers[NET_OBSERVERS_MAX];
+    size_t count = host->observer_count;
     cal_p2p_peer info;
     cal_peer_id id = peer->id;
     describe(host, peer, &info);
-    for (size_t i = 0; i < host->observer_count; i++) {
-        struct net_observer observer = host->observers[i];
+    memcpy(observers, host->observers, sizeof observers);
+    for (size_t i = 0; i < count; i++) {
+        struct net_observer observer = observers[i];
+        if (!observes(host, &observer)) continue;
         if (what == 0 && observer.events->disconnected)
             observer.events->disconnected(observer.user, &id);
         if (what == 1 && observer.events->connected) observer.events->connected(observer.user, &id);

@@ -190,6 +190,54 @@ static void test_reset_inside_message(void **state) {
     hostile_stop(&h);
 }
 
+/* --- observers --- */
+
+static struct {
+    cal_p2p *host;
+    int once, always, added;
+} seen;
+
+static void note_added(void *user, const cal_peer_id *peer) {
+    (void)user, (void)peer;
+    seen.added++;
+}
+static const cal_p2p_peer_events added = {.connected = note_added};
+static void note_once(void *user, const cal_peer_id *peer);
+static const cal_p2p_peer_events once = {.connected = note_once};
+static void note_always(void *user, const cal_peer_id *peer) {
+    (void)user, (void)peer;
+    seen.always++;
+}
+static const cal_p2p_peer_events always = {.connected = note_always};
+static void note_once(void *user, const cal_peer_id *peer) {
+    (void)user, (void)peer;
+    seen.once++;
+    cal_p2p_unobserve(seen.host, &once, NULL);
+    cal_p2p_unobserve(seen.host, &added, NULL);
+}
+
+/* An observer that goes, and takes another along, hides nothing from those after it. */
+static void test_observers_go(void **state) {
+    (void)state;
+    hostile h[2];
+    memset(&seen, 0, sizeof seen);
+    cal_p2p *host = seen.host = host_new(NULL);
+    assert_int_equal(cal_p2p_observe(host, &once, NULL), 0);
+    assert_int_equal(cal_p2p_observe(host, &always, NULL), 0);
+    assert_int_equal(cal_p2p_observe(host, &added, NULL), 0);
+    hostile_start(&h[0], host, 1);
+    pass(host, 10);
+    assert_int_equal(seen.always, 1);
+    hostile_start(&h[1], host, 2);
+    pass(host, 10);
+    assert_int_equal(seen.once, 1);
+    assert_int_equal(seen.always, 2);
+    assert_int_equal(seen.added, 0);
+    host_drop(host);
+    hostile_stop(&h[0]);
+    hostile_stop(&h[1]);
+}
+
 /* --- a stop --- */
 
 enum { LARGE = 900000, MORE = 256 * 1024 };
@@ -256,11 +304,9 @@ static void test_stop_is_bounded(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_left_unread),
-        cmocka_unit_test(test_unhandled_before_told),
-        cmocka_unit_test(test_requests_end),
-        cmocka_unit_test(test_reset_inside_message),
-        cmocka_unit_test(test_stop_sends_what_is_finished),
+        cmocka_unit_test(test_left_unread),     cmocka_unit_test(test_unhandled_before_told),
+        cmocka_unit_test(test_requests_end),    cmocka_unit_test(test_reset_inside_message),
+        cmocka_unit_test(test_observers_go),    cmocka_unit_test(test_stop_sends_what_is_finished),
         cmocka_unit_test(test_stop_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
