@@ -89,7 +89,8 @@ typedef struct cal_p2p_limits {
     uint32_t streams_total_max;       /* all connections; 16384 */
     uint32_t known_peers_max;         /* in the peer store; 1024 */
     uint32_t frame_bytes_max;         /* in all half-received frames of cal_p2p_frames; 64 MiB */
-    uint32_t frame_bytes_each_max;    /* of them on one connection; 32 MiB */
+    uint32_t frame_bytes_each_max;    /* of them of one peer; 32 MiB, and a third of it
+                                      once half of all is taken */
     uint32_t unread_bytes_max;        /* received and not consumed, all streams; 256 MiB */
     uint32_t unsent_bytes_max;        /* written and not sent, all streams; 256 MiB */
     uint32_t stream_rate_max;         /* opened by the peer, one connection, a second; 512 */

@@ -208,6 +208,7 @@ static int become_open(net_connection *connection) {
     connection->mux.spread |= 1;
     int result = peer_join(host, connection);
     if (result) return result;
+    account_join(connection);
     leave_pending(connection);
     connection->phase = CONNECTION_OPEN;
     connection->since_ns = connection->used_ns = connection->ping.at_ns = host->now_ns;

@@ -1,13 +1,18 @@
 /* Messages on a stream: a length, then as many bytes. A message that lies whole in one piece of the
  * stream is given out where it lies; others are gathered in memory that grows with what came, never
- * with what a length claims, and that all streams of a host share a bound on. One connection cannot
- * take all of it, and none is left without any. */
+ * with what a length claims, and that all streams of a host share a bound on. One peer cannot take
+ * all of it, and none is left without any. */
 #include <stdlib.h>
 
 #include "codec/varint.h"
 #include "net/internal.h"
 
-enum { HEADER_MAX = 5, FIRST_CAPACITY = 4096 };
+enum {
+    HEADER_MAX = 5,
+    FIRST_CAPACITY = 4096,
+    SCARCE_PART = 3, /* of a peer's most, once half of all is taken: by default it still holds one
+                        message of the greatest length */
+};
 
 void cal_p2p_frames_init(cal_p2p_frames *frames, cal_p2p_framing framing, uint32_t max) {
     *frames = (cal_p2p_frames){.framing = framing, .max = max};
@@ -17,13 +22,29 @@ void account_unref(net_account *account) {
     if (account && --account->refs == 0) free(account);
 }
 
-/* Room for `more` bytes of a connection's messages: CAL_ELIMIT when there is none. */
+/* A peer has one account, however many connections. */
+void account_join(net_connection *connection) {
+    const cal_list *all = &connection->peer->connections;
+    for (cal_list *at = all->next; at != all; at = at->next) {
+        net_connection *other = CAL_CONTAINER_OF(at, net_connection, of_peer);
+        if (other == connection) continue;
+        account_unref(connection->account);
+        connection->account = other->account;
+        connection->account->refs++;
+        return;
+    }
+}
+
+/* Room for `more` bytes of a peer's messages: CAL_ELIMIT when there is none. */
 static int account_take(net_account *account, size_t more) {
     cal_p2p *host = account->host;
     const cal_p2p_limits *limits = &host->limits;
+    bool scarce = host->frame_bytes > limits->frame_bytes_max / 2;
+    size_t share = limits->frame_bytes_each_max / (scarce ? SCARCE_PART : 1);
     bool sure = account->frame_bytes + more <= NET_FRAMES_SURE;
     if (account->frame_bytes + more > limits->frame_bytes_each_max ||
-        (!sure && host->frame_bytes + more > limits->frame_bytes_max))
+        (!sure && (account->frame_bytes + more > share ||
+                   host->frame_bytes + more > limits->frame_bytes_max)))
         return CAL_ELIMIT;
     account->frame_bytes += more;
     host->frame_bytes += more;

@@ -623,35 +623,39 @@ static void half_message(hostile *h, uint32_t id, size_t len) {
     hostile_block(h, id, len);
 }
 
-/* Half messages: one connection has a share, all of them a bound, and beyond it each has enough for
- * what the network says all the time. */
+/* Half messages: one peer has a share, whatever its connections, a smaller one once half of all is
+ * taken; all of them have a bound, and beyond it each has enough for what the network says all the
+ * time. */
 static void test_half_messages(void **state) {
     enum { MIB = 1024 * 1024 };
     (void)state;
     static const net_messages_events events = {.ended = on_ended};
     static const net_messages_protocol serving = {.id = "/never/1", .events = &events};
-    static hostile peers[3];
+    enum { PEERS = 7 };
+    static hostile peers[PEERS];
     cal_p2p *host =
         host_new(&(cal_p2p_limits){.frame_bytes_max = 8 * MIB, .frame_bytes_each_max = 5 * MIB});
     assert_int_equal(net_messages_serve(host, &serving), 0);
-    for (unsigned i = 0; i < 3; i++) {
-        hostile_start(&peers[i], host, i + 1);
+    for (unsigned i = 0; i < PEERS; i++) {
+        hostile_start(&peers[i], host, i > 1 ? i : 1); /* two of them are one peer */
         peers[i].wire->deaf = true;
     }
     for (uint32_t i = 0; i < 10; i++) half_message(&peers[0], 1 + 2 * i, MIB - 4);
-    assert_int_equal(stats_of(host).frame_bytes, 5 * MIB);
-    assert_int_equal(stats_of(host).messages_refused, 5);
+    assert_int_equal(stats_of(host).frame_bytes, 4 * MIB);
+    assert_int_equal(stats_of(host).messages_refused, 6);
     for (uint32_t i = 0; i < 10; i++) half_message(&peers[1], 1 + 2 * i, MIB - 4);
-    assert_int_equal(stats_of(host).frame_bytes, 8 * MIB);
-    half_message(&peers[2], 1, MIB - 4);
-    assert_int_equal(stats_of(host).frame_bytes, 9 * MIB);
-    half_message(&peers[2], 3, MIB - 4);
-    assert_int_equal(stats_of(host).messages_refused, 5 + 7 + 1);
+    assert_int_equal(stats_of(host).frame_bytes, 4 * MIB);
+    assert_int_equal(stats_of(host).messages_refused, 6 + 10);
+    for (unsigned k = 2; k < PEERS; k++) { /* the last has what is sure */
+        for (uint32_t i = 0; i < 2; i++) half_message(&peers[k], 1 + 2 * i, MIB - 4);
+        assert_int_equal(stats_of(host).frame_bytes, (3 + k) * MIB);
+        assert_int_equal(stats_of(host).messages_refused, 16 + (k - 1));
+    }
     assert_true(stats_of(host).frame_bytes <= 8 * MIB + NET_FRAMES_SURE);
     pass(host, 11000); /* a request takes no longer */
     assert_int_equal(stats_of(host).frame_bytes, 0);
     host_drop(host);
-    for (int i = 0; i < 3; i++) hostile_stop(&peers[i]);
+    for (int i = 0; i < PEERS; i++) hostile_stop(&peers[i]);
 }
 
 /* One peer leaves all unread that may be: the others are heard all the same. */

@@ -52,7 +52,7 @@ enum {
     NET_PAUSE_CONTROL = 32 * 1024, /* unsent answers over which a peer is not heard */
     NET_STREAM_BURST_S = 4,        /* streams opened at once: those of so many seconds */
     NET_STREAM_HELD_MS = 5000,     /* one who opens too many is not heard, at most so long */
-    NET_FRAMES_SURE = 1088 * 1024, /* half received on one connection also when all is taken: a
+    NET_FRAMES_SURE = 1088 * 1024, /* half received of one peer also when all is taken: a
                                        gossip RPC */
     NET_PING_SIZE = 32,
     NET_PING_FAILURES = 3,
@@ -112,8 +112,8 @@ enum connection_phase {
     CONNECTION_CLOSED,
 };
 
-/* What a connection's half-received messages take. It outlives the connection as long as one of
- * them is kept; the host outlives both. */
+/* What a peer's half-received messages take; its connections share it. It outlives them as long as
+ * one of the messages is kept; the host outlives both. */
 typedef struct net_account {
     cal_p2p *host;
     unsigned refs;
@@ -313,7 +313,8 @@ void connection_tick(net_connection *connection);
 void connection_free(net_connection *connection);
 
 /* frames.c */
-void account_unref(net_account *account); /* NULL allowed */
+void account_unref(net_account *account);      /* NULL allowed */
+void account_join(net_connection *connection); /* its peer's, from now on */
 /* What was returned last goes now, not with the next call. */
 void frames_drop_given(cal_p2p_frames *frames, cal_p2p_stream *stream);
 
