@@ -38,17 +38,31 @@ uint64_t dial_pause_ns(cal_p2p *host, uint32_t failures) {
 
 /* --- targets --- */
 
-static void add_target(net_dial *dial, const net_endpoint *endpoint) {
-    if (dial->target_count == NET_DIAL_TARGETS || endpoint->port == 0 ||
-        endpoint_wildcard(endpoint))
-        return;
-    for (size_t i = 0; i < dial->target_count; i++)
-        if (dial->targets[i].port == endpoint->port &&
-            dial->targets[i].address.len == endpoint->address.len &&
-            memcmp(dial->targets[i].address.bytes, endpoint->address.bytes,
-                   endpoint->address.len) == 0)
+static size_t find_target(const net_dial *dial, const net_endpoint *endpoint) {
+    size_t i = 0;
+    while (i < dial->target_count && (dial->targets[i].port != endpoint->port ||
+                                      dial->targets[i].address.len != endpoint->address.len ||
+                                      memcmp(dial->targets[i].address.bytes,
+                                             endpoint->address.bytes, endpoint->address.len) != 0))
+        i++;
+    return i;
+}
+
+/* Adds one at `at`, not before those that were tried; what has no room falls off the end. */
+static void insert_target(net_dial *dial, const net_endpoint *endpoint, size_t at) {
+    if (endpoint->port == 0 || endpoint_wildcard(endpoint)) return;
+    size_t last = find_target(dial, endpoint);
+    if (last < at) return; /* it is tried sooner */
+    if (last == dial->target_count) {
+        if (dial->target_count < NET_DIAL_TARGETS)
+            dial->target_count++;
+        else if (at < NET_DIAL_TARGETS)
+            last = NET_DIAL_TARGETS - 1;
+        else
             return;
-    dial->targets[dial->target_count++] = *endpoint;
+    }
+    memmove(&dial->targets[at + 1], &dial->targets[at], (last - at) * sizeof *dial->targets);
+    dial->targets[at] = *endpoint;
 }
 
 /* Puts the targets not tried yet in turns of family, IPv6 first, each family in its order. */
@@ -89,7 +103,7 @@ static void add_address(net_dial *dial, const cal_multiaddr *address) {
     if (target.name[0])
         add_name(dial, &target);
     else
-        add_target(dial, &target.endpoint);
+        insert_target(dial, &target.endpoint, dial->target_count);
 }
 
 void dial_resolved(void *user, int result, const cal_os_address *addresses, size_t count) {
@@ -100,12 +114,14 @@ void dial_resolved(void *user, int result, const cal_os_address *addresses, size
     query->dial = NULL;
     dial->query_count--;
     if (result) snprintf(dial->detail, sizeof dial->detail, "the name does not resolve");
+    size_t at = dial->next; /* a name tells where it is now: before what is only remembered */
     for (size_t i = 0; i < count; i++) {
         net_endpoint endpoint = {addresses[i], query->port};
         bool six = endpoint.address.len == 16;
         if ((six && query->host == MULTIADDR_DNS4) || (!six && query->host == MULTIADDR_DNS6))
             continue;
-        add_target(dial, &endpoint);
+        insert_target(dial, &endpoint, at);
+        if (at < dial->target_count && find_target(dial, &endpoint) == at) at++;
     }
     take_turns(dial);
     dial_step(dial);
@@ -125,6 +141,11 @@ static void answer(net_dial *dial, int result, const cal_peer_id *peer, const ch
     }
 }
 
+static void blame(net_dial *dial, const net_connection *connection) {
+    net_peer *peer = dial->peer.len ? peer_find(dial->host, &dial->peer) : NULL;
+    if (peer) peer_blame(peer, &connection->remote);
+}
+
 /* Gives up what is still under way and frees it. */
 static void finish(net_dial *dial) {
     cal_p2p *host = dial->host;
@@ -132,6 +153,7 @@ static void finish(net_dial *dial) {
         net_connection *connection = CAL_CONTAINER_OF(at, net_connection, link);
         next = at->next;
         if (connection->dial != dial) continue;
+        if (host->now_ns >= dial->deadline_ns) blame(dial, connection);
         connection->dial = NULL;
         connection_close(connection, CAL_ECANCELED);
     }
@@ -169,6 +191,7 @@ void dial_attempt_over(net_connection *connection, int reason) {
     connection->dial = NULL;
     dial->attempts--;
     dial->failure = reason;
+    blame(dial, connection);
     net_endpoint_address(&connection->remote, &address);
     cal_multiaddr_text(&address, text);
     snprintf(dial->detail, sizeof dial->detail, "%s: %s", text,
@@ -178,6 +201,13 @@ void dial_attempt_over(net_connection *connection, int reason) {
 }
 
 /* --- its course --- */
+
+/* While names are asked for, one place is left for where they lead: nothing that was remembered and
+ * is dead now keeps the dial from what is true. */
+static bool may_attempt(const net_dial *dial) {
+    return dial->attempts < NET_DIAL_PARALLEL - (dial->query_count > 0) &&
+           dial->next < dial->target_count;
+}
 
 static int attempt(net_dial *dial) {
     cal_p2p *host = dial->host;
@@ -200,8 +230,7 @@ static int attempt(net_dial *dial) {
 
 void dial_step(net_dial *dial) {
     cal_p2p *host = dial->host;
-    while (dial->attempts < NET_DIAL_PARALLEL && dial->next < dial->target_count &&
-           host->now_ns >= dial->next_at_ns) {
+    while (may_attempt(dial) && host->now_ns >= dial->next_at_ns) {
         int result = attempt(dial);
         if (result == CAL_ECANCELED) return; /* the dial may be gone */
         if (result) {
@@ -232,8 +261,7 @@ uint64_t dial_deadline(const cal_p2p *host) {
     uint64_t deadline = NET_NEVER;
     for (cal_list *at = host->dials.next; at != &host->dials; at = at->next) {
         const net_dial *dial = CAL_CONTAINER_OF(at, net_dial, link);
-        bool waits = dial->next < dial->target_count && dial->attempts < NET_DIAL_PARALLEL;
-        uint64_t due = waits ? dial->next_at_ns : dial->deadline_ns;
+        uint64_t due = may_attempt(dial) ? dial->next_at_ns : dial->deadline_ns;
         if (due < deadline) deadline = due;
     }
     return deadline;
@@ -267,6 +295,9 @@ static void begin(cal_p2p *host, net_peer *peer, const cal_peer_id *id,
     for (size_t i = 0; i < count; i++) add_address(dial, &addresses[i]);
     if (fresh) {
         host->stats.dials++;
+        for (size_t i = 0; i < host->bootstrap_count && peer; i++) /* never forgotten */
+            if (cal_peer_id_equal(&host->bootstrap[i].peer, id))
+                add_address(dial, &host->bootstrap[i].address);
         cal_multiaddr known[CAL_P2P_ADDRESSES_MAX];
         size_t known_count = peer ? cal_p2p_known(host, id, known, CAL_P2P_ADDRESSES_MAX) : 0;
         for (size_t i = 0; i < known_count; i++) add_address(dial, &known[i]);

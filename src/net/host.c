@@ -158,6 +158,12 @@ static void on_wake(void *user) {
 
 /* --- bootstrap --- */
 
+static bool is_bootstrap(const cal_p2p *host, const cal_peer_id *peer) {
+    for (size_t i = 0; i < host->bootstrap_count; i++)
+        if (cal_peer_id_equal(&host->bootstrap[i].peer, peer)) return true;
+    return false;
+}
+
 static void on_bootstrap(void *user, const cal_error *err, const cal_peer_id *peer) {
     net_bootstrap *bootstrap = user;
     cal_p2p *host = bootstrap->host;
@@ -166,16 +172,21 @@ static void on_bootstrap(void *user, const cal_error *err, const cal_peer_id *pe
         bootstrap->retry_at_ns = host->now_ns + dial_pause_ns(host, bootstrap->failures++);
         return;
     }
+    bootstrap->failures = 0;
+    if (cal_peer_id_equal(&bootstrap->peer, peer)) return;
+    cal_peer_id former = bootstrap->peer;
     bootstrap->peer = *peer;
     cal_p2p_keep(host, peer, true);
+    if (former.len && !is_bootstrap(host, &former)) cal_p2p_keep(host, &former, false);
 }
 
-/* Addresses with an id belong to a kept peer and are redialled as such; others are tried until
- * someone answers there. */
+/* Addresses with an id belong to a kept peer, whose dials try them. Behind the others there may be
+ * another peer the next time: they are dialled while the one that answered is not connected. */
 static void bootstrap_tick(cal_p2p *host) {
     for (size_t i = 0; i < host->bootstrap_count; i++) {
         net_bootstrap *bootstrap = &host->bootstrap[i];
-        if (bootstrap->peer.len || bootstrap->dialling || host->now_ns < bootstrap->retry_at_ns)
+        if (bootstrap->named || bootstrap->dialling || host->now_ns < bootstrap->retry_at_ns ||
+            cal_p2p_is_connected(host, &bootstrap->peer))
             continue;
         bootstrap->dialling =
             cal_p2p_connect(host, NULL, &bootstrap->address, 1, on_bootstrap, bootstrap) == 0;
@@ -362,9 +373,10 @@ static int add_bootstrap(cal_p2p *host, const char *text, cal_error *err) {
         if (cal_peer_id_equal(&target.peer, &host->id)) return 0;
         result = cal_p2p_learn(host, &target.peer, &address, 1);
         if (!result) result = cal_p2p_keep(host, &target.peer, true);
-        return result ? cal_fail(err, result, "cannot keep bootstrap peer '%s'", text) : 0;
+        if (result) return cal_fail(err, result, "cannot keep bootstrap peer '%s'", text);
     }
-    host->bootstrap[host->bootstrap_count++] = (net_bootstrap){.address = address, .host = host};
+    host->bootstrap[host->bootstrap_count++] = (net_bootstrap){
+        .address = address, .peer = target.peer, .named = target.has_peer, .host = host};
     return 0;
 }
 

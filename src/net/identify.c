@@ -115,7 +115,7 @@ static void keep_protocols(net_peer *peer, const NetPb__Identify *message) {
 }
 
 /* Loopback addresses are of use only to a peer on the same machine. */
-static void keep_addresses(cal_p2p *host, net_peer *peer, const net_connection *connection,
+static void keep_addresses(net_peer *peer, const net_connection *connection,
                            const NetPb__Identify *message) {
     size_t count = message->n_listen_addrs;
     if (count > CAL_P2P_ADDRESSES_MAX) count = CAL_P2P_ADDRESSES_MAX;
@@ -132,7 +132,7 @@ static void keep_addresses(cal_p2p *host, net_peer *peer, const net_connection *
         cal_multiaddr_set_peer(&address, NULL);
         if (!net_endpoint_of(&address, &endpoint) && endpoint_loopback(&endpoint) && !near)
             continue;
-        peer_learn(host, peer, &address, false);
+        peer_learn(peer, &address, false);
     }
 }
 
@@ -157,7 +157,7 @@ static void on_message(cal_p2p_stream *stream, cal_slice bytes) {
         copy_text(peer->agent, message->agent_version);
         copy_text(peer->version, message->protocol_version);
         if (message->n_protocols) keep_protocols(peer, message);
-        keep_addresses(host, peer, stream->connection, message);
+        keep_addresses(peer, stream->connection, message);
         peer->identified = peer->tell_identified = true;
         peer_notice(host, peer);
     }

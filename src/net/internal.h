@@ -157,15 +157,15 @@ struct net_connection {
 
 typedef struct known_address {
     cal_list link;
-    uint64_t last_good_ns; /* of this run; 0: never */
-    uint32_t failures;
+    bool was_good;     /* in this run */
+    uint32_t failures; /* attempts since it was good */
     uint16_t len;
     uint8_t bytes[];
 } known_address;
 
 struct net_peer {
     cal_peer_id id;
-    cal_list addresses; /* best first */
+    cal_list addresses; /* best first: those with failures come after the others */
     size_t address_count;
     cal_list connections; /* the active one first */
     size_t connection_count;
@@ -214,8 +214,9 @@ typedef struct dial_waiter {
 } dial_waiter;
 
 typedef struct net_bootstrap {
-    cal_multiaddr address; /* without an id: dialled until someone answers */
-    cal_peer_id peer;
+    cal_multiaddr address;
+    cal_peer_id peer; /* in the address, or who answered there last; len 0: nobody yet */
+    bool named;       /* in the address */
     bool dialling;
     uint32_t failures;
     uint64_t retry_at_ns;
@@ -340,7 +341,8 @@ net_peer *peer_get(cal_p2p *host, const cal_peer_id *id); /* makes it; NULL: no 
 net_connection *peer_active(const net_peer *peer);        /* NULL: not connected */
 /* Whether it is connected from this machine: loopback addresses are of use to it, and from it. */
 bool peer_near(const cal_p2p *host, const cal_peer_id *id);
-void peer_learn(cal_p2p *host, net_peer *peer, const cal_multiaddr *address, bool good);
+void peer_learn(net_peer *peer, const cal_multiaddr *address, bool good);
+void peer_blame(net_peer *peer, const net_endpoint *endpoint); /* it was not reached there */
 /* Whether the proven peer is one to go on with: CAL_EVERIFY another was dialled, CAL_EINVAL it is
  * this host. */
 int peer_check(const net_connection *connection);

@@ -10,6 +10,7 @@
 #include "net/internal.h"
 
 enum { RECORD_VERSION = 1, SELF_VERSION = 2, RECORD_MAX = 8192 };
+enum { GOOD_FAILURES = 8 }; /* in a row, of an address that worked: then it is like any other */
 
 static cal_slice key_of(const cal_peer_id *id) { return cal_slice_of(id->bytes, id->len); }
 
@@ -106,7 +107,27 @@ static known_address *address_find(net_peer *peer, const cal_multiaddr *address)
     return NULL;
 }
 
-void peer_learn(cal_p2p *host, net_peer *peer, const cal_multiaddr *given, bool good) {
+/* Where the failed ones begin; the list's end when there are none. */
+static cal_list *first_failed(net_peer *peer) {
+    cal_list *at = peer->addresses.next;
+    while (at != &peer->addresses && CAL_CONTAINER_OF(at, known_address, link)->failures == 0)
+        at = at->next;
+    return at;
+}
+
+/* The one that failed most, the last of equals. One that worked outlives hearsay for a while. */
+static known_address *worst_address(const net_peer *peer) {
+    known_address *worst = NULL;
+    for (cal_list *at = peer->addresses.next; at != &peer->addresses; at = at->next) {
+        known_address *known = CAL_CONTAINER_OF(at, known_address, link);
+        if (!worst || known->failures + (known->was_good ? 0 : GOOD_FAILURES) >=
+                          worst->failures + (worst->was_good ? 0 : GOOD_FAILURES))
+            worst = known;
+    }
+    return worst;
+}
+
+void peer_learn(net_peer *peer, const cal_multiaddr *given, bool good) {
     cal_multiaddr address = *given;
     multiaddr_target target;
     cal_multiaddr_set_peer(&address, NULL);
@@ -114,21 +135,31 @@ void peer_learn(cal_p2p *host, net_peer *peer, const cal_multiaddr *given, bool 
     if (!target.name[0] && endpoint_wildcard(&target.endpoint)) return;
     known_address *known = address_find(peer, &address);
     if (!known) {
-        if (peer->address_count == CAL_P2P_ADDRESSES_MAX) /* the worst gives way */
-            drop_address(peer, CAL_CONTAINER_OF(peer->addresses.prev, known_address, link));
+        if (peer->address_count == CAL_P2P_ADDRESSES_MAX) drop_address(peer, worst_address(peer));
         known = calloc(1, sizeof *known + address.len);
         if (!known) return;
         known->len = address.len;
         memcpy(known->bytes, address.bytes, address.len);
-        cal_list_push(&peer->addresses, &known->link);
+        cal_list_push(first_failed(peer), &known->link); /* before it */
         peer->address_count++;
         peer->unsaved = true;
     }
     if (!good) return;
-    known->last_good_ns = host->now_ns;
+    known->was_good = true;
+    known->failures = 0;
     if (peer->addresses.next != &known->link) peer->unsaved = true;
     cal_list_remove(&known->link);
     cal_list_push(peer->addresses.next, &known->link); /* before the first: to the front */
+}
+
+void peer_blame(net_peer *peer, const net_endpoint *endpoint) {
+    cal_multiaddr address;
+    net_endpoint_address(endpoint, &address);
+    known_address *known = address_find(peer, &address);
+    if (!known) return;
+    if (known->failures++ == 0) peer->unsaved = true; /* not each time: who is away costs no disk */
+    cal_list_remove(&known->link);
+    cal_list_push(&peer->addresses, &known->link);
 }
 
 int cal_p2p_learn(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
@@ -136,7 +167,7 @@ int cal_p2p_learn(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *add
     if (cal_peer_id_equal(id, &host->id)) return 0;
     net_peer *peer = peer_get(host, id);
     if (!peer) return CAL_ELIMIT;
-    for (size_t i = 0; i < count; i++) peer_learn(host, peer, &addresses[i], false);
+    for (size_t i = 0; i < count; i++) peer_learn(peer, &addresses[i], false);
     return 0;
 }
 
@@ -214,7 +245,7 @@ int net_host_restore(cal_p2p *host, const cal_peer_id *id, const uint8_t *record
             break;
         }
         if (!cal_multiaddr_from_bytes(rest.data + used, (size_t)size, &address))
-            peer_learn(host, peer, &address, false);
+            peer_learn(peer, &address, false);
         rest = (cal_slice){rest.data + used + size, rest.len - used - (size_t)size};
     }
     peer->unsaved = false;
@@ -286,7 +317,7 @@ int peer_join(cal_p2p *host, net_connection *connection) {
     if (connection->outgoing) {
         cal_multiaddr address;
         net_endpoint_address(&connection->remote, &address);
-        peer_learn(host, peer, &address, true);
+        peer_learn(peer, &address, true);
     }
     peer_notice(host, peer);
     return 0;

@@ -61,8 +61,8 @@ static void give_address(int i, const char *address) {
     assert_int_equal(net_sim_name(w.net, name, list, 1), 0);
 }
 
-/* Starts a node that keeps another one (-1: none), by its name. */
-static void begin(int i, int keeps) {
+/* Starts a node that keeps another one (-1: none), by its name; with its id, or whoever answers. */
+static void begin_with(int i, int keeps, bool with_id) {
     node *n = &w.nodes[i];
     char id[CAL_PEER_ID_TEXT_MAX], text[160];
     const char *listen[] = {"/ip4/0.0.0.0/tcp/2428"}, *bootstrap[] = {text};
@@ -70,7 +70,8 @@ static void begin(int i, int keeps) {
     cal_p2p_options options = {.seed = seed, .listen = listen, .listen_count = 1};
     if (keeps >= 0) {
         cal_peer_id_text(&w.nodes[keeps].id, id);
-        snprintf(text, sizeof text, "/dns4/node%d.sim/tcp/2428/p2p/%s", keeps, id);
+        snprintf(text, sizeof text, "/dns4/node%d.sim/tcp/2428%s%s", keeps, with_id ? "/p2p/" : "",
+                 with_id ? id : "");
         options.bootstrap = bootstrap;
         options.bootstrap_count = 1;
     }
@@ -83,6 +84,8 @@ static void begin(int i, int keeps) {
         0);
     assert_int_equal(cal_p2p_subscribe(n->host, "topic", false, NULL), 0);
 }
+
+static void begin(int i, int keeps) { begin_with(i, keeps, true); }
 
 static void end(int i, bool power) {
     node *n = &w.nodes[i];
@@ -134,6 +137,10 @@ static bool connected(int a, int b) {
 static bool zero_and_one(void *user) {
     (void)user;
     return connected(0, 1);
+}
+static bool zero_and_two(void *user) {
+    (void)user;
+    return connected(0, 2);
 }
 static bool zero_alone(void *user) {
     (void)user;
@@ -479,6 +486,50 @@ static void test_kept_peer_moves(void **state) {
 /* --- clocks --- */
 
 /* The wall clocks jump by hours, forwards and backwards: nobody is lost, nothing is heard twice. */
+/* However often it moves, and whatever is in its old places: the name that was configured is never
+ * forgotten, and what it resolves to now is not tried last. */
+static void moves_often(bool with_id) {
+    enum { MOVES = 40 };
+    world_new(7, &plain);
+    begin(1, -1);
+    begin_with(0, 1, with_id);
+    until(20 * SECOND, zero_and_one);
+    for (int i = 1; i <= MOVES; i++) {
+        char address[24];
+        end(1, true);
+        pass(60 * SECOND);
+        snprintf(address, sizeof address, "10.0.1.%d", i);
+        give_address(1, address);
+        begin(1, -1);
+        /* When it was noticed that it is gone, and a pause that has not grown to more. */
+        until(HALF_OPEN_NS + 120 * SECOND, zero_and_one);
+    }
+    world_free();
+}
+
+static void test_bootstrap_peer_moves_often(void **state) {
+    (void)state;
+    moves_often(true);
+    moves_often(false);
+}
+
+/* Another peer took over the name: it is the one that is kept. */
+static void test_bootstrap_peer_replaced(void **state) {
+    (void)state;
+    world_new(7, &plain);
+    begin(1, -1);
+    begin(2, -1);
+    begin_with(0, 1, false);
+    until(20 * SECOND, zero_and_one);
+    end(1, false);
+    const char *there[] = {w.nodes[2].address};
+    assert_int_equal(net_sim_name(w.net, "node1.sim", there, 1), 0);
+    until(120 * SECOND, zero_and_two);
+    pass(120 * SECOND); /* not idle */
+    assert_true(connected(0, 2));
+    world_free();
+}
+
 static void test_wall_clock_jumps(void **state) {
     (void)state;
     world_new(5, &plain);
@@ -716,6 +767,8 @@ int main(void) {
         cmocka_unit_test(test_late_copy),
         cmocka_unit_test(test_searches_after_a_cut),
         cmocka_unit_test(test_kept_peer_moves),
+        cmocka_unit_test(test_bootstrap_peer_moves_often),
+        cmocka_unit_test(test_bootstrap_peer_replaced),
         cmocka_unit_test(test_wall_clock_jumps),
         cmocka_unit_test(test_stands_still),
         cmocka_unit_test(test_large_streams),
