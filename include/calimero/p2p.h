@@ -79,7 +79,7 @@ typedef struct cal_p2p_stream cal_p2p_stream;
 typedef struct cal_p2p_limits {
     uint32_t connections_max;      /* established, all peers; 1024 */
     uint32_t peer_connections_max; /* established, one peer, while duplicates drain; 8 */
-    uint32_t pending_in_max;       /* accepted and not yet secured; 128 */
+    uint32_t pending_in_max; /* accepted and not yet secured, a quarter from one address; 128 */
     /* Incoming ones that are not from this machine: */
     uint32_t accepts_max;             /* a second, and twice as many at once; 512 */
     uint32_t address_accepts_max;     /* of them from one address; 64 */

@@ -1,11 +1,13 @@
 /* Which incoming connections are taken. A handshake costs us a key, four Diffie-Hellmans and a
  * verification, and costs its dialer nothing before that: so their number a second is bounded, in
- * all and for one address, and one address cannot have all places. An address is an IPv4 address or
- * the /64 of an IPv6 one, which one customer gets. Programs of this machine are not counted: they
- * have its processors anyway, and proxies may bring everybody in from there. See internal.h. */
+ * all and for one address. One address has at most a quarter of the places of those that are not
+ * secured yet, and `address_connections_max` of all: what it holds keeps nobody else out. An
+ * address is an IPv4 address or the /64 of an IPv6 one, which one customer gets. Programs of this
+ * machine are not counted: they have its processors anyway, and proxies may bring everybody in from
+ * there. See internal.h. */
 #include "net/internal.h"
 
-enum { PREFIX_V6 = 8, WAYS = 4 };
+enum { PREFIX_V6 = 8, WAYS = 4, PENDING_SHARES = 4 };
 
 static size_t prefix_of(const net_endpoint *endpoint) {
     return endpoint->address.len == 16 ? PREFIX_V6 : endpoint->address.len;
@@ -54,8 +56,10 @@ bool accept_allowed(cal_p2p *host, const net_endpoint *remote) {
         host->stats.accepts_refused++;
         return false;
     }
-    size_t held = count_from(&host->pending, remote) + count_from(&host->connections, remote);
-    if (held >= limits->address_connections_max) {
+    size_t pending = count_from(&host->pending, remote);
+    size_t held = pending + count_from(&host->connections, remote);
+    if (held >= limits->address_connections_max ||
+        pending >= (limits->pending_in_max + PENDING_SHARES - 1) / PENDING_SHARES) {
         host->stats.connections_refused++;
         return false;
     }
