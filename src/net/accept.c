@@ -1,13 +1,16 @@
-/* Which incoming connections are taken. A handshake costs us a key, four Diffie-Hellmans and a
- * verification, and costs its dialer nothing before that: so their number a second is bounded, in
- * all and for one address. One address has at most a quarter of the places of those that are not
- * secured yet, and `address_connections_max` of all: what it holds keeps nobody else out. An
- * address is an IPv4 address or the /64 of an IPv6 one, which one customer gets. Programs of this
- * machine are not counted: they have its processors anyway, and proxies may bring everybody in from
- * there. See internal.h. */
+/* Which incoming connections and streams are taken. A handshake costs us a key, four
+ * Diffie-Hellmans and a verification, and costs its dialer nothing before that: so their number a
+ * second is bounded, in all and for one address. One address has at most a quarter of the places of
+ * those that are not secured yet, and `address_connections_max` of all: what it holds keeps nobody
+ * else out. An address is an IPv4 address or the /64 of an IPv6 one, which one customer gets.
+ * Programs of this machine are not counted: they have its processors anyway, and proxies may bring
+ * everybody in from there.
+ *
+ * Streams have a number in all too. Once half of them are taken, an address (on this machine: a
+ * peer) opens more only up to its share. See internal.h. */
 #include "net/internal.h"
 
-enum { PREFIX_V6 = 8, WAYS = 4, PENDING_SHARES = 4 };
+enum { PREFIX_V6 = 8, WAYS = 4, PENDING_SHARES = 4, STREAM_SHARES = 16 };
 
 static size_t prefix_of(const net_endpoint *endpoint) {
     return endpoint->address.len == 16 ? PREFIX_V6 : endpoint->address.len;
@@ -64,4 +67,23 @@ bool accept_allowed(cal_p2p *host, const net_endpoint *remote) {
         return false;
     }
     return true;
+}
+
+static bool same_holder(const net_connection *a, const net_connection *b) {
+    return endpoint_loopback(&a->remote) ? a->peer == b->peer : same_source(&a->remote, &b->remote);
+}
+
+bool accept_stream(const net_connection *connection) {
+    cal_p2p *host = connection->host;
+    size_t max = host->limits.streams_total_max, held = 0;
+    bool taken = host->stream_count <= max;
+    if (host->stream_count > max / 2) {
+        for (cal_list *at = host->connections.next; at != &host->connections; at = at->next) {
+            const net_connection *other = CAL_CONTAINER_OF(at, net_connection, link);
+            if (same_holder(connection, other)) held += other->mux.stream_count;
+        }
+        taken = taken && held <= (max + STREAM_SHARES - 1) / STREAM_SHARES;
+    }
+    host->stats.streams_refused += !taken;
+    return taken;
 }

@@ -112,6 +112,29 @@ static void test_streams_are_limited(void **state) {
     hostile_stop(&h);
 }
 
+/* Once half of all streams are taken, an address opens more only up to its share: another gets some
+ * whatever the first one holds. */
+static void test_streams_of_one_address(void **state) {
+    (void)state;
+    static hostile bad[2], good;
+    cal_p2p *host = host_new(&(cal_p2p_limits){.streams_total_max = 320});
+    for (unsigned i = 0; i < 2; i++) {
+        hostile_secure(&bad[i], host_accept_from(host, 1), i + 1);
+        for (uint32_t k = 0; k < 200; k++) hostile_frame(&bad[i], 0, Y_SYN, 1 + 2 * k, 0);
+    }
+    assert_in_range(stats_of(host).streams, 160, 163); /* some are ours */
+    size_t before = stats_of(host).streams, refused = stats_of(host).streams_refused;
+    hostile_secure(&good, host_accept_from(host, 2), 3);
+    for (uint32_t k = 0; k < 10; k++) hostile_frame(&good, 0, Y_SYN, 1 + 2 * k, 0);
+    assert_int_equal(stats_of(host).streams_refused, refused);
+    assert_true(stats_of(host).streams >= before + 10);
+    for (uint32_t k = 10; k < 40; k++) hostile_frame(&good, 0, Y_SYN, 1 + 2 * k, 0);
+    assert_in_range(stats_of(host).streams, before + 18, before + 22); /* a sixteenth */
+    host_drop(host);
+    for (int i = 0; i < 2; i++) hostile_stop(&bad[i]);
+    hostile_stop(&good);
+}
+
 static void test_other_peers_are_forgotten_first(void **state) {
     (void)state;
     cal_p2p *host = host_new(&(cal_p2p_limits){.known_peers_max = 10, .connections_max = 10});
@@ -236,6 +259,7 @@ int main(void) {
         cmocka_unit_test(test_frames_of_a_hostile_peer),
         cmocka_unit_test(test_peer_that_does_not_read),
         cmocka_unit_test(test_streams_are_limited),
+        cmocka_unit_test(test_streams_of_one_address),
         cmocka_unit_test(test_other_peers_are_forgotten_first),
         cmocka_unit_test(test_long_sleep),
         cmocka_unit_test(test_family_that_is_not_there),

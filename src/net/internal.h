@@ -1,7 +1,7 @@
 /* What the files of a host share.
  *
  *   host.c        making and freeing, timers, the order in which things happen
- *   accept.c      which incoming connections are taken
+ *   accept.c      which incoming connections and streams are taken
  *   connection.c  one connection as a stack of filters: security, noise, muxer, yamux
  *   stream.c      streams over it: negotiation, events, the public calls
  *   peer.c        who is known and connected; which of two connections is kept
@@ -299,6 +299,8 @@ size_t host_addresses_on(const cal_p2p *host, bool loopback, cal_multiaddr *ret_
 
 /* accept.c */
 bool accept_allowed(cal_p2p *host, const net_endpoint *remote); /* counts when not */
+/* Whether a stream that the peer opened stays, itself counted already. Counts when not. */
+bool accept_stream(const net_connection *connection);
 
 /* connection.c */
 net_connection *connection_new(cal_p2p *host, bool outgoing, const net_endpoint *remote);

@@ -210,13 +210,9 @@ void stream_tick(cal_p2p *host) {
 /* --- what happened --- */
 
 static void on_new(net_connection *connection, cal_p2p_stream *stream) {
-    cal_p2p *host = connection->host;
     int result = stream_begin(connection, stream);
     if (result == 0) multistream_listen(stream->negotiation, match_handler, NULL);
-    if (result == 0 && host->stream_count > host->limits.streams_total_max) {
-        host->stats.streams_refused++;
-        result = CAL_ELIMIT;
-    }
+    if (result == 0 && !accept_stream(connection)) result = CAL_ELIMIT;
     if (result) stream_lost(stream, result);
 }
 
