@@ -57,6 +57,34 @@ static void test_half_open_connection(void **state) {
     hostile_stop(&h);
 }
 
+static size_t asked_identify(cal_slice heard) {
+    static const char id[] = "/ipfs/id/1.0.0\n";
+    size_t count = 0;
+    for (size_t at = 0; at + sizeof id - 1 <= heard.len; at++)
+        count += memcmp(heard.data + at, id, sizeof id - 1) == 0;
+    return count;
+}
+
+/* It may have restarted as something else: each connection that comes to be used is asked, once. */
+static void test_identify_on_each_connection(void **state) {
+    (void)state;
+    hostile peers[3];
+    cal_p2p *host = host_new(&(cal_p2p_limits){.idle_timeout_ms = 3600000});
+    for (int i = 0; i < 3; i++) {
+        hostile_start(&peers[i], host, 1);
+        pass(host, 100);
+        size_t at_once = asked_identify(cal_buffer_slice(&peers[i].plain));
+        assert_int_equal(at_once + asked_identify(hostile_hear(&peers[i])), 1);
+    }
+    /* And the one that takes over again, when it was asked already, is not. */
+    transport.events->closed(peers[2].wire->owner, 0);
+    peers[2].wire->open = false;
+    pass(host, 1000);
+    assert_int_equal(asked_identify(hostile_hear(&peers[1])), 0);
+    host_drop(host);
+    for (int i = 0; i < 3; i++) hostile_stop(&peers[i]);
+}
+
 static void test_frames_of_a_hostile_peer(void **state) {
     (void)state;
     hostile h;
@@ -256,6 +284,7 @@ int main(void) {
         cmocka_unit_test(test_silent_connections),
         cmocka_unit_test(test_connections_in_all),
         cmocka_unit_test(test_half_open_connection),
+        cmocka_unit_test(test_identify_on_each_connection),
         cmocka_unit_test(test_frames_of_a_hostile_peer),
         cmocka_unit_test(test_peer_that_does_not_read),
         cmocka_unit_test(test_streams_are_limited),

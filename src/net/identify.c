@@ -210,12 +210,12 @@ static const cal_p2p_stream_events pushed = {.opened = on_push};
 
 /* --- when --- */
 
-void identify_ask(cal_p2p *host, net_peer *peer) {
+void identify_ask(net_connection *connection) {
     const char *const ids[] = {identify_id};
     cal_p2p_stream *stream;
-    net_connection *connection = peer_active(peer);
-    identify_hearing *hearing = connection ? hearing_new() : NULL;
-    (void)host;
+    if (connection->identify_asked) return;
+    connection->identify_asked = true;
+    identify_hearing *hearing = hearing_new();
     if (hearing && stream_open(connection, ids, 1, &hearing_events, hearing, true, &stream))
         free(hearing);
     /* Nothing is said on it: the answer comes without a question. */

@@ -152,6 +152,7 @@ struct net_connection {
     net_rate streams, identify_said, identify_heard, kad;
     uint32_t echoed; /* bytes since the last tick */
     bool echo_held;
+    bool identify_asked;
     uint64_t held_until_ns; /* not read before: it opened streams too fast */
 };
 
@@ -374,7 +375,7 @@ bool address_loopback(const cal_multiaddr *address);
 
 /* identify.c, ping.c */
 int identify_start(cal_p2p *host);
-void identify_ask(cal_p2p *host, net_peer *peer);
+void identify_ask(net_connection *connection); /* once: a peer may come back as something else */
 void identify_announce(cal_p2p *host);
 int ping_start(cal_p2p *host);
 void ping_tick(net_connection *connection); /* may close it */

@@ -332,6 +332,7 @@ void peer_leave(cal_p2p *host, net_connection *connection) {
     net_connection *active = peer_active(peer);
     if (active) {
         active->draining = false;
+        peer_notice(host, peer); /* it may never have been asked who it is */
         return;
     }
     peer->gone = true;
@@ -400,8 +401,8 @@ void peer_tell(cal_p2p *host, net_peer *peer) {
     if (!peer->told && peer_active(peer)) {
         peer->told = true;
         tell_all(host, peer, 1);
-        identify_ask(host, peer);
     }
+    if (peer_active(peer)) identify_ask(peer_active(peer));
     if (identified && peer_active(peer)) tell_all(host, peer, 2);
     peer->telling = false;
 }
