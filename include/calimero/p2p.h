@@ -450,6 +450,7 @@ int cal_p2p_rendezvous_points(const cal_p2p *host,
     X(connections_out, "outgoing connections secured")                                             \
     X(connections_refused, "connections refused at a limit")                                       \
     X(accepts_refused, "incoming connections refused because they came too fast")                  \
+    X(accepts_failed, "accepts that failed for want of memory or descriptors")                     \
     X(connections_duplicate, "connections given up for another to the same peer")                  \
     X(connections_idle, "connections closed because nothing used them")                            \
     X(handshakes_failed, "connections that failed before they were secured")                       \

@@ -319,6 +319,8 @@ static void on_datagram(void *user, const uint8_t *bytes, size_t len) {
     host_leave(host);
 }
 
+static void on_accept_failed(void *user) { ((cal_p2p *)user)->stats.accepts_failed++; }
+
 /* --- making --- */
 
 static void set_limits(cal_p2p_limits *to, const cal_p2p_limits *from) {
@@ -465,9 +467,9 @@ int net_host_new(const cal_p2p_options *options, net_transport *transport, const
     cal_buffer_init(&host->plain, PLAIN_MAX);
     cal_buffer_init(&host->frames, SCRATCH_MAX);
     cal_buffer_init(&host->sealed, SCRATCH_MAX);
-    host->transport_events =
-        (net_transport_events){host,      on_accepted,   on_connected, on_received, on_writable,
-                               on_closed, dial_resolved, on_wake,      on_datagram};
+    host->transport_events = (net_transport_events){
+        host,      on_accepted,   on_connected, on_received, on_writable,
+        on_closed, dial_resolved, on_wake,      on_datagram, on_accept_failed};
     transport->events = &host->transport_events;
     host->wake_ns = NET_NEVER;
     host_enter(host);

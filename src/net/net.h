@@ -44,6 +44,8 @@ typedef struct net_transport_events {
     void (*wake)(void *user); /* the time given to wake_at has come */
     /* Somebody said something to the group of multicast_join; one's own words come back too. */
     void (*datagram)(void *user, const uint8_t *bytes, size_t len);
+    /* Somebody came in and could not be taken: no memory, no descriptor. */
+    void (*accept_failed)(void *user);
 } net_transport_events;
 
 typedef struct net_transport net_transport;

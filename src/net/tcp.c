@@ -19,7 +19,7 @@ enum {
     BACKLOG = 512,
     LINGER_MS = 2000,
     LINGERING_MAX = 64,
-    RETRY_MS = 20,            /* after a send that memory was lacking for */
+    RETRY_MS = 20,            /* after a send or an accept that memory was lacking for */
     PENDING_MAX = 256 * 1024, /* bytes of one wire that the kernel has not taken */
     QUERIES_MAX = 64,
     DOORS_MAX = 16,
@@ -50,6 +50,7 @@ typedef struct tcp_query {
 typedef struct tcp_door {
     uv_tcp_t tcp;
     tcp_transport *transport;
+    bool waiting; /* somebody came in and could not be taken */
 } tcp_door;
 
 struct tcp_transport {
@@ -190,27 +191,45 @@ static void wire_start(net_wire *wire) {
     if (uv_read_start((uv_stream_t *)&wire->tcp, on_alloc, on_read)) wire_lost(wire, CAL_EIO);
 }
 
-static void on_connection(uv_stream_t *server, int status) {
-    tcp_door *door = server->data;
+static void retry_soon(tcp_transport *transport);
+
+/* libuv does not look at the door any more until whoever came in is taken off it: where there is no
+ * memory for that, it is tried again. */
+static void take_in(tcp_door *door) {
     tcp_transport *transport = door->transport;
-    if (status < 0) return; /* out of descriptors: the next one tries again */
+    const net_transport_events *events = transport->table.events;
     net_wire *wire = wire_new(transport);
-    if (!wire) return;
-    if (uv_accept(server, (uv_stream_t *)&wire->tcp)) {
+    door->waiting = !wire;
+    if (!wire) {
+        retry_soon(transport);
+        events->accept_failed(events->user);
+        return;
+    }
+    if (uv_accept((uv_stream_t *)&door->tcp, (uv_stream_t *)&wire->tcp)) {
         wire_end(wire);
+        events->accept_failed(events->user);
         return;
     }
     net_endpoint remote, local;
     endpoint_of(&wire->tcp, true, &remote);
     endpoint_of(&wire->tcp, false, &local);
-    void *owner =
-        transport->table.events->accepted(transport->table.events->user, wire, &remote, &local);
+    void *owner = events->accepted(events->user, wire, &remote, &local);
     if (!owner) {
         wire_end(wire);
         return;
     }
     wire->owner = owner;
     wire_start(wire);
+}
+
+/* Out of descriptors: libuv looks again by itself. */
+static void on_connection(uv_stream_t *server, int status) {
+    tcp_door *door = server->data;
+    const net_transport_events *events = door->transport->table.events;
+    if (status < 0)
+        events->accept_failed(events->user);
+    else
+        take_in(door);
 }
 
 static void on_connect(uv_connect_t *request, int status) {
@@ -275,16 +294,21 @@ static void on_retry(uv_timer_t *timer) {
         wire->short_send = false;
         transport->table.events->writable(wire->owner);
     }
+    for (size_t i = 0; i < transport->door_count; i++)
+        if (transport->doors[i]->waiting) take_in(transport->doors[i]);
+}
+
+static void retry_soon(tcp_transport *transport) {
+    if (!uv_is_active((uv_handle_t *)&transport->retry))
+        uv_timer_start(&transport->retry, on_retry, RETRY_MS, 0);
 }
 
 /* Nothing is under way that would tell: `writable` comes in a moment, and with it another try. */
-static size_t retry_soon(net_wire *wire, size_t taken) {
-    tcp_transport *transport = wire->transport;
+static size_t send_later(net_wire *wire, size_t taken) {
     free(wire->pending);
     wire->pending = NULL;
-    if (cal_list_empty(&wire->retry)) cal_list_push(&transport->retries, &wire->retry);
-    if (!uv_is_active((uv_handle_t *)&transport->retry))
-        uv_timer_start(&transport->retry, on_retry, RETRY_MS, 0);
+    if (cal_list_empty(&wire->retry)) cal_list_push(&wire->transport->retries, &wire->retry);
+    retry_soon(wire->transport);
     return taken;
 }
 
@@ -303,12 +327,12 @@ static size_t tcp_send(net_wire *wire, const uint8_t *bytes, size_t len) {
     size_t rest = len - taken < PENDING_MAX ? len - taken : PENDING_MAX;
     wire->short_send = true;
     wire->pending = malloc(rest);
-    if (!wire->pending) return retry_soon(wire, taken);
+    if (!wire->pending) return send_later(wire, taken);
     memcpy(wire->pending, bytes + taken, rest);
     buf = uv_buf_init((char *)wire->pending, (unsigned)rest);
     wire->writing.data = wire;
     if (uv_write(&wire->writing, (uv_stream_t *)&wire->tcp, &buf, 1, on_written))
-        return retry_soon(wire, taken);
+        return send_later(wire, taken);
     return taken + rest;
 }
 

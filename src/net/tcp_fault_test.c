@@ -1,11 +1,14 @@
-/* tcp.c when memory or the loop fails it in the middle of a send: what was not taken is sent in a
- * moment, not when pings find the connection dead. The file is included, its allocator and libuv's
+/* tcp.c when memory or the loop fails it. In the middle of a send: what was not taken is sent in a
+ * moment, not when pings find the connection dead. When somebody comes in: he is taken in a moment,
+ * and those behind him. The file is included, its allocator and libuv's
  * writes replaced. */
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <uv.h>
 
 static struct {
-    int short_tries, no_memory, no_write; /* how many of the next calls fail */
+    int short_tries, no_memory, no_write, no_wire; /* how many of the next calls fail */
     int failed;
     size_t wires_closed;
 } fault;
@@ -13,6 +16,12 @@ static struct {
 static void *fault_malloc(size_t size) {
     if (fault.no_memory == 0) return malloc(size);
     fault.no_memory--;
+    fault.failed++;
+    return NULL;
+}
+static void *fault_calloc(size_t count, size_t size) {
+    if (fault.no_wire == 0) return calloc(count, size);
+    fault.no_wire--;
     fault.failed++;
     return NULL;
 }
@@ -30,10 +39,12 @@ static int fault_write(uv_write_t *request, uv_stream_t *stream, const uv_buf_t 
 }
 
 #define malloc fault_malloc
+#define calloc fault_calloc
 #define uv_try_write fault_try_write
 #define uv_write fault_write
 #include "net/tcp.c" /* NOLINT: the unit under test, with its calls replaced */
 #undef malloc
+#undef calloc
 #undef uv_try_write
 #undef uv_write
 
@@ -103,6 +114,41 @@ static void test_send_that_cannot_wait(void **state) {
     testing_net_deinit(&net);
 }
 
+/* --- accepts --- */
+
+static bool all_failed(void *user) {
+    (void)user;
+    return fault.no_wire == 0;
+}
+
+/* libuv hears no more of a socket until what came in was taken off it. */
+static void test_accept_without_memory(void **state) {
+    (void)state;
+    testing_net net;
+    cal_multiaddr address;
+    net_endpoint endpoint;
+    struct sockaddr_storage to;
+    cal_p2p_stats stats;
+    testing_net_init(&net);
+    cal_p2p *a = testing_host(&net, NULL), *b = testing_host(&net, NULL);
+    testing_address(a, &address);
+    assert_int_equal(net_endpoint_of(&address, &endpoint), 0);
+    assert_int_equal(to_sockaddr(&endpoint, &to), 0);
+    fault.no_wire = 1;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(struct sockaddr_in)), 0);
+    testing_until(&net, all_failed, NULL);
+    fault.failed = 0;
+    testing_connect(&net, b, a);
+    cal_p2p_stats_get(a, &stats);
+    assert_int_equal(stats.accepts_failed, 1);
+    on_connection((uv_stream_t *)&((tcp_transport *)net.transports[0])->doors[0]->tcp, UV_EMFILE);
+    cal_p2p_stats_get(a, &stats);
+    assert_int_equal(stats.accepts_failed, 2);
+    close(fd);
+    testing_net_deinit(&net);
+}
+
 /* --- wires that linger --- */
 
 static void *no_owner(void *user, net_wire *wire, const net_endpoint *remote,
@@ -162,6 +208,7 @@ static void test_few_wires_linger(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_send_that_cannot_wait),
+        cmocka_unit_test(test_accept_without_memory),
         cmocka_unit_test(test_few_wires_linger),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
