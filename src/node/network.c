@@ -15,6 +15,7 @@
 
 enum { POINTS_MAX = 16 /* as p2p.h has it; config.toml may say up to 100 */ };
 enum { PEERS_WANTED = 16, PEER_KEY_MAX = 8 + CAL_PEER_ID_MAX, RECORD_MAX = 16 * 1024 };
+enum { DROPS_MAX = 4096 }; /* rows deleted at one start */
 
 static const char peer_prefix[] = "peer/";
 
@@ -54,13 +55,15 @@ static void drop_peer(void *user, const cal_peer_id *peer) {
     cal_store_submit(node->store, batch, on_saved, &node->network);
 }
 
-/* Damaged rows are passed over: a peer's address is not worth refusing to start for. */
+/* Damaged rows, and those there is no room for, are deleted: a peer's address is not worth refusing
+ * to start for, nor reading again each time. */
 static int restore_peers(cal_node *node, cal_error *err) {
     cal_snapshot *snapshot = NULL;
     cal_cursor *cursor = NULL;
     cal_slice key, record, prefix = cal_slice_text(peer_prefix);
     cal_buffer end;
     size_t refused = 0;
+    cal_batch *gone = cal_batch_new(); /* NULL: they go the next time */
     cal_buffer_init(&end, sizeof peer_prefix);
     cal_prefix_end(prefix, &end);
     int rc = cal_store_snapshot(node->store, &snapshot);
@@ -70,15 +73,21 @@ static int restore_peers(cal_node *node, cal_error *err) {
     while (rc == 0 && (rc = cal_cursor_next(cursor, &key, &record)) == 0) {
         cal_peer_id id;
         if (cal_peer_id_from_bytes(key.data + prefix.len, key.len - prefix.len, &id) ||
-            net_host_restore(node->network.host, &id, record.data, record.len))
+            net_host_restore(node->network.host, &id, record.data, record.len)) {
+            if (gone && refused < DROPS_MAX) cal_batch_delete(gone, CAL_COLUMN_NODE, key);
             refused++;
+        }
     }
     cal_cursor_free(cursor);
     cal_snapshot_free(snapshot);
     cal_buffer_deinit(&end);
+    if (gone && refused)
+        cal_store_submit(node->store, gone, on_saved, &node->network);
+    else
+        cal_batch_free(gone);
     if (refused)
-        cal_log(CAL_LOG_WARN, "network", "%zu known peers could not be read and are left out",
-                refused);
+        cal_log(CAL_LOG_WARN, "network",
+                "%zu known peers are damaged or too many, and are left out", refused);
     return rc == CAL_ENOTFOUND
                ? 0
                : cal_fail(err, rc, "the known peers cannot be read: %s", cal_error_text(rc));

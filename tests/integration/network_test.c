@@ -337,6 +337,42 @@ static void test_addresses(void **state) {
     cal_node_stop(a.node);
 }
 
+enum { LEARNED = 1100 }; /* more than a host takes back at its start (known_peers_max) */
+
+static void learn_many(void *arg) {
+    cal_multiaddr address;
+    OK(cal_multiaddr_parse("/ip4/127.0.0.1/tcp/1", &address)); /* nobody there */
+    for (unsigned i = 0; i < LEARNED; i++) {
+        cal_peer_id peer;
+        cal_peer_id_of_key((const uint8_t[32]){(uint8_t)i, (uint8_t)(i >> 8), 1}, &peer);
+        OK(cal_p2p_learn(cal_node_p2p(((place *)arg)->node), &peer, &address, 1));
+    }
+}
+
+static void note_left_out(void *user, cal_log_level level, const char *area, const char *message) {
+    (void)level, (void)area;
+    *(int *)user += strstr(message, "left out") != NULL;
+}
+
+/* Known peers for which there is no room are left out once, not at each start. */
+static void test_too_many_known_peers(void **state) {
+    (void)state;
+    place a;
+    int left_out = 0;
+    place_new(&a, "known", "");
+    cal_node_run(a.node, learn_many, &a);
+    cal_node_stop(a.node);
+    cal_log_set_level(CAL_LOG_WARN);
+    cal_log_set_sink(note_left_out, &left_out);
+    place_start(&a);
+    cal_node_stop(a.node);
+    assert_int_equal(left_out, 1);
+    place_start(&a);
+    cal_node_stop(a.node);
+    assert_int_equal(left_out, 1);
+    cal_log_set_sink(NULL, NULL);
+}
+
 /* A key of another implementation becomes the node's own, and stays. */
 static void test_keypair(void **state) {
     (void)state;
@@ -386,6 +422,7 @@ int main(void) {
         cmocka_unit_test(test_hear_each_other),
         cmocka_unit_test(test_streams_are_answered),
         cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_too_many_known_peers),
         cmocka_unit_test(test_keypair),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
