@@ -203,6 +203,60 @@ static void test_family_that_is_not_there(void **state) {
     assert_non_null(strstr(err.message, both[0]));
 }
 
+static void *asked[4];
+static size_t asked_count;
+static int note_question(void *user, const char *name, void *query) {
+    (void)user, (void)name;
+    assert_true(asked_count < 4);
+    asked[asked_count++] = query;
+    return 0;
+}
+
+/* What leads to this machine itself is dialled for who configured it, not for a peer that said so:
+ * written as IPv6, as the name of this machine, or as a name of its own that resolves to it. */
+static void test_announced_addresses_of_this_machine(void **state) {
+    (void)state;
+    const char *const here[] = {
+        "/ip4/127.0.0.1/tcp/80",        "/ip4/127.9.9.9/tcp/80",  "/ip6/::1/tcp/80",
+        "/ip6/::ffff:127.0.0.1/tcp/80", "/dns4/localhost/tcp/80", "/dns/LocalHost./tcp/80",
+        "/dns6/a.b.localhost./tcp/80"};
+    const char *const elsewhere[] = {"/ip6/::ffff:10.0.0.1/tcp/80", "/dns4/notlocalhost/tcp/80",
+                                     "/ip4/10.0.0.1/tcp/80"};
+    cal_multiaddr address;
+    for (size_t i = 0; i < sizeof here / sizeof *here; i++) {
+        assert_int_equal(cal_multiaddr_parse(here[i], &address), 0);
+        assert_true(address_loopback(&address));
+    }
+    for (size_t i = 0; i < sizeof elsewhere / sizeof *elsewhere; i++) {
+        assert_int_equal(cal_multiaddr_parse(elsewhere[i], &address), 0);
+        assert_false(address_loopback(&address));
+    }
+    cal_peer_id id;
+    const cal_os_address loop = {{127, 0, 0, 1}, 4};
+    int (*resolve)(void *, const char *, void *) = transport.resolve;
+    transport.resolve = note_question;
+    for (int announced = 0; announced < 2; announced++) {
+        asked_count = 0;
+        cal_p2p *host = host_new(NULL);
+        cal_peer_id_of_key((const uint8_t[32]){5}, &id);
+        assert_int_equal(cal_multiaddr_parse("/ip6/::ffff:0.0.0.0/tcp/80", &address), 0);
+        assert_int_equal(cal_p2p_learn(host, &id, &address, 1), 0);
+        assert_int_equal(cal_p2p_known(host, &id, &address, 1), 0); /* nowhere */
+        assert_int_equal(cal_multiaddr_parse("/dns4/a.example/tcp/80", &address), 0);
+        assert_int_equal(announced ? peer_learn_announced(host, &id, &address, 1)
+                                   : cal_p2p_learn(host, &id, &address, 1),
+                         0);
+        assert_int_equal(announced ? dial_announced(host, &id, &address, 1, NULL, NULL)
+                                   : cal_p2p_connect(host, &id, &address, 1, NULL, NULL),
+                         0);
+        assert_int_equal(asked_count, 2); /* as given, and as known */
+        for (size_t i = 0; i < asked_count; i++) transport.events->resolved(asked[i], 0, &loop, 1);
+        assert_int_equal(world.dials, !announced);
+        host_drop(host);
+    }
+    transport.resolve = resolve;
+}
+
 static void test_records_of_the_shelf(void **state) {
     (void)state;
     cal_p2p *host = host_new(NULL);
@@ -292,6 +346,7 @@ int main(void) {
         cmocka_unit_test(test_other_peers_are_forgotten_first),
         cmocka_unit_test(test_long_sleep),
         cmocka_unit_test(test_family_that_is_not_there),
+        cmocka_unit_test(test_announced_addresses_of_this_machine),
         cmocka_unit_test(test_records_of_the_shelf),
         cmocka_unit_test(test_known_peers_are_sought),
         cmocka_unit_test(test_shelf_is_not_flooded),

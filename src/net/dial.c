@@ -2,6 +2,7 @@
  * first that is secured wins. See internal.h. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "net/internal.h"
 
@@ -18,9 +19,19 @@ bool net_endpoint_link_local(const net_endpoint *endpoint) {
     return endpoint->address.len == 16 && bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80;
 }
 
+/* "localhost" and what is below it, which leads nowhere else (RFC 6761 6.3). */
+static bool name_loopback(const char *name) {
+    static const char local[] = "localhost";
+    size_t len = strlen(name), own = sizeof local - 1;
+    if (len > 0 && name[len - 1] == '.') len--;
+    if (len < own || strncasecmp(name + len - own, local, own) != 0) return false;
+    return len == own || name[len - own - 1] == '.';
+}
+
 bool address_loopback(const cal_multiaddr *address) {
-    net_endpoint endpoint;
-    return net_endpoint_of(address, &endpoint) == 0 && endpoint_loopback(&endpoint);
+    multiaddr_target target;
+    if (multiaddr_target_of(address, &target)) return false;
+    return target.name[0] ? name_loopback(target.name) : endpoint_loopback(&target.endpoint);
 }
 
 bool endpoint_wildcard(const net_endpoint *endpoint) {
@@ -81,12 +92,12 @@ static void take_turns(net_dial *dial) {
     memcpy(dial->targets + dial->next, sorted, count * sizeof *sorted);
 }
 
-static void add_name(net_dial *dial, const multiaddr_target *target) {
+static void add_name(net_dial *dial, const multiaddr_target *target, bool announced) {
     cal_p2p *host = dial->host;
     for (size_t i = 0; i < NET_DIAL_QUERIES; i++) {
         dial_query *query = &dial->queries[i];
         if (query->dial) continue;
-        *query = (dial_query){dial, target->endpoint.port, target->host};
+        *query = (dial_query){dial, target->endpoint.port, target->host, announced};
         if (host->transport->resolve(host->transport->user, target->name, query))
             query->dial = NULL;
         else
@@ -95,13 +106,13 @@ static void add_name(net_dial *dial, const multiaddr_target *target) {
     }
 }
 
-static void add_address(net_dial *dial, const cal_multiaddr *address) {
+static void add_address(net_dial *dial, const cal_multiaddr *address, bool announced) {
     multiaddr_target target;
     if (multiaddr_target_of(address, &target)) return;
     if (target.has_peer && dial->peer.len == 0) dial->peer = target.peer;
     if (target.has_peer && !cal_peer_id_equal(&target.peer, &dial->peer)) return;
     if (target.name[0])
-        add_name(dial, &target);
+        add_name(dial, &target, announced);
     else
         insert_target(dial, &target.endpoint, dial->target_count);
 }
@@ -120,6 +131,7 @@ void dial_resolved(void *user, int result, const cal_os_address *addresses, size
         bool six = endpoint.address.len == 16;
         if ((six && query->host == MULTIADDR_DNS4) || (!six && query->host == MULTIADDR_DNS6))
             continue;
+        if (query->announced && endpoint_loopback(&endpoint)) continue;
         insert_target(dial, &endpoint, at);
         if (at < dial->target_count && find_target(dial, &endpoint) == at) at++;
     }
@@ -279,8 +291,18 @@ static net_dial *dial_new(cal_p2p *host, const cal_peer_id *peer) {
     return dial;
 }
 
+static void add_known(net_dial *dial, const net_peer *peer) {
+    for (cal_list *at = peer->addresses.next; at != &peer->addresses; at = at->next) {
+        const known_address *known = CAL_CONTAINER_OF(at, known_address, link);
+        cal_multiaddr address;
+        if (cal_multiaddr_from_bytes(known->bytes, known->len, &address) == 0)
+            add_address(dial, &address, known->announced);
+    }
+}
+
 static void begin(cal_p2p *host, net_peer *peer, const cal_peer_id *id,
-                  const cal_multiaddr *addresses, size_t count, dial_waiter *waiter) {
+                  const cal_multiaddr *addresses, size_t count, bool announced,
+                  dial_waiter *waiter) {
     net_dial *dial = peer && peer->dial ? peer->dial : dial_new(host, id);
     if (!dial) { /* told without a dial: the waiter is all there is */
         if (waiter) {
@@ -292,22 +314,20 @@ static void begin(cal_p2p *host, net_peer *peer, const cal_peer_id *id,
     bool fresh = !peer || !peer->dial;
     if (peer) peer->dial = dial;
     if (waiter) cal_list_push(&dial->waiters, &waiter->link);
-    for (size_t i = 0; i < count; i++) add_address(dial, &addresses[i]);
+    for (size_t i = 0; i < count; i++) add_address(dial, &addresses[i], announced);
     if (fresh) {
         host->stats.dials++;
         for (size_t i = 0; i < host->bootstrap_count && peer; i++) /* never forgotten */
             if (cal_peer_id_equal(&host->bootstrap[i].peer, id))
-                add_address(dial, &host->bootstrap[i].address);
-        cal_multiaddr known[CAL_P2P_ADDRESSES_MAX];
-        size_t known_count = peer ? cal_p2p_known(host, id, known, CAL_P2P_ADDRESSES_MAX) : 0;
-        for (size_t i = 0; i < known_count; i++) add_address(dial, &known[i]);
+                add_address(dial, &host->bootstrap[i].address, false);
+        if (peer) add_known(dial, peer);
     }
     take_turns(dial);
     dial_step(dial);
 }
 
-int cal_p2p_connect(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
-                    size_t count, cal_p2p_connected done, void *user) {
+static int connect_to(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
+                      size_t count, bool announced, cal_p2p_connected done, void *user) {
     cal_peer_id named;
     dial_waiter *waiter = done ? calloc(1, sizeof *waiter) : NULL;
     if (done && !waiter) return CAL_ENOMEM;
@@ -330,8 +350,18 @@ int cal_p2p_connect(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *a
             cal_list_push(&host->answers, &waiter->link);
         }
     } else {
-        begin(host, peer, id, addresses, count, waiter);
+        begin(host, peer, id, addresses, count, announced, waiter);
     }
     host_leave_quietly(host);
     return 0;
+}
+
+int cal_p2p_connect(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
+                    size_t count, cal_p2p_connected done, void *user) {
+    return connect_to(host, id, addresses, count, false, done, user);
+}
+
+int dial_announced(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
+                   size_t count, cal_p2p_connected done, void *user) {
+    return connect_to(host, id, addresses, count, true, done, user);
 }

@@ -123,16 +123,14 @@ static void keep_addresses(net_peer *peer, const net_connection *connection,
     for (size_t i = 0; i < count; i++) {
         cal_multiaddr address;
         cal_peer_id named;
-        net_endpoint endpoint;
         if (cal_multiaddr_from_bytes(message->listen_addrs[i].data, message->listen_addrs[i].len,
                                      &address))
             continue;
         if (!cal_multiaddr_peer(&address, &named) && !cal_peer_id_equal(&named, &peer->id))
             continue;
         cal_multiaddr_set_peer(&address, NULL);
-        if (!net_endpoint_of(&address, &endpoint) && endpoint_loopback(&endpoint) && !near)
-            continue;
-        peer_learn(peer, &address, false);
+        if (!near && address_loopback(&address)) continue;
+        peer_learn(peer, &address, LEARNED_ANNOUNCED);
     }
 }
 

@@ -159,6 +159,7 @@ struct net_connection {
 typedef struct known_address {
     cal_list link;
     bool was_good;     /* in this run */
+    bool announced;    /* by a peer, or from the shelf: not by who made the host */
     uint32_t failures; /* attempts since it was good */
     uint16_t len;
     uint8_t bytes[];
@@ -190,6 +191,7 @@ typedef struct dial_query {
     net_dial *dial; /* NULL: free */
     uint16_t port;
     enum multiaddr_code host;
+    bool announced; /* what it leads to on this machine is not dialled */
 } dial_query;
 
 struct net_dial {
@@ -344,7 +346,11 @@ net_peer *peer_get(cal_p2p *host, const cal_peer_id *id); /* makes it; NULL: no 
 net_connection *peer_active(const net_peer *peer);        /* NULL: not connected */
 /* Whether it is connected from this machine: loopback addresses are of use to it, and from it. */
 bool peer_near(const cal_p2p *host, const cal_peer_id *id);
-void peer_learn(net_peer *peer, const cal_multiaddr *address, bool good);
+enum learned { LEARNED_GIVEN, LEARNED_ANNOUNCED, LEARNED_GOOD /* connected there */ };
+void peer_learn(net_peer *peer, const cal_multiaddr *address, enum learned how);
+/* As cal_p2p_learn, addresses that came from another peer. */
+int peer_learn_announced(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
+                         size_t count);
 void peer_blame(net_peer *peer, const net_endpoint *endpoint); /* it was not reached there */
 /* Whether the proven peer is one to go on with: CAL_EVERIFY another was dialled, CAL_EINVAL it is
  * this host. */
@@ -369,6 +375,9 @@ void dial_fail(net_dial *dial, int failure, const char *detail);
 void dial_expire(cal_p2p *host);
 uint64_t dial_deadline(const cal_p2p *host);
 uint64_t dial_pause_ns(cal_p2p *host, uint32_t failures); /* before a dial is tried again */
+/* As cal_p2p_connect, at addresses that came from another peer. */
+int dial_announced(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
+                   size_t count, cal_p2p_connected done, void *user);
 bool endpoint_loopback(const net_endpoint *endpoint);
 bool endpoint_wildcard(const net_endpoint *endpoint);
 bool address_loopback(const cal_multiaddr *address);

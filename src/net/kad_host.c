@@ -142,8 +142,8 @@ static void call_begin(kad_host *k, const kad_request *request) {
     k->call_count++;
     if (cal_p2p_is_connected(k->host, &call->peer))
         call_open(call);
-    else if (cal_p2p_connect(k->host, &call->peer, request->addresses, request->address_count,
-                             call_connected, call))
+    else if (dial_announced(k->host, &call->peer, request->addresses, request->address_count,
+                            call_connected, call))
         call_end(call, (cal_slice){0});
 }
 
@@ -226,7 +226,7 @@ static void take_result(kad_host *k, const kad_result *result) {
         return;
     }
     if (result->address_count)
-        cal_p2p_learn(k->host, &result->peer, result->addresses, result->address_count);
+        peer_learn_announced(k->host, &result->peer, result->addresses, result->address_count);
     if (ask && ask->found) tell_provider(k, ask, result);
     for (size_t i = 0; ask && ask->located && i < result->address_count; i++)
         add_address(ask->addresses, &ask->count, &result->addresses[i]);

@@ -50,9 +50,9 @@ static void work(mdns_host *m) {
     cal_buffer_init(&packet, 2 * MDNS_PACKET_MAX);
     while (m->host->mdns_dials < MDNS_DIALS_MAX &&
            mdns_next(m->mdns, &peer, &address, net_now_ns(m->host))) {
-        cal_p2p_learn(m->host, &peer, &address, 1);
+        peer_learn_announced(m->host, &peer, &address, 1);
         if (cal_p2p_is_connected(m->host, &peer)) continue;
-        if (cal_p2p_connect(m->host, &peer, &address, 1, on_dialled, m->host) == 0)
+        if (dial_announced(m->host, &peer, &address, 1, on_dialled, m->host) == 0)
             m->host->mdns_dials++;
     }
     while (mdns_output(m->mdns, &packet, net_now_ns(m->host))) {

@@ -245,6 +245,16 @@ int cal_multiaddr_set_peer(cal_multiaddr *address, const cal_peer_id *id) {
     return 0;
 }
 
+/* An IPv4 address written as IPv6 is that address: there is one way to write it, and to refuse it.
+ */
+static void unmap(cal_os_address *address) {
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    if (address->len != 16 || memcmp(address->bytes, mapped, sizeof mapped) != 0) return;
+    memmove(address->bytes, address->bytes + sizeof mapped, 4);
+    memset(address->bytes + 4, 0, sizeof address->bytes - 4);
+    address->len = 4;
+}
+
 int multiaddr_target_of(const cal_multiaddr *address, multiaddr_target *ret_target) {
     cal_slice rest = {address->bytes, address->len}, value;
     uint32_t code;
@@ -254,6 +264,7 @@ int multiaddr_target_of(const cal_multiaddr *address, multiaddr_target *ret_targ
     if (code == MULTIADDR_IP4 || code == MULTIADDR_IP6) {
         memcpy(target.endpoint.address.bytes, value.data, value.len);
         target.endpoint.address.len = (uint8_t)value.len;
+        unmap(&target.endpoint.address);
     } else if (code == MULTIADDR_DNS || code == MULTIADDR_DNS4 || code == MULTIADDR_DNS6) {
         memcpy(target.name, value.data, value.len);
     } else {

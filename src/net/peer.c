@@ -127,24 +127,29 @@ static known_address *worst_address(const net_peer *peer) {
     return worst;
 }
 
-void peer_learn(net_peer *peer, const cal_multiaddr *given, bool good) {
+void peer_learn(net_peer *peer, const cal_multiaddr *given, enum learned how) {
     cal_multiaddr address = *given;
     multiaddr_target target;
     cal_multiaddr_set_peer(&address, NULL);
     if (multiaddr_target_of(&address, &target) || target.endpoint.port == 0) return;
-    if (!target.name[0] && endpoint_wildcard(&target.endpoint)) return;
+    if (!target.name[0]) {
+        if (endpoint_wildcard(&target.endpoint)) return;
+        net_endpoint_address(&target.endpoint, &address); /* the one way to write it */
+    }
     known_address *known = address_find(peer, &address);
     if (!known) {
         if (peer->address_count == CAL_P2P_ADDRESSES_MAX) drop_address(peer, worst_address(peer));
         known = calloc(1, sizeof *known + address.len);
         if (!known) return;
+        known->announced = true;
         known->len = address.len;
         memcpy(known->bytes, address.bytes, address.len);
         cal_list_push(first_failed(peer), &known->link); /* before it */
         peer->address_count++;
         peer->unsaved = true;
     }
-    if (!good) return;
+    if (how == LEARNED_GIVEN) known->announced = false;
+    if (how != LEARNED_GOOD) return;
     known->was_good = true;
     known->failures = 0;
     if (peer->addresses.next != &known->link) peer->unsaved = true;
@@ -162,13 +167,23 @@ void peer_blame(net_peer *peer, const net_endpoint *endpoint) {
     cal_list_push(&peer->addresses, &known->link);
 }
 
-int cal_p2p_learn(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
-                  size_t count) {
+static int learn(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses, size_t count,
+                 enum learned how) {
     if (cal_peer_id_equal(id, &host->id)) return 0;
     net_peer *peer = peer_get(host, id);
     if (!peer) return CAL_ELIMIT;
-    for (size_t i = 0; i < count; i++) peer_learn(peer, &addresses[i], false);
+    for (size_t i = 0; i < count; i++) peer_learn(peer, &addresses[i], how);
     return 0;
+}
+
+int cal_p2p_learn(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
+                  size_t count) {
+    return learn(host, id, addresses, count, LEARNED_GIVEN);
+}
+
+int peer_learn_announced(cal_p2p *host, const cal_peer_id *id, const cal_multiaddr *addresses,
+                         size_t count) {
+    return learn(host, id, addresses, count, LEARNED_ANNOUNCED);
 }
 
 size_t cal_p2p_known(const cal_p2p *host, const cal_peer_id *id, cal_multiaddr *ret_addresses,
@@ -245,7 +260,7 @@ int net_host_restore(cal_p2p *host, const cal_peer_id *id, const uint8_t *record
             break;
         }
         if (!cal_multiaddr_from_bytes(rest.data + used, (size_t)size, &address))
-            peer_learn(peer, &address, false);
+            peer_learn(peer, &address, LEARNED_ANNOUNCED);
         rest = (cal_slice){rest.data + used + size, rest.len - used - (size_t)size};
     }
     peer->unsaved = false;
@@ -317,7 +332,7 @@ int peer_join(cal_p2p *host, net_connection *connection) {
     if (connection->outgoing) {
         cal_multiaddr address;
         net_endpoint_address(&connection->remote, &address);
-        peer_learn(peer, &address, true);
+        peer_learn(peer, &address, LEARNED_GOOD);
     }
     peer_notice(host, peer);
     return 0;

@@ -261,11 +261,11 @@ static void take_found(rendezvous_host *r, bool near, rendezvous_found *found) {
     for (size_t i = 0; i < found->count; i++)
         if (near || !address_loopback(&found->addresses[i]))
             found->addresses[count++] = found->addresses[i];
-    if (count == 0 || cal_p2p_learn(r->host, &found->peer, found->addresses, count)) return;
+    if (count == 0 || peer_learn_announced(r->host, &found->peer, found->addresses, count)) return;
     if (cal_p2p_is_connected(r->host, &found->peer)) return;
     rendezvous_dial *dial = calloc(1, sizeof *dial);
     if (!dial) return;
-    if (cal_p2p_connect(r->host, &found->peer, found->addresses, count, on_dialled, dial)) {
+    if (dial_announced(r->host, &found->peer, found->addresses, count, on_dialled, dial)) {
         free(dial);
         return;
     }
