@@ -10,6 +10,7 @@
 #include "base/error.h"
 
 enum { DATAGRAM_MAX = 9000, HOPS = 255 }; /* RFC 6762 17, 11 */
+enum { NEAR_MS = 5000 };                  /* a flood does not ask for the interfaces each time */
 
 struct net_multicast {
     uv_udp_t udp; /* data: this */
@@ -17,6 +18,9 @@ struct net_multicast {
     void *user;
     struct sockaddr_in group;
     char group_text[INET_ADDRSTRLEN];
+    uv_interface_address_t *interfaces; /* as they were at, NULL: never looked */
+    int interface_count;
+    uint64_t looked_ms;
     uint8_t bytes[DATAGRAM_MAX];
 };
 
@@ -67,11 +71,44 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buffer
     *ret_buffer = uv_buf_init((char *)multicast->bytes, sizeof multicast->bytes);
 }
 
+bool net_multicast_near(const uv_interface_address_t *interfaces, int count,
+                        const struct sockaddr *from) {
+    if (from->sa_family != AF_INET) return false;
+    uint32_t source = ((const struct sockaddr_in *)from)->sin_addr.s_addr;
+    for (int i = 0; i < count; i++) {
+        const uv_interface_address_t *one = &interfaces[i];
+        if (one->address.address4.sin_family != AF_INET) continue;
+        uint32_t mask = one->netmask.netmask4.sin_addr.s_addr;
+        if (((one->address.address4.sin_addr.s_addr ^ source) & mask) == 0) return true;
+    }
+    return false;
+}
+
+static void forget_interfaces(net_multicast *multicast) {
+    if (multicast->interfaces)
+        uv_free_interface_addresses(multicast->interfaces, multicast->interface_count);
+    multicast->interfaces = NULL;
+    multicast->interface_count = 0;
+}
+
+static bool is_near(net_multicast *multicast, const struct sockaddr *from) {
+    uint64_t now_ms = uv_now(multicast->udp.loop);
+    if (!multicast->interfaces || now_ms - multicast->looked_ms >= NEAR_MS) {
+        forget_interfaces(multicast);
+        if (uv_interface_addresses(&multicast->interfaces, &multicast->interface_count)) {
+            multicast->interfaces = NULL;
+            multicast->interface_count = 0;
+        }
+        multicast->looked_ms = now_ms;
+    }
+    return net_multicast_near(multicast->interfaces, multicast->interface_count, from);
+}
+
 /* Datagrams that were cut to fit are not whole and not told. */
 static void on_received(uv_udp_t *udp, ssize_t len, const uv_buf_t *buffer,
                         const struct sockaddr *from, unsigned flags) {
     net_multicast *multicast = udp->data;
-    if (!from || len <= 0 || flags & UV_UDP_PARTIAL) return;
+    if (!from || len <= 0 || flags & UV_UDP_PARTIAL || !is_near(multicast, from)) return;
     multicast->events->received(multicast->user, (const uint8_t *)buffer->base, (size_t)len);
 }
 
@@ -101,6 +138,7 @@ static void on_closed(uv_handle_t *handle) {
     net_multicast *multicast = handle->data;
     const net_multicast_events *events = multicast->events;
     void *user = multicast->user;
+    forget_interfaces(multicast);
     free(multicast);
     events->closed(user);
 }

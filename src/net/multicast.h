@@ -13,7 +13,11 @@ typedef struct net_multicast_events {
     void (*closed)(void *user); /* the loop holds nothing of it any more; it is freed */
 } net_multicast_events;
 
-/* CAL_ENOMEM. `events` is not copied. */
+/* Whether a datagram from there is from this machine or from a network it is on (RFC 6762 11): in
+ * the subnet of one of the interfaces. */
+bool net_multicast_near(const uv_interface_address_t *interfaces, int count,
+                        const struct sockaddr *from);
+/* CAL_ENOMEM. `events` is not copied. Datagrams from other networks are dropped. */
 int net_multicast_new(uv_loop_t *loop, const net_multicast_events *events, void *user,
                       net_multicast **ret_multicast);
 /* Once. CAL_EIO, CAL_EUNSUPPORTED no IPv4 group. */
