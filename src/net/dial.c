@@ -178,6 +178,14 @@ static void finish(net_dial *dial) {
     free(dial);
 }
 
+/* Said once, until the peer is reached again: who keeps a peer wants to know why it is not there.
+ */
+static void say_unreached(const net_peer *peer, const char *detail) {
+    char text[CAL_PEER_ID_TEXT_MAX];
+    cal_peer_id_text(&peer->id, text);
+    cal_log(CAL_LOG_WARN, "net", "peer %s is not reached, and is tried again: %s", text, detail);
+}
+
 void dial_fail(net_dial *dial, int failure, const char *detail) {
     cal_p2p *host = dial->host;
     net_peer *peer = dial->peer.len ? peer_find(host, &dial->peer) : NULL;
@@ -185,6 +193,7 @@ void dial_fail(net_dial *dial, int failure, const char *detail) {
     if (peer) {
         peer->failures++;
         peer->retry_at_ns = host->now_ns + dial_pause_ns(host, peer->failures);
+        if (peer->keep && peer->failures == 1 && !host->stopping) say_unreached(peer, detail);
     }
     answer(dial, failure, &dial->peer, detail);
     finish(dial);

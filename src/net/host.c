@@ -169,6 +169,11 @@ static void on_bootstrap(void *user, const cal_error *err, const cal_peer_id *pe
     cal_p2p *host = bootstrap->host;
     bootstrap->dialling = false;
     if (err) {
+        char text[CAL_MULTIADDR_TEXT_MAX];
+        cal_multiaddr_text(&bootstrap->address, text);
+        if (bootstrap->failures == 0 && !host->stopping)
+            cal_log(CAL_LOG_WARN, "net", "%s is not reached, and is tried again: %s", text,
+                    err->message);
         bootstrap->retry_at_ns = host->now_ns + dial_pause_ns(host, bootstrap->failures++);
         return;
     }

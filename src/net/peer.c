@@ -328,6 +328,11 @@ int peer_join(cal_p2p *host, net_connection *connection) {
         if (active) drain(active);
         cal_list_push(peer->connections.next, &connection->of_peer); /* to the front */
     }
+    if (peer->keep && peer->failures) {
+        char text[CAL_PEER_ID_TEXT_MAX];
+        cal_peer_id_text(id, text);
+        cal_log(CAL_LOG_INFO, "net", "peer %s is reached", text);
+    }
     peer->failures = 0;
     if (connection->outgoing) {
         cal_multiaddr address;

@@ -101,9 +101,11 @@ until_within 5 "4 says goodbye" misses 1 4
 say "kill -9, and started again"
 stop 1 KILL
 until_within 20 "2 notices" misses 2 1
+until_within 20 "3 says that its boot node is not there" grep -q "$(peer_of 1) is not reached" "$dir/n3.log"
 start 1
 until_within 30 "1 and 2 meet again" see_each_other 1 2
 until_within 30 "1 and 3 meet again" see_each_other 1 3
+grep -q "$(peer_of 1) is reached" "$dir/n3.log" || die "3 does not say that its boot node is there again"
 
 say "a host comes back at another address: those who kept its old one find it"
 on 3 ip addr del 10.77.0.3/24 dev eth0
