@@ -296,6 +296,12 @@ static void hold_back(net_connection *connection) {
     host->stats.streams_held++;
 }
 
+static void note_away(net_connection *connection) {
+    if (!connection->mux.away || connection->away) return;
+    connection->away = true;
+    peer_away(connection->host, connection);
+}
+
 void connection_feed(net_connection *connection, const uint8_t *bytes, size_t len) {
     connection->host->stats.bytes_in += len;
     int result = 0;
@@ -317,6 +323,7 @@ void connection_feed(net_connection *connection, const uint8_t *bytes, size_t le
     if (!securing(connection)) {
         hold_back(connection);
         stream_pump(connection);
+        note_away(connection);
     }
     connection_dirty(connection);
 }

@@ -139,7 +139,7 @@ struct net_connection {
     net_wire *wire; /* NULL once gone */
     net_endpoint remote, local;
     enum connection_phase phase;
-    bool outgoing, blocked, paused, draining;
+    bool outgoing, blocked, paused, draining, away;
     multistream *negotiation;
     noise channel;
     yamux mux;
@@ -358,6 +358,8 @@ int peer_check(const net_connection *connection);
 /* A secured connection joins its peer, or is refused: CAL_E*. */
 int peer_join(cal_p2p *host, net_connection *connection);
 void peer_leave(cal_p2p *host, net_connection *connection);
+/* The peer takes no more streams on it: it drains, and is not the active one any more. */
+void peer_away(cal_p2p *host, net_connection *connection);
 void peer_notice(cal_p2p *host, net_peer *peer);
 void peer_tell(cal_p2p *host, net_peer *peer); /* calls the observers */
 void peer_tick(cal_p2p *host);

@@ -19,9 +19,11 @@ net_peer *peer_find(const cal_p2p *host, const cal_peer_id *id) {
 }
 
 net_connection *peer_active(const net_peer *peer) {
-    if (peer->connection_count == 0) return NULL;
-    net_connection *first = CAL_CONTAINER_OF(peer->connections.next, net_connection, of_peer);
-    return first->phase == CONNECTION_OPEN ? first : NULL;
+    for (cal_list *at = peer->connections.next; at != &peer->connections; at = at->next) {
+        net_connection *connection = CAL_CONTAINER_OF(at, net_connection, of_peer);
+        if (connection->phase == CONNECTION_OPEN && !connection->mux.away) return connection;
+    }
+    return NULL;
 }
 
 bool peer_near(const cal_p2p *host, const cal_peer_id *id) {
@@ -343,13 +345,10 @@ int peer_join(cal_p2p *host, net_connection *connection) {
     return 0;
 }
 
-void peer_leave(cal_p2p *host, net_connection *connection) {
-    net_peer *peer = connection->peer;
-    connection->peer = NULL;
-    cal_list_remove(&connection->of_peer);
-    peer->connection_count--;
-    peer->seen_ns = host->now_ns;
+/* One connection less to choose from. */
+static void choose_active(cal_p2p *host, net_peer *peer) {
     net_connection *active = peer_active(peer);
+    peer->seen_ns = host->now_ns;
     if (active) {
         active->draining = false;
         peer_notice(host, peer); /* it may never have been asked who it is */
@@ -358,6 +357,21 @@ void peer_leave(cal_p2p *host, net_connection *connection) {
     peer->gone = true;
     peer->retry_at_ns = host->now_ns + dial_pause_ns(host, peer->failures);
     peer_notice(host, peer);
+}
+
+void peer_leave(cal_p2p *host, net_connection *connection) {
+    net_peer *peer = connection->peer;
+    bool noted = connection->away; /* then it was counted out already */
+    connection->peer = NULL;
+    cal_list_remove(&connection->of_peer);
+    peer->connection_count--;
+    if (!noted) choose_active(host, peer);
+}
+
+void peer_away(cal_p2p *host, net_connection *connection) {
+    connection->draining = true;
+    connection->used_ns = host->now_ns;
+    choose_active(host, connection->peer);
 }
 
 void peer_notice(cal_p2p *host, net_peer *peer) {

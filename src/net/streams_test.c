@@ -190,6 +190,51 @@ static void test_reset_inside_message(void **state) {
     hostile_stop(&h);
 }
 
+/* --- a peer that goes away --- */
+
+static const cal_p2p_stream_events kept = {0};
+
+/* A peer that takes no more streams is not connected, is dialled again where it is kept, and holds
+ * its old connection only while something that counts goes on there. */
+static void test_away(void **state) {
+    (void)state;
+    hostile h, again;
+    cal_p2p_stream *stream;
+    const char *const id = "/kept/1";
+    cal_multiaddr address;
+    cal_p2p *host = host_new(NULL);
+    assert_int_equal(cal_p2p_handle(host, &(cal_p2p_protocol){.id = id, .events = &kept}), 0);
+    hostile_start(&h, host, 1);
+    h.wire->deaf = true;
+    hostile_open(&h, 1, id);
+    cal_peer_id peer = CAL_CONTAINER_OF(host->connections.next, net_connection, link)->peer->id;
+    assert_int_equal(cal_multiaddr_parse("/ip4/10.0.0.9/tcp/1", &address), 0);
+    assert_int_equal(cal_p2p_learn(host, &peer, &address, 1), 0);
+    assert_int_equal(cal_p2p_keep(host, &peer, true), 0);
+    pass(host, 10);
+    assert_true(cal_p2p_is_connected(host, &peer));
+    hostile_frame(&h, Y_AWAY, 0, 0, 0);
+    assert_false(cal_p2p_is_connected(host, &peer));
+    assert_int_equal(cal_p2p_open(host, &peer, &id, 1, &kept, NULL, &stream), CAL_EUNREACHABLE);
+    pass(host, 5000);
+    assert_true(world.dials > 0);
+    assert_int_equal(streams_of_protocol(host, id), 1); /* its stream goes on */
+    hostile_start(&again, host, 1);
+    again.wire->deaf = true;
+    pass(host, 10);
+    assert_true(cal_p2p_is_connected(host, &peer));
+    assert_int_equal(cal_p2p_open(host, &peer, &id, 1, &kept, NULL, &stream), 0);
+    cal_p2p_stream_reset(stream);
+    hostile_frame(&h, Y_DATA, Y_RST, 1, 0);
+    pass(host, NET_DRAIN_MS + 2 * NET_TICK_MS); /* our own ping does not hold it */
+    assert_false(h.wire->open);
+    assert_true(again.wire->open);
+    assert_true(cal_p2p_is_connected(host, &peer));
+    host_drop(host);
+    hostile_stop(&h);
+    hostile_stop(&again);
+}
+
 /* --- observers --- */
 
 static struct {
@@ -304,9 +349,13 @@ static void test_stop_is_bounded(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_left_unread),     cmocka_unit_test(test_unhandled_before_told),
-        cmocka_unit_test(test_requests_end),    cmocka_unit_test(test_reset_inside_message),
-        cmocka_unit_test(test_observers_go),    cmocka_unit_test(test_stop_sends_what_is_finished),
+        cmocka_unit_test(test_left_unread),
+        cmocka_unit_test(test_unhandled_before_told),
+        cmocka_unit_test(test_requests_end),
+        cmocka_unit_test(test_reset_inside_message),
+        cmocka_unit_test(test_away),
+        cmocka_unit_test(test_observers_go),
+        cmocka_unit_test(test_stop_sends_what_is_finished),
         cmocka_unit_test(test_stop_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
