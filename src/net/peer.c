@@ -467,8 +467,10 @@ void cal_p2p_disconnect(cal_p2p *host, const cal_peer_id *id) {
     net_peer *peer = peer_find(host, id);
     if (!peer) return;
     host_enter(host);
-    while (peer->connection_count > 0)
-        connection_goodbye(CAL_CONTAINER_OF(peer->connections.next, net_connection, of_peer));
+    for (cal_list *at = peer->connections.next, *next; at != &peer->connections; at = next) {
+        next = at->next; /* of a host that stops, they may stay for a while */
+        connection_goodbye(CAL_CONTAINER_OF(at, net_connection, of_peer));
+    }
     host_leave_quietly(host);
 }
 

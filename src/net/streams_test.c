@@ -337,6 +337,8 @@ static void test_stop_is_bounded(void **state) {
     hostile h;
     int done = 0;
     cal_p2p *host = stop_while_sending(&h, &done);
+    cal_peer_id peer = CAL_CONTAINER_OF(host->connections.next, net_connection, link)->peer->id;
+    cal_p2p_disconnect(host, &peer); /* says nothing new, and returns */
     pass(host, NET_GOODBYE_MS - 1);
     assert_int_equal(done, 0);
     assert_true(h.wire->open);
