@@ -280,7 +280,8 @@ void cal_p2p_frames_deinit(cal_p2p_frames *frames);
  * two reset the stream. */
 int cal_p2p_frames_next(cal_p2p_frames *frames, cal_p2p_stream *stream, const uint8_t **ret_bytes,
                         size_t *ret_len);
-/* Writes one message whole. CAL_EBUSY: no room now, wait for `writable`. CAL_ELIMIT: longer than
+/* Writes one message whole, or nothing of it. CAL_EBUSY: no room now, wait for `writable`.
+ * CAL_ESTATE: the stream is finished or gone. CAL_ENOMEM. CAL_ELIMIT: longer than
  * CAL_P2P_WRITE_MAX, write it in pieces behind cal_p2p_frames_header. */
 int cal_p2p_frames_write(cal_p2p_stream *stream, cal_p2p_framing framing, const void *bytes,
                          size_t len);

@@ -80,14 +80,21 @@ size_t cal_p2p_frames_header(cal_p2p_framing framing, uint32_t len, uint8_t ret_
 int cal_p2p_frames_write(cal_p2p_stream *stream, cal_p2p_framing framing, const void *bytes,
                          size_t len) {
     uint8_t header[HEADER_MAX];
+    if (stream->closed || stream->held_finish) return CAL_ESTATE;
     if (len > CAL_P2P_WRITE_MAX - HEADER_MAX) return CAL_ELIMIT;
     size_t size = cal_p2p_frames_header(framing, (uint32_t)len, header);
     if (cal_p2p_stream_room(stream) < size + len) {
         stream_want_room(stream);
         return CAL_EBUSY;
     }
-    if (cal_p2p_stream_write(stream, header, size) < size) return CAL_ENOMEM;
-    return cal_p2p_stream_write(stream, bytes, len) < len ? CAL_ENOMEM : 0;
+    /* One write takes all or nothing, two could leave a header without its message. */
+    uint8_t *whole = malloc(size + len);
+    if (!whole) return CAL_ENOMEM;
+    memcpy(whole, header, size);
+    if (len) memcpy(whole + size, bytes, len);
+    size_t written = cal_p2p_stream_write(stream, whole, size + len);
+    free(whole);
+    return written < size + len ? CAL_ENOMEM : 0;
 }
 
 /* The length at the start of `bytes`. CAL_ESTATE: not all of it is there. */

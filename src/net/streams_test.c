@@ -109,6 +109,32 @@ static void test_unhandled_before_told(void **state) {
     hostile_stop(&h);
 }
 
+/* --- frames --- */
+
+static int wrote;
+static void write_after_finish(void *user, cal_p2p_stream *stream) {
+    (void)user;
+    cal_p2p_stream_finish(stream);
+    wrote = cal_p2p_frames_write(stream, CAL_P2P_FRAME_VARINT, "late", 4);
+}
+static const cal_p2p_stream_events late = {.opened = write_after_finish};
+
+/* A finished stream never has room again: who waited for `writable` would wait for ever. */
+static void test_frame_after_finish(void **state) {
+    (void)state;
+    hostile h;
+    wrote = 1;
+    cal_p2p *host = host_new(NULL);
+    assert_int_equal(cal_p2p_handle(host, &(cal_p2p_protocol){.id = "/late/1", .events = &late}),
+                     0);
+    hostile_start(&h, host, 1);
+    hostile_open(&h, 1, "/late/1");
+    pass(host, 10);
+    assert_int_equal(wrote, CAL_ESTATE);
+    host_drop(host);
+    hostile_stop(&h);
+}
+
 /* --- messages --- */
 
 static struct {
@@ -353,6 +379,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_left_unread),
         cmocka_unit_test(test_unhandled_before_told),
+        cmocka_unit_test(test_frame_after_finish),
         cmocka_unit_test(test_requests_end),
         cmocka_unit_test(test_reset_inside_message),
         cmocka_unit_test(test_away),
