@@ -63,6 +63,7 @@ enum {
  * the messages of the last seconds. */
 #define NODE_BYTES_MAX (3u * 1024 * 1024)
 #define GOODBYE_NS (5 * SECOND)
+#define STREAMS_EACH 8 /* of a connection, when nothing is asked */
 #define DEADLINE (10 * SECOND)
 #define SEARCH_NS (60 * SECOND) /* to tell others what one holds, or to find it */
 #define KNOWN_NS (10 * SECOND)
@@ -157,7 +158,7 @@ struct sim {
     int cuts[NODES_MAX][NODES_MAX];
     sent messages[MESSAGES_MAX];
     happening happenings[HAPPENINGS_MAX];
-    size_t happening_count, checked, delivered;
+    size_t happening_count, checked, delivered, streams_peak; /* of one connection */
     uint64_t mended_ns, return_ns, returned_ns;
     size_t bytes_before, bytes_peak; /* of each node */
 };
@@ -854,6 +855,19 @@ static bool all_gone(void *user) {
     return true;
 }
 
+/* Streams end with what they were opened for: some stay (ping, gossip), and some are under way. */
+static void check_streams(sim *s) {
+    for (int i = 0; i < s->node_count; i++) {
+        cal_p2p_stats stats;
+        if (!s->nodes[i].host) continue;
+        cal_p2p_stats_get(s->nodes[i].host, &stats);
+        if (stats.connections && stats.streams / stats.connections > s->streams_peak)
+            s->streams_peak = stats.streams / stats.connections;
+        if (stats.streams > stats.connections * STREAMS_EACH)
+            fail_sim(s, "streams are left", i, (int)stats.streams);
+    }
+}
+
 static void say_goodbye(sim *s) {
     net_sim_stats stats;
     s->shutting = true;
@@ -892,6 +906,7 @@ static uint64_t run_seed(uint64_t seed, sim *totals) {
     run(s, final + 2 * SEARCH_NS);
     check_searches(s, final + SEARCH_NS);
     if (!all_connected(s)) fail_sim(s, "a bootstrap connection was lost again", 0, 0);
+    check_streams(s);
     say_goodbye(s);
     uint64_t trace = net_sim_trace(s->net);
     net_sim_free(s->net);
@@ -899,6 +914,7 @@ static uint64_t run_seed(uint64_t seed, sim *totals) {
     cal_sim_free(s->world);
     totals->checked += s->checked;
     totals->delivered += s->delivered;
+    if (s->streams_peak > totals->streams_peak) totals->streams_peak = s->streams_peak;
     if (s->returned_ns > totals->returned_ns) totals->returned_ns = s->returned_ns;
     if (s->bytes_peak > totals->bytes_peak) totals->bytes_peak = s->bytes_peak;
     free(s);
@@ -916,10 +932,11 @@ static void test_everyone_hears(void **state) {
     uint64_t seeds = one ? 1 : from_environment("CAL_SIM_SEEDS", 100);
     sim *totals = calloc(1, sizeof *totals);
     for (uint64_t i = 0; i < seeds; i++) run_seed(one ? one : i + 1, totals);
+    assert_true(one || totals->checked > 0); /* else nothing was checked */
     printf("%llu seeds, %zu deliveries, %zu of them had to happen; all connected again after at "
-           "most %.1f s; at most %zu KiB a node\n",
+           "most %.1f s; at most %zu KiB a node, %zu streams a connection\n",
            (unsigned long long)seeds, totals->delivered, totals->checked,
-           (double)totals->returned_ns / 1e9, totals->bytes_peak / 1024);
+           (double)totals->returned_ns / 1e9, totals->bytes_peak / 1024, totals->streams_peak);
     free(totals);
 }
 
