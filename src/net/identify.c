@@ -40,10 +40,13 @@ static void say(cal_p2p_stream *stream) {
     message.public_key = (ProtobufCBinaryData){sizeof key, key};
     size_t room = sizeof lists->addresses / sizeof *lists->addresses;
     size_t count = cal_p2p_addresses(host, lists->addresses, room);
-    message.n_listen_addrs = count < room ? count : room;
-    for (size_t i = 0; i < message.n_listen_addrs; i++)
-        lists->address_data[i] =
-            (ProtobufCBinaryData){lists->addresses[i].len, lists->addresses[i].bytes};
+    bool near = endpoint_loopback(&stream->connection->remote);
+    for (size_t i = 0; i < count && i < room; i++) {
+        cal_multiaddr *address = &lists->addresses[i];
+        if (near || !address_loopback(address)) /* of use on this machine alone */
+            lists->address_data[message.n_listen_addrs++] =
+                (ProtobufCBinaryData){address->len, address->bytes};
+    }
     message.listen_addrs = lists->address_data;
     for (cal_list *at = host->protocols.next; at != &host->protocols; at = at->next)
         lists->protocols[message.n_protocols++] = CAL_CONTAINER_OF(at, net_protocol, link)->id;

@@ -2,7 +2,8 @@
  * of the host's transport; what mDNS is, and its numbers, is in mdns.h.
  *
  * What is announced is where others can reach us: loopback addresses only when there are no others,
- * for then every peer that can reach us is on this machine. */
+ * for then every peer that can reach us is on this machine. And only then are they dialled: who is
+ * on this machine too says where else it is. */
 #include <stdlib.h>
 
 #include "net/internal.h"
@@ -14,6 +15,7 @@ struct mdns_host {
     net_timer timer;
     cal_multiaddr addresses[MDNS_ADDRESSES_MAX]; /* as announced */
     size_t count;
+    bool elsewhere; /* others than those on loopback */
 };
 
 typedef struct mdns_host mdns_host;
@@ -22,6 +24,7 @@ typedef struct mdns_host mdns_host;
 static void announce(mdns_host *m) {
     cal_multiaddr now[MDNS_ADDRESSES_MAX] = {0};
     size_t count = host_addresses_on(m->host, false, now, MDNS_ADDRESSES_MAX);
+    m->elsewhere = count > 0;
     if (count == 0) count = host_addresses_on(m->host, true, now, MDNS_ADDRESSES_MAX);
     bool same = count == m->count;
     for (size_t i = 0; i < count && same; i++)
@@ -50,6 +53,7 @@ static void work(mdns_host *m) {
     cal_buffer_init(&packet, 2 * MDNS_PACKET_MAX);
     while (m->host->mdns_dials < MDNS_DIALS_MAX &&
            mdns_next(m->mdns, &peer, &address, net_now_ns(m->host))) {
+        if (m->elsewhere && address_loopback(&address)) continue;
         peer_learn_announced(m->host, &peer, &address, 1);
         if (cal_p2p_is_connected(m->host, &peer)) continue;
         if (dial_announced(m->host, &peer, &address, 1, on_dialled, m->host) == 0)

@@ -178,6 +178,38 @@ static void test_identify_asked_too_often(void **state) {
     hostile_stop(&h);
 }
 
+static bool holds(cal_slice all, const void *bytes, size_t len) {
+    for (size_t at = 0; at + len <= all.len; at++)
+        if (memcmp(all.data + at, bytes, len) == 0) return true;
+    return false;
+}
+
+/* Addresses on loopback are said to peers on this machine, and to no others. */
+static void test_identify_says_what_is_of_use(void **state) {
+    (void)state;
+    static const uint8_t loopback[] = {4, 127, 0, 0, 1, 6, 0, 1},
+                         other[] = {4, 10, 0, 0, 5, 6, 0, 1};
+    const char *const listen[] = {"/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.5/tcp/1"};
+    const net_endpoint from[] = {{{{127, 0, 0, 1}, 4}, 9}, {{{10, 0, 0, 9}, 4}, 9}};
+    cal_p2p *host = host_with(&(cal_p2p_options){.listen = listen, .listen_count = 2});
+    for (unsigned i = 0; i < 2; i++) {
+        hostile h;
+        net_wire *wire = &world.wires[world.count++];
+        *wire = (net_wire){.open = true};
+        cal_buffer_init(&wire->sent, 8 << 20);
+        wire->owner = transport.events->accepted(host, wire, &from[i], &from[i]);
+        assert_non_null(wire->owner);
+        hostile_secure(&h, wire, i + 1);
+        hostile_hear(&h);
+        hostile_open(&h, 1, "/ipfs/id/1.0.0");
+        cal_slice heard = hostile_hear(&h);
+        assert_true(holds(heard, other, sizeof other));
+        assert_int_equal(holds(heard, loopback, sizeof loopback), i == 0);
+        hostile_stop(&h);
+    }
+    host_drop(host);
+}
+
 static size_t identified;
 static void on_identified(void *user, const cal_p2p_peer *peer) {
     (void)user, (void)peer;
@@ -331,29 +363,40 @@ static void m_multicast(void *user, const uint8_t *bytes, size_t len) {
 }
 static void m_leave(void *user) { (void)user; }
 
-static void test_mdns_flood(void **state) {
-    (void)state;
+static void announce_to(cal_p2p *host, const cal_peer_id *id, const char *address) {
+    char text[256], id_text[CAL_PEER_ID_TEXT_MAX], name[MDNS_NAME_LEN];
+    const char *texts[] = {text};
+    cal_buffer packet;
+    size_t used;
+    memset(name, 'a', sizeof name);
+    cal_peer_id_text(id, id_text);
+    snprintf(text, sizeof text, "%s/p2p/%s", address, id_text);
+    cal_buffer_init(&packet, MDNS_PACKET_TAKEN_MAX);
+    assert_int_equal(mdns_write_answer(&packet, name, texts, 1, &used), 0);
+    transport.events->datagram(host, packet.data, packet.len);
+    cal_buffer_deinit(&packet);
+}
+
+static net_transport multicasting(void) {
     net_transport plain = transport;
-    cal_p2p_mdns_stats stats;
     transport.multicast_join = m_join;
     transport.multicast_send = m_multicast;
     transport.multicast_leave = m_leave;
+    return plain;
+}
+
+static void test_mdns_flood(void **state) {
+    (void)state;
+    net_transport plain = multicasting();
+    cal_p2p_mdns_stats stats;
     cal_p2p *host = host_new(NULL);
     assert_int_equal(cal_p2p_mdns_start(host, NULL), 0);
     for (unsigned i = 0; i < MDNS_KNOWN_MAX + 100; i++) {
-        char text[256], id_text[CAL_PEER_ID_TEXT_MAX], name[MDNS_NAME_LEN];
-        const char *texts[] = {text};
+        char text[64];
         cal_peer_id id;
-        cal_buffer packet;
-        size_t used;
-        memset(name, 'a', sizeof name);
         cal_peer_id_of_key((const uint8_t[32]){(uint8_t)i, (uint8_t)(i >> 8)}, &id);
-        cal_peer_id_text(&id, id_text);
-        snprintf(text, sizeof text, "/ip4/10.1.%u.%u/tcp/1/p2p/%s", i >> 8, i & 255, id_text);
-        cal_buffer_init(&packet, MDNS_PACKET_TAKEN_MAX);
-        assert_int_equal(mdns_write_answer(&packet, name, texts, 1, &used), 0);
-        transport.events->datagram(host, packet.data, packet.len);
-        cal_buffer_deinit(&packet);
+        snprintf(text, sizeof text, "/ip4/10.1.%u.%u/tcp/1", i >> 8, i & 255);
+        announce_to(host, &id, text);
     }
     cal_p2p_mdns_stats_get(host, &stats);
     assert_int_equal(stats.discovered, MDNS_KNOWN_MAX);
@@ -363,6 +406,27 @@ static void test_mdns_flood(void **state) {
     assert_in_range(world.dials, MDNS_DIALS_MAX + 1, 2 * MDNS_DIALS_MAX);
     assert_in_range(stats_of(host).pending, 1, MDNS_DIALS_MAX);
     host_drop(host);
+    transport = plain;
+}
+
+/* A host that others reach from elsewhere reaches its neighbours on this machine there too: it
+ * dials nothing on loopback because of a datagram. */
+static void test_mdns_of_this_machine(void **state) {
+    (void)state;
+    net_transport plain = multicasting();
+    const char *const listens[] = {"/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.5/tcp/1"};
+    for (size_t i = 0; i < 2; i++) {
+        cal_peer_id id;
+        cal_multiaddr known;
+        cal_peer_id_of_key((const uint8_t[32]){9}, &id);
+        cal_p2p *host = host_with(&(cal_p2p_options){.listen = listens, .listen_count = i + 1});
+        assert_int_equal(cal_p2p_mdns_start(host, NULL), 0);
+        announce_to(host, &id, "/ip4/127.0.0.1/tcp/80");
+        announce_to(host, &id, "/dns4/localhost/tcp/80");
+        assert_int_equal(world.dials, i == 0);
+        assert_int_equal(cal_p2p_known(host, &id, &known, 1), i == 0);
+        host_drop(host);
+    }
     transport = plain;
 }
 
@@ -401,12 +465,14 @@ int main(void) {
         cmocka_unit_test(test_places_of_one_address),
         cmocka_unit_test(test_many_addresses),
         cmocka_unit_test(test_identify_asked_too_often),
+        cmocka_unit_test(test_identify_says_what_is_of_use),
         cmocka_unit_test(test_pushes),
         cmocka_unit_test(test_ping_flood),
         cmocka_unit_test(test_pings_not_read),
         cmocka_unit_test(test_kad_requests),
         cmocka_unit_test(test_kad_answers_not_read),
         cmocka_unit_test(test_mdns_flood),
+        cmocka_unit_test(test_mdns_of_this_machine),
         cmocka_unit_test(test_strangers_cost_no_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
