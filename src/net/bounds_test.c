@@ -285,6 +285,54 @@ static void test_records_of_the_shelf(void **state) {
     host_drop(host);
 }
 
+static uint8_t interface_number;
+static size_t one_interface(void *user, const net_endpoint *at, net_endpoint *ret, size_t max) {
+    (void)user;
+    if (at->address.len != 4 || max == 0) return 0;
+    *ret = (net_endpoint){{{10, 0, 1, interface_number}, 4}, at->port};
+    return 1;
+}
+
+static void close_all(void) {
+    for (size_t i = 0; i < world.count; i++) {
+        if (!world.wires[i].open) continue;
+        world.wires[i].open = false;
+        transport.events->closed(world.wires[i].owner, CAL_EUNREACHABLE);
+    }
+}
+
+/* Where this machine comes to another network, what failed before says nothing: kept peers and
+ * bootstrap addresses are dialled at once, not after the pauses that grew. */
+static void test_moved_machine_dials_at_once(void **state) {
+    (void)state;
+    cal_peer_id id;
+    char named[128], text[CAL_PEER_ID_TEXT_MAX];
+    cal_peer_id_of_key((const uint8_t[32]){5}, &id);
+    cal_peer_id_text(&id, text);
+    snprintf(named, sizeof named, "/ip4/10.0.0.9/tcp/1/p2p/%s", text);
+    const char *const listen[] = {"/ip4/0.0.0.0/tcp/1"};
+    const char *const bootstrap[] = {named, "/ip4/10.0.0.8/tcp/1"};
+    net_transport plain = transport;
+    transport.interfaces = one_interface;
+    interface_number = 1;
+    cal_p2p *host = host_with(&(cal_p2p_options){
+        .listen = listen, .listen_count = 1, .bootstrap = bootstrap, .bootstrap_count = 2});
+    for (int i = 0; i < 3600; i++) {
+        pass(host, 1000);
+        close_all();
+    }
+    size_t before = world.dials;
+    assert_in_range(before, 2 * 15, 2 * 40); /* in an hour: the pauses are some 5 minutes */
+    pass(host, 12000);
+    close_all();
+    interface_number = 2;
+    before = world.dials;
+    pass(host, NET_ADDRESSES_MS + 2 * NET_TICK_MS);
+    assert_int_equal(world.dials, before + 2);
+    host_drop(host);
+    transport = plain;
+}
+
 static void know_peer(cal_p2p *host, uint8_t number) {
     cal_peer_id id;
     cal_multiaddr address;
@@ -348,6 +396,7 @@ int main(void) {
         cmocka_unit_test(test_family_that_is_not_there),
         cmocka_unit_test(test_announced_addresses_of_this_machine),
         cmocka_unit_test(test_records_of_the_shelf),
+        cmocka_unit_test(test_moved_machine_dials_at_once),
         cmocka_unit_test(test_known_peers_are_sought),
         cmocka_unit_test(test_shelf_is_not_flooded),
     };

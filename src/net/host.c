@@ -229,7 +229,8 @@ static void close_orphans(cal_p2p *host, uint8_t family_len) {
     free(found);
 }
 
-/* Peers are told when the addresses change (identify-push). */
+/* Peers are told when the addresses change (identify-push). And what could not be reached from the
+ * old ones is tried from the new ones at once. */
 static void check_addresses(cal_p2p *host) {
     cal_multiaddr addresses[NET_LISTENS_MAX * 4];
     size_t count = cal_p2p_addresses(host, addresses, NET_LISTENS_MAX * 4);
@@ -245,6 +246,9 @@ static void check_addresses(cal_p2p *host) {
     host->announce = true;
     close_orphans(host, 4);
     close_orphans(host, 16);
+    peer_retry_all(host);
+    for (size_t i = 0; i < host->bootstrap_count; i++)
+        host->bootstrap[i].failures = 0, host->bootstrap[i].retry_at_ns = host->now_ns;
 }
 
 static void tick(cal_p2p *host) {

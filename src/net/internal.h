@@ -363,6 +363,7 @@ void peer_away(cal_p2p *host, net_connection *connection);
 void peer_notice(cal_p2p *host, net_peer *peer);
 void peer_tell(cal_p2p *host, net_peer *peer); /* calls the observers */
 void peer_tick(cal_p2p *host);
+void peer_retry_all(cal_p2p *host); /* those that are kept, at the next tick */
 void peer_forget_identity(net_peer *peer);
 void peer_free(cal_p2p *host, net_peer *peer);
 void peer_save_all(cal_p2p *host);

@@ -526,6 +526,17 @@ static void seek(cal_p2p *host, size_t connected, size_t dialled) {
     }
 }
 
+void peer_retry_all(cal_p2p *host) {
+    cal_map_cursor cursor = {0};
+    void *value;
+    while (cal_map_next(&host->peers, &cursor, NULL, &value)) {
+        net_peer *peer = value;
+        if (!peer->keep) continue;
+        peer->failures = 0;
+        peer->retry_at_ns = host->now_ns;
+    }
+}
+
 void peer_tick(cal_p2p *host) {
     size_t connected = 0, dialled = 0, saved = 0;
     cal_map_cursor cursor = {0};
