@@ -333,6 +333,43 @@ static void test_moved_machine_dials_at_once(void **state) {
     transport = plain;
 }
 
+/* The pauses double up to a bound, and spread: whom a restart cut off do not all come back at once.
+ */
+static void test_pauses(void **state) {
+    (void)state;
+    cal_p2p *host = host_new(NULL);
+    for (uint32_t failures = 0; failures < 40; failures++) {
+        uint64_t low = NET_NEVER, high = 0, middle = NET_MS(NET_RETRY_MAX_MS);
+        if (failures < 9) middle = NET_MS(NET_RETRY_MIN_MS) << failures;
+        for (int i = 0; i < 200; i++) {
+            uint64_t pause = dial_pause_ns(host, failures);
+            assert_true(pause >= middle / 2 && pause < middle / 2 + middle);
+            if (pause < low) low = pause;
+            if (pause > high) high = pause;
+        }
+        assert_true(high - low > middle / 2);
+    }
+    host_drop(host);
+}
+
+/* A kept peer's connection is not idle; once it is not kept any more, it is. */
+static void test_kept_peer_is_not_idle(void **state) {
+    (void)state;
+    hostile h;
+    cal_p2p *host = host_new(&(cal_p2p_limits){.ping_timeout_ms = 3600000});
+    hostile_start(&h, host, 1);
+    cal_peer_id id = CAL_CONTAINER_OF(host->connections.next, net_connection, link)->peer->id;
+    assert_int_equal(cal_p2p_keep(host, &id, true), 0);
+    pass(host, 600000);
+    assert_true(cal_p2p_is_connected(host, &id));
+    assert_int_equal(cal_p2p_keep(host, &id, false), 0);
+    pass(host, 60000);
+    assert_false(cal_p2p_is_connected(host, &id));
+    assert_int_equal(stats_of(host).connections_idle, 1);
+    host_drop(host);
+    hostile_stop(&h);
+}
+
 static void know_peer(cal_p2p *host, uint8_t number) {
     cal_peer_id id;
     cal_multiaddr address;
@@ -397,6 +434,8 @@ int main(void) {
         cmocka_unit_test(test_announced_addresses_of_this_machine),
         cmocka_unit_test(test_records_of_the_shelf),
         cmocka_unit_test(test_moved_machine_dials_at_once),
+        cmocka_unit_test(test_pauses),
+        cmocka_unit_test(test_kept_peer_is_not_idle),
         cmocka_unit_test(test_known_peers_are_sought),
         cmocka_unit_test(test_shelf_is_not_flooded),
     };

@@ -100,8 +100,8 @@ static void test_refuses_spoofed(void **state) {
     world_start(&w);
     world_subscribe(&w, "news", false);
     gossip_peer *a = meet(&w, 1);
-    static uint8_t zero[64];
-    for (int spoil = 0; spoil < 12; spoil++) {
+    static uint8_t zero[64], nine[9] = {[7] = 7};
+    for (int spoil = 0; spoil < 13; spoil++) {
         letter l;
         letter_write(&l, 2, 7, "news", text("mine"));
         if (spoil == 0) l.message.data = binary(text("yours")); /* changed on the way */
@@ -116,12 +116,14 @@ static void test_refuses_spoofed(void **state) {
         if (spoil == 9) l.message.has_key = true, l.message.key = binary(text("another key"));
         if (spoil == 10) l.message.signature.data = zero;
         if (spoil == 11) l.from.bytes[1] = 0x25; /* no identity of an Ed25519 key */
+        if (spoil == 12) /* its first eight bytes are those of another message */
+            l.message.seqno = (ProtobufCBinaryData){sizeof nine, nine}, letter_sign(&l, 2);
         assert_int_equal(say_letter(&w, a, &l), 0);
         world_events(&w);
         assert_int_equal(w.messages, 0);
     }
     cal_p2p_gossip_stats stats = world_stats(&w);
-    assert_int_equal(stats.invalid + stats.foreign, 12);
+    assert_int_equal(stats.invalid + stats.foreign, 13);
     /* None of them hides the true one; the key sent along is fine when it is the author's. */
     letter l;
     letter_write(&l, 2, 7, "news", text("mine"));
@@ -460,6 +462,35 @@ static void test_grafted_late_is_told(void **state) {
     world_end(&w);
 }
 
+/* A peer in the mesh for which a copy had no room is told of it, so that it can ask. */
+static void test_dropped_copy_is_told(void **state) {
+    (void)state;
+    world w;
+    char id[128];
+    world_start(&w);
+    world_subscribe(&w, "news", false);
+    gossip_peer *a = meet(&w, 1);
+    say_subscribe(&w, a, "news", true);
+    pass(&w, 10); /* it was grafted long ago */
+    hear(&w, a);
+    const size_t len = 512 * 1024, fit = GOSSIP_QUEUE_BYTES_MAX / (512 * 1024) - 1;
+    uint8_t *data = calloc(1, len);
+    for (size_t i = 0; i <= fit; i++)
+        gossip_publish(w.gossip, text("news"), (cal_slice){data, len}, w.now, NULL, NULL);
+    free(data);
+    assert_int_equal(world_stats(&w).queue_dropped, 1);
+    heard h = hear(&w, a);
+    assert_int_equal(h.messages, fit);
+    assert_int_equal(h.ihaves, 0);
+    pass(&w, 1);
+    h = hear(&w, a);
+    assert_int_equal(h.ihaves, fit + 1);
+    id_of(0, 42 + fit, id);
+    say_id(&w, a, SAY_IWANT, NULL, id);
+    assert_int_equal(hear(&w, a).messages, 1);
+    world_end(&w);
+}
+
 static void test_idontwant(void **state) {
     (void)state;
     world w;
@@ -656,6 +687,7 @@ int main(void) {
         cmocka_unit_test(test_told_and_asked),
         cmocka_unit_test(test_asks_the_next),
         cmocka_unit_test(test_grafted_late_is_told),
+        cmocka_unit_test(test_dropped_copy_is_told),
         cmocka_unit_test(test_idontwant),
         cmocka_unit_test(test_validation),
         cmocka_unit_test(test_output_in_pieces),

@@ -209,6 +209,31 @@ static void test_empty_messages(void **state) {
     hostile_stop(&h);
 }
 
+/* What somebody says under another's key is not about him, nor about the other. */
+static void test_identify_of_another(void **state) {
+    (void)state;
+    hostile h;
+    cal_multiaddr known;
+    cal_p2p *host = host_new(NULL);
+    hostile_start(&h, host, 1);
+    const cal_peer_id *id = &first_connection(host)->channel.peer;
+    for (unsigned own = 0; own < 2; own++) {
+        /* A length; field 1, a key; field 2, /ip4/10.0.0.7/tcp/80. */
+        uint8_t message[49] = {48, 0x0a, 36, 8, 1, 0x12, 32, [39] = 0x12, 8,
+                               4,  10,   0,  0, 7, 6,    0,  80};
+        if (own)
+            assert_int_equal(cal_peer_id_key(id, message + 7), 0);
+        else
+            cal_sign_public_key(&(cal_secret){{9}}, message + 7);
+        hostile_open(&h, 7 + 2 * own, "/ipfs/id/push/1.0.0");
+        hostile_data(&h, Y_FIN, 7 + 2 * own, message, sizeof message);
+        assert_int_equal(cal_p2p_known(host, id, &known, 1), own);
+        assert_int_equal(peer_find(host, id)->identified, own);
+    }
+    host_drop(host);
+    hostile_stop(&h);
+}
+
 /* --- frames that overlap --- */
 
 static void expect_refused(const uint8_t *frames, size_t len) {
@@ -700,6 +725,7 @@ int main(void) {
         cmocka_unit_test(test_empty_frames),
         cmocka_unit_test(test_empty_names),
         cmocka_unit_test(test_empty_messages),
+        cmocka_unit_test(test_identify_of_another),
         cmocka_unit_test(test_frames_that_end_it),
         cmocka_unit_test(test_frames_for_nobody),
         cmocka_unit_test(test_id_used_again),
