@@ -111,7 +111,6 @@ static int check_identity(noise *channel, cal_slice payload) {
 static int open_channel(noise *channel) {
     cal_secret send, receive;
     noise_xx_split(channel->handshake, &send, &receive);
-    memcpy(channel->static_key, channel->handshake->peer_static, 32);
     int result = cal_chacha_init(&channel->sealing, &send, true);
     if (!result) result = cal_chacha_init(&channel->opening, &receive, false);
     cal_secret_wipe(&send);

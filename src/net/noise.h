@@ -34,7 +34,6 @@ typedef struct noise {
     uint64_t sealed, opened; /* messages of each direction: the nonces */
     cal_peer_id peer;        /* proven; set when open */
     cal_buffer partial;      /* a message that came in pieces */
-    uint8_t static_key[32];  /* the peer's */
 } noise;
 
 /* The dialer is the initiator; its first message is appended to out. CAL_ENOMEM. */

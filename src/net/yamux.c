@@ -225,7 +225,6 @@ static int on_syn(yamux *session, uint32_t id, yamux_stream **ret_stream) {
 
 static void on_flags(yamux_stream *stream, uint16_t flags) {
     if (flags & RST) {
-        stream->session->resets++;
         kill_stream(stream);
         happened(stream, YAMUX_RESET);
     } else if (flags & FIN && !stream->peer_finished) {
@@ -380,10 +379,6 @@ static int send_some(yamux_stream *stream, cal_buffer *out, bool *ret_more) {
     }
     *ret_more = stream->sending.len > 0 && stream->send_window > 0;
     return 0;
-}
-
-bool yamux_wants_to_send(const yamux *session) {
-    return session->control.len > 0 || !cal_list_empty(&session->sends);
 }
 
 int yamux_drain(yamux *session, cal_buffer *out, size_t max) {

@@ -70,8 +70,8 @@ struct yamux {
     size_t header_have;
     uint32_t body_left;    /* of the data frame under way */
     yamux_stream *body_of; /* NULL: nobody wants it */
-    /* Streams opened by the peer, refused at a limit, reset by the peer; frames for no stream. */
-    uint64_t opened, refused, resets, ignored;
+    /* Streams opened by the peer, refused at a limit; frames for no stream. */
+    uint64_t opened, refused, ignored;
     size_t unsent_own, unread_own;
 };
 
@@ -87,7 +87,6 @@ int yamux_feed(yamux *session, const uint8_t *bytes, size_t len);
 /* Appends frames to out until it holds about `max` bytes or nothing is left to send. Frames, once
  * begun, are whole. CAL_ENOMEM, CAL_ELIMIT. */
 int yamux_drain(yamux *session, cal_buffer *out, size_t max);
-bool yamux_wants_to_send(const yamux *session);
 /* The next stream something happened to, and what; NULL: none. */
 yamux_stream *yamux_next(yamux *session, unsigned *ret_events);
 

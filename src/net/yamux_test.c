@@ -49,6 +49,15 @@ static yamux_stream *expect_event(yamux *session, unsigned expected) {
     return stream;
 }
 
+static bool silent(yamux *session) {
+    cal_buffer out;
+    cal_buffer_init(&out, 1 << 20);
+    assert_int_equal(yamux_drain(session, &out, 65536), 0);
+    bool nothing = out.len == 0;
+    cal_buffer_deinit(&out);
+    return nothing;
+}
+
 static void test_life_of_a_stream(void **state) {
     (void)state;
     static const size_t splits[] = {1, 5, 12, 13, 4096};
@@ -74,7 +83,7 @@ static void test_life_of_a_stream(void **state) {
         yamux_release(mine);
         yamux_release(theirs);
         assert_int_equal(p.a.stream_count + p.b.stream_count, 0);
-        assert_false(yamux_wants_to_send(&p.a) || yamux_wants_to_send(&p.b)); /* no resets */
+        assert_true(silent(&p.a) && silent(&p.b)); /* no resets */
         pair_deinit(&p);
     }
 }
@@ -199,7 +208,9 @@ static void test_unread_bound_is_shared(void **state) {
     assert_true(p.b_unread <= p.b.unread_max);
     assert_int_equal(p.b.refused, 1);
     assert_int_equal(carry(&p, &p.b, &p.a, 65536), 0);
-    assert_int_equal(p.a.resets, 1);
+    size_t resets = 0;
+    for (unsigned events; yamux_next(&p.a, &events);) resets += (events & YAMUX_RESET) != 0;
+    assert_int_equal(resets, 1);
     pair_deinit(&p);
 }
 
