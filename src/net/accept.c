@@ -46,7 +46,8 @@ static size_t count_from(const cal_list *list, const net_endpoint *remote) {
 
 bool accept_allowed(cal_p2p *host, const net_endpoint *remote) {
     const cal_p2p_limits *limits = &host->limits;
-    if (host->stopping || host->pending_in >= limits->pending_in_max ||
+    if (host->stopping) return false;
+    if (host->pending_in >= limits->pending_in_max ||
         host->connection_count >= limits->connections_max) {
         host->stats.connections_refused++;
         return false;

@@ -21,6 +21,16 @@ static void test_silent_connections(void **state) {
     host_drop(host);
 }
 
+/* Whoever was on his way in when the host stopped reached no limit. Seed 324 of sim_host_test. */
+static void test_newcomer_while_stopping(void **state) {
+    (void)state;
+    cal_p2p *host = host_new(NULL);
+    net_host_shutdown(host, NULL, NULL);
+    assert_null(host_accept(host));
+    assert_int_equal(stats_of(host).connections_refused, 0);
+    host_drop(host);
+}
+
 static void test_connections_in_all(void **state) {
     (void)state;
     static hostile peers[9];
@@ -421,6 +431,7 @@ static void test_shelf_is_not_flooded(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_silent_connections),
+        cmocka_unit_test(test_newcomer_while_stopping),
         cmocka_unit_test(test_connections_in_all),
         cmocka_unit_test(test_half_open_connection),
         cmocka_unit_test(test_identify_on_each_connection),

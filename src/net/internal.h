@@ -301,7 +301,7 @@ size_t host_addresses_on(const cal_p2p *host, bool loopback, cal_multiaddr *ret_
                          size_t max);
 
 /* accept.c */
-bool accept_allowed(cal_p2p *host, const net_endpoint *remote); /* counts when not */
+bool accept_allowed(cal_p2p *host, const net_endpoint *remote); /* counts what is over a limit */
 /* Whether a stream that the peer opened stays, itself counted already. Counts when not. */
 bool accept_stream(const net_connection *connection);
 
