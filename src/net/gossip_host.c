@@ -335,6 +335,15 @@ static void on_disconnected(void *user, const cal_peer_id *peer) {
 
 static const cal_p2p_peer_events peer_events = {on_connected, on_disconnected, NULL};
 
+void gossip_moved(cal_p2p *host, const cal_peer_id *peer) {
+    gossip_host *g = host->gossip;
+    gossip_link *link = g ? cal_map_get(&g->links, id_slice(peer)) : NULL;
+    if (!link || !link->out || !link->out->connection->draining) return;
+    link_close_out(link);
+    link_open(link);
+    work_soon(g);
+}
+
 static void take_over(void *user, const cal_p2p_peer *peer) { link_of(user, &peer->id); }
 
 /* --- lifecycle --- */

@@ -44,6 +44,7 @@ enum {
     NET_ADDRESSES_MS = 5000, /* between two looks at this machine's addresses */
     NET_INTERFACES_MAX = 256,
     NET_DRAIN_MS = 5000,
+    NET_DOUBT_MS = 3000,        /* an unanswered ping, when the peer has another connection */
     NET_SIMULTANEOUS_MS = 3000, /* a peer's dial may be later than ours, and have begun before */
     NET_SOURCES = 512,          /* addresses whose rates are known */
     NET_GOODBYE_MS = 2000,      /* that a stop waits for what finished streams still send */
@@ -127,7 +128,8 @@ typedef struct net_ping {
     uint8_t sent[NET_PING_SIZE], got[NET_PING_SIZE];
     size_t have;
     bool waiting, unsupported;
-    uint64_t at_ns; /* sent, or to be sent */
+    uint64_t at_ns;       /* sent, or to be sent */
+    uint64_t answered_ns; /* last; 0: never */
     uint32_t failures;
 } net_ping;
 
@@ -289,6 +291,9 @@ struct cal_p2p {
     cal_p2p_stats stats;
 };
 
+/* gossip_host.c */
+void gossip_moved(cal_p2p *host, const cal_peer_id *peer); /* another connection is in use */
+
 /* messages.c */
 void messages_tick(cal_p2p *host); /* ends those that are late */
 
@@ -361,6 +366,8 @@ void peer_leave(cal_p2p *host, net_connection *connection);
 /* The peer takes no more streams on it: it drains, and is not the active one any more. */
 void peer_away(cal_p2p *host, net_connection *connection);
 void peer_notice(cal_p2p *host, net_peer *peer);
+/* A connection does not answer: another one of its peer that does takes its place. */
+void peer_doubt(net_connection *silent);
 void peer_tell(cal_p2p *host, net_peer *peer); /* calls the observers */
 void peer_tick(cal_p2p *host);
 void peer_retry_all(cal_p2p *host); /* those that are kept, at the next tick */

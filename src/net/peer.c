@@ -326,6 +326,8 @@ int peer_join(cal_p2p *host, net_connection *connection) {
     if (active && !newcomer_wins(host, active, connection)) {
         cal_list_push(&peer->connections, &connection->of_peer);
         drain(connection);
+        /* Dialled at once, or by a peer that moved at once: then the old one is dead. */
+        if (!active->ping.waiting) active->ping.at_ns = host->now_ns;
     } else {
         if (active) drain(active);
         cal_list_push(peer->connections.next, &connection->of_peer); /* to the front */
@@ -372,6 +374,26 @@ void peer_away(cal_p2p *host, net_connection *connection) {
     connection->draining = true;
     connection->used_ns = host->now_ns;
     choose_active(host, connection->peer);
+}
+
+void peer_doubt(net_connection *silent) {
+    net_peer *peer = silent->peer;
+    cal_p2p *host = silent->host;
+    if (peer_active(peer) != silent) return;
+    for (cal_list *at = peer->connections.next; at != &peer->connections; at = at->next) {
+        net_connection *other = CAL_CONTAINER_OF(at, net_connection, of_peer);
+        if (other == silent || other->phase != CONNECTION_OPEN || other->mux.away) continue;
+        if (other->ping.answered_ns > silent->ping.at_ns) {
+            drain(silent);
+            other->draining = false;
+            cal_list_remove(&other->of_peer);
+            cal_list_push(peer->connections.next, &other->of_peer); /* to the front */
+            gossip_moved(host, &peer->id);
+            peer_notice(host, peer);
+            return;
+        }
+        if (!other->ping.waiting) other->ping.at_ns = host->now_ns; /* asked in a moment */
+    }
 }
 
 void peer_notice(cal_p2p *host, net_peer *peer) {

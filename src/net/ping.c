@@ -76,6 +76,7 @@ static void on_answer(void *user, cal_p2p_stream *stream) {
         }
         ping->waiting = false;
         ping->failures = 0;
+        ping->answered_ns = host->now_ns;
         if (connection->peer && peer_active(connection->peer) == connection)
             connection->peer->rtt_ns = host->now_ns - ping->at_ns;
         ping->at_ns = host->now_ns + NET_MS(host->limits.ping_interval_ms);
@@ -120,6 +121,7 @@ void ping_tick(net_connection *connection) {
         if (host->now_ns >= ping->at_ns) send_ping(connection);
         return;
     }
+    if (host->now_ns >= ping->at_ns + NET_MS(NET_DOUBT_MS)) peer_doubt(connection);
     if (host->now_ns < ping->at_ns + NET_MS(host->limits.ping_timeout_ms)) return;
     host->stats.pings_failed++;
     ping->waiting = false;

@@ -467,6 +467,31 @@ static void test_searches_after_a_cut(void **state) {
 
 /* --- moves --- */
 
+/* One dials, and the other loses its power and comes back elsewhere before the dial is three
+ * seconds old: what it dials then looks like the other half of a simultaneous dial, and the dead
+ * one would be kept by the rule for those. */
+static void test_moves_at_once(void **state) {
+    (void)state;
+    for (uint64_t seed = 40;; seed++) {
+        assert_true(seed < 60);
+        world_new(seed, &plain);
+        begin(0, -1);
+        begin(1, 0);
+        until(10 * SECOND, zero_and_one);
+        const cal_peer_id *zero = &w.nodes[0].id, *one = &w.nodes[1].id;
+        bool dial_stays = memcmp(one->bytes, zero->bytes, one->len) < 0;
+        if (dial_stays) {
+            end(0, true);
+            give_address(0, "10.1.0.9");
+            begin(0, 1);
+            pass(12 * SECOND);
+            assert_hear_each_other(0, 1);
+        }
+        world_free();
+        if (dial_stays) return;
+    }
+}
+
 /* A kept peer is found again by its name, though it never dials and its old address is dead. */
 static void test_kept_peer_moves(void **state) {
     (void)state;
@@ -767,6 +792,7 @@ int main(void) {
         cmocka_unit_test(test_late_copy),
         cmocka_unit_test(test_searches_after_a_cut),
         cmocka_unit_test(test_kept_peer_moves),
+        cmocka_unit_test(test_moves_at_once),
         cmocka_unit_test(test_bootstrap_peer_moves_often),
         cmocka_unit_test(test_bootstrap_peer_replaced),
         cmocka_unit_test(test_wall_clock_jumps),
