@@ -102,6 +102,17 @@ typedef struct cal_p2p_limits {
     uint32_t ping_timeout_ms;         /* 20,000; three in a row close the connection */
 } cal_p2p_limits;
 
+/* Where a host keeps what it should know again in its next run: the peers whose addresses it knows,
+ * and under its own id what it must not use again (give it the same seed). `save` gets a record to
+ * keep under that peer's id, replacing the one before, for cal_p2p_restore; `drop` forgets one that
+ * was saved or restored. At most 16 records a second, one peer's not again within seconds, and the
+ * rest when the host stops. Either may be NULL. */
+typedef struct cal_p2p_shelf {
+    void *user;
+    void (*save)(void *user, const cal_peer_id *peer, const uint8_t *record, size_t len);
+    void (*drop)(void *user, const cal_peer_id *peer);
+} cal_p2p_shelf;
+
 /* Zero-initialise, then set what differs. Everything is copied. */
 typedef struct cal_p2p_options {
     const uint8_t *seed;       /* 32 bytes, the Ed25519 identity; NULL: a new one */
@@ -116,11 +127,15 @@ typedef struct cal_p2p_options {
     const char *agent; /* default "calimero-c" */
     const char *protocol_version; /* default "/calimero-network/0.0.0" */
     cal_p2p_limits limits;
+    cal_p2p_shelf shelf;
 } cal_p2p_options;
 
 /* A host on a loop of its own. CAL_EINVAL a bad address, CAL_EIO or CAL_EUNSUPPORTED one that this
  * machine cannot listen on, CAL_ELIMIT too many of them, CAL_ENOMEM. */
 int cal_p2p_new(const cal_p2p_options *options, cal_p2p **ret_host, cal_error *err);
+/* Gives back what the shelf got in an earlier run, before cal_p2p_run and before gossip is started.
+ * CAL_EDECODE it is damaged, CAL_ELIMIT as many peers are known as may be. */
+int cal_p2p_restore(cal_p2p *host, const cal_peer_id *peer, const uint8_t *record, size_t len);
 /* Serves until cal_p2p_stop, then says goodbye to its peers and returns: once what was written to
  * finished streams has left, after two seconds at most. The calling thread keeps SIGPIPE blocked
  * from then on. */
@@ -323,7 +338,7 @@ typedef struct cal_p2p_gossip_options {
 } cal_p2p_gossip_options;
 
 /* Begins to speak gossip with the peers there are and those to come. CAL_EEXISTS it does already,
- * CAL_ELIMIT, CAL_ENOMEM. Ends with the host, or: */
+ * CAL_ECANCELED the host stops, CAL_ELIMIT, CAL_ENOMEM. Ends with the host, or: */
 int cal_p2p_gossip_start(cal_p2p *host, const cal_p2p_gossip_options *options);
 void cal_p2p_gossip_stop(cal_p2p *host); /* not from a callback of gossip */
 

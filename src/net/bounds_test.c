@@ -208,7 +208,7 @@ static void test_family_that_is_not_there(void **state) {
     host_drop(host);
     cal_error err;
     assert_int_equal(net_host_new(&(cal_p2p_options){.listen = both, .listen_count = 1}, &transport,
-                                  cal_os_posix(), NULL, &host, &err),
+                                  cal_os_posix(), &host, &err),
                      CAL_EUNSUPPORTED);
     assert_non_null(strstr(err.message, both[0]));
 }
@@ -276,13 +276,13 @@ static void test_records_of_the_shelf(void **state) {
     assert_int_equal(cal_multiaddr_parse("/ip4/10.0.0.9/tcp/1", &address), 0);
     uint8_t record[64] = {1, (uint8_t)address.len};
     memcpy(record + 2, address.bytes, address.len);
-    assert_int_equal(net_host_restore(host, &id, record, 2u + address.len), 0);
+    assert_int_equal(cal_p2p_restore(host, &id, record, 2u + address.len), 0);
     assert_int_equal(cal_p2p_known(host, &id, known, 2), 1);
     assert_true(cal_multiaddr_equal(&known[0], &address));
-    assert_int_equal(net_host_restore(host, &id, record, 3), CAL_EDECODE);
-    assert_int_equal(net_host_restore(host, &id, record, 0), CAL_EDECODE);
+    assert_int_equal(cal_p2p_restore(host, &id, record, 3), CAL_EDECODE);
+    assert_int_equal(cal_p2p_restore(host, &id, record, 0), CAL_EDECODE);
     record[0] = 9;
-    assert_int_equal(net_host_restore(host, &id, record, 2u + address.len), CAL_EDECODE);
+    assert_int_equal(cal_p2p_restore(host, &id, record, 2u + address.len), CAL_EDECODE);
     /* Known is not kept: nobody is dialled. Kept, it is, and again after growing pauses. */
     pass(host, 60000);
     assert_int_equal(world.count, 0);

@@ -80,11 +80,10 @@ static void test_late_start(void **state) {
     (void)state;
     hostile h;
     cal_p2p_options options = {0};
-    const net_peer_shelf shelf = {0};
     cal_p2p *host;
     memset(&world, 0, sizeof world);
     world.now_ns = UINT64_C(1) << 62; /* 146 years */
-    assert_int_equal(net_host_new(&options, &transport, cal_os_posix(), &shelf, &host, NULL), 0);
+    assert_int_equal(net_host_new(&options, &transport, cal_os_posix(), &host, NULL), 0);
     start_all(host);
     hostile_start(&h, host, 1);
     pass(host, 70000);
@@ -157,16 +156,17 @@ static void gossip_writer(testing_net *net, cal_p2p *host) {
 /* A host of a fixed key, whose wall clock and shelf are the test's. */
 static cal_p2p *writer_new(testing_net *net, const uint8_t seed[32]) {
     static cal_os os;
-    static const net_peer_shelf shelf = {.save = keep_self};
     const char *const listen[] = {"/ip4/127.0.0.1/tcp/0"};
     size_t i = net->count++;
     os = *cal_os_posix();
     os.wall_ns = fake_wall;
     assert_int_equal(net_tcp_new(&net->loop, &net->transports[i]), 0);
-    assert_int_equal(
-        net_host_new(&(cal_p2p_options){.seed = seed, .listen = listen, .listen_count = 1},
-                     net->transports[i], &os, &shelf, &net->hosts[i], NULL),
-        0);
+    assert_int_equal(net_host_new(&(cal_p2p_options){.seed = seed,
+                                                     .listen = listen,
+                                                     .listen_count = 1,
+                                                     .shelf = {.save = keep_self}},
+                                  net->transports[i], &os, &net->hosts[i], NULL),
+                     0);
     cal_p2p_id(net->hosts[i], &self);
     return net->hosts[i];
 }
@@ -200,7 +200,7 @@ static void test_wall_goes_back(void **state) {
     assert_true(shelf_self.len > 0);
     testing_drop(&net, 1); /* the program begins again in the past */
     writer = writer_new(&net, seed);
-    assert_int_equal(net_host_restore(writer, &self, shelf_self.record, shelf_self.len), 0);
+    assert_int_equal(cal_p2p_restore(writer, &self, shelf_self.record, shelf_self.len), 0);
     testing_connect(&net, writer, reader);
     gossip_writer(&net, writer);
     publish(&net, writer);
@@ -208,10 +208,10 @@ static void test_wall_goes_back(void **state) {
     assert_int_equal(stats_of(writer).wall_behind, 1);
     /* Damaged records are no reason to jump to the end of the numbers. */
     uint8_t record[9] = {2, 0xff};
-    assert_int_equal(net_host_restore(writer, &self, record, 9), CAL_EDECODE);
-    assert_int_equal(net_host_restore(writer, &self, record, 8), CAL_EDECODE);
+    assert_int_equal(cal_p2p_restore(writer, &self, record, 9), CAL_EDECODE);
+    assert_int_equal(cal_p2p_restore(writer, &self, record, 8), CAL_EDECODE);
     record[0] = 1;
-    assert_int_equal(net_host_restore(writer, &self, record, 9), CAL_EDECODE);
+    assert_int_equal(cal_p2p_restore(writer, &self, record, 9), CAL_EDECODE);
     testing_net_deinit(&net);
 }
 

@@ -364,6 +364,7 @@ static uint64_t first_seqno(cal_p2p *host) {
 
 int cal_p2p_gossip_start(cal_p2p *host, const cal_p2p_gossip_options *options) {
     if (host->gossip) return CAL_EEXISTS;
+    if (host->stopping) return CAL_ECANCELED;
     gossip_host *g = calloc(1, sizeof *g);
     uint64_t seeds[2];
     if (!g) return CAL_ENOMEM;

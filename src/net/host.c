@@ -449,7 +449,7 @@ static int set_up(cal_p2p *host, const cal_p2p_options *options, cal_error *err)
 }
 
 int net_host_new(const cal_p2p_options *options, net_transport *transport, const cal_os *os,
-                 const net_peer_shelf *shelf, cal_p2p **ret_host, cal_error *err) {
+                 cal_p2p **ret_host, cal_error *err) {
     cal_p2p *host = calloc(1, sizeof *host);
     uint8_t public_key[32];
     uint64_t map_seed;
@@ -459,7 +459,7 @@ int net_host_new(const cal_p2p_options *options, net_transport *transport, const
     }
     host->transport = transport;
     host->os = os;
-    if (shelf) host->shelf = *shelf;
+    host->shelf = options->shelf;
     os->random(os->user, host->seed.bytes, sizeof host->seed.bytes);
     os->random(os->user, &map_seed, sizeof map_seed);
     os->random(os->user, &host->source_seed, sizeof host->source_seed);

@@ -107,10 +107,11 @@ static inline void shelf_drop(void *user, const cal_peer_id *peer) {
 
 static inline cal_p2p *host_with(const cal_p2p_options *options) {
     cal_p2p *host;
-    const net_peer_shelf shelf = {.save = shelf_save, .drop = shelf_drop};
+    cal_p2p_options with_shelf = *options;
+    with_shelf.shelf = (cal_p2p_shelf){.save = shelf_save, .drop = shelf_drop};
     memset(&world, 0, sizeof world);
     world.now_ns = 1;
-    assert_int_equal(net_host_new(options, &transport, cal_os_posix(), &shelf, &host, NULL), 0);
+    assert_int_equal(net_host_new(&with_shelf, &transport, cal_os_posix(), &host, NULL), 0);
     return host;
 }
 static inline cal_p2p *host_new(const cal_p2p_limits *limits) {

@@ -243,7 +243,7 @@ struct cal_p2p {
     net_transport *transport;
     net_transport_events transport_events;
     const cal_os *os;
-    net_peer_shelf shelf;
+    cal_p2p_shelf shelf;
     cal_secret seed;
     cal_peer_id id;
     noise_identity identity;

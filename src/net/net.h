@@ -79,23 +79,10 @@ struct net_transport {
     void (*multicast_leave)(void *user);
 };
 
-/* Peers and their addresses on disk, and under the host's own id what it must not use again; filled
- * in by who makes the host, functions may be NULL. `save` gets a record that net_host_restore takes
- * back; bytes are valid during the call. At most NET_SAVES_MAX records a second, of one peer every
- * NET_SAVE_PAUSE_MS, and what changed until then when the host shuts down; its own when gossip
- * starts. `drop` only of what was saved or restored. */
-typedef struct net_peer_shelf {
-    void *user;
-    void (*save)(void *user, const cal_peer_id *peer, const uint8_t *record, size_t len);
-    void (*drop)(void *user, const cal_peer_id *peer);
-} net_peer_shelf;
-
-/* A host over `transport`, which outlives it. os gives randomness. `shelf` may be NULL. Begins to
- * listen and to dial its bootstrap peers at once. CAL_EINVAL, CAL_EIO, CAL_ENOMEM. */
+/* A host over `transport`, which outlives it. os gives randomness. Begins to listen and to dial its
+ * bootstrap peers at once. As cal_p2p_new. */
 int net_host_new(const cal_p2p_options *options, net_transport *transport, const cal_os *os,
-                 const net_peer_shelf *shelf, cal_p2p **ret_host, cal_error *err);
-/* A record of the shelf; the host's own one before gossip is started. CAL_EDECODE, CAL_ELIMIT. */
-int net_host_restore(cal_p2p *host, const cal_peer_id *peer, const uint8_t *record, size_t len);
+                 cal_p2p **ret_host, cal_error *err);
 /* Takes no more, says goodbye, sends what finished streams still have (NET_GOODBYE_MS at most),
  * closes; then calls done (once, from the loop). */
 void net_host_shutdown(cal_p2p *host, void (*done)(void *user), void *user);

@@ -75,7 +75,7 @@ int cal_p2p_new(const cal_p2p_options *options, cal_p2p **ret_host, cal_error *e
     if (result)
         cal_fail(err, result, "no memory for a host");
     else
-        result = net_host_new(options, loop->transport, cal_os_posix(), NULL, &loop->host, err);
+        result = net_host_new(options, loop->transport, cal_os_posix(), &loop->host, err);
     if (result) {
         loop_close(loop);
         p2p_loop_free(loop);

@@ -244,7 +244,7 @@ static int restore_self(cal_p2p *host, cal_slice record) {
     return 0;
 }
 
-int net_host_restore(cal_p2p *host, const cal_peer_id *id, const uint8_t *record, size_t len) {
+int cal_p2p_restore(cal_p2p *host, const cal_peer_id *id, const uint8_t *record, size_t len) {
     cal_slice rest = {record, len};
     if (cal_peer_id_equal(id, &host->id)) return restore_self(host, rest);
     if (len < 1 || record[0] != RECORD_VERSION) return CAL_EDECODE;

@@ -47,7 +47,7 @@ static inline cal_p2p *testing_host(testing_net *net, const cal_p2p_options *giv
     if (!options.listen) options.listen = listen, options.listen_count = 1;
     assert_true(net->count < TESTING_HOSTS_MAX);
     assert_int_equal(net_tcp_new(&net->loop, &net->transports[net->count]), 0);
-    int result = net_host_new(&options, net->transports[net->count], cal_os_posix(), NULL,
+    int result = net_host_new(&options, net->transports[net->count], cal_os_posix(),
                               &net->hosts[net->count], &err);
     if (result) fail_msg("%s", err.message);
     return net->hosts[net->count++];

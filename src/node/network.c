@@ -73,7 +73,7 @@ static int restore_peers(cal_node *node, cal_error *err) {
     while (rc == 0 && (rc = cal_cursor_next(cursor, &key, &record)) == 0) {
         cal_peer_id id;
         if (cal_peer_id_from_bytes(key.data + prefix.len, key.len - prefix.len, &id) ||
-            net_host_restore(node->network.host, &id, record.data, record.len)) {
+            cal_p2p_restore(node->network.host, &id, record.data, record.len)) {
             if (gone && refused < DROPS_MAX) cal_batch_delete(gone, CAL_COLUMN_NODE, key);
             refused++;
         }
@@ -154,7 +154,6 @@ static void hear_group(void *user, const gov_group_info *info) {
 
 static int make_host(cal_node *node, const cal_secret *seed, cal_error *err) {
     const cal_network_options *options = &node->options.network;
-    net_peer_shelf shelf = {.user = node, .save = save_peer, .drop = drop_peer};
     const char **bootstrap = calloc(options->bootstrap_count + 1, sizeof *bootstrap);
     if (!bootstrap) return cal_fail(err, CAL_ENOMEM, "no memory for the network");
     cal_p2p_options host = {.seed = seed->bytes,
@@ -166,7 +165,8 @@ static int make_host(cal_node *node, const cal_secret *seed, cal_error *err) {
                             .peers_wanted =
                                 options->peers_wanted ? options->peers_wanted : PEERS_WANTED,
                             .agent = "calimero-c/" NODE_VERSION,
-                            .limits = options->limits};
+                            .limits = options->limits,
+                            .shelf = {.user = node, .save = save_peer, .drop = drop_peer}};
     int rc = 0;
     for (size_t i = 0; i < options->bootstrap_count && rc == 0; i++) {
         cal_error why;
@@ -183,8 +183,7 @@ static int make_host(cal_node *node, const cal_secret *seed, cal_error *err) {
     if (rc == 0 && (rc = net_tcp_new(&node->loop, &node->network.transport)) != 0)
         cal_fail(err, rc, "no memory for the network");
     if (rc == 0)
-        rc = net_host_new(&host, node->network.transport, node->os, &shelf, &node->network.host,
-                          err);
+        rc = net_host_new(&host, node->network.transport, node->os, &node->network.host, err);
     free(bootstrap);
     if (rc == CAL_EIO && err) {
         cal_error why = *err;

@@ -106,7 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     world.now_ns = 1;
     world.open = true;
     cal_buffer_init(&world.sent, 1 << 22);
-    if (net_host_new(&(cal_p2p_options){0}, &transport, &os, NULL, &host, NULL)) return 0;
+    if (net_host_new(&(cal_p2p_options){0}, &transport, &os, &host, NULL)) return 0;
     const net_transport_events *events = transport.events;
     if (start_all(host)) abort();
     void *owner = events->accepted(host, (net_wire *)&world, &remote, &remote);

@@ -238,7 +238,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (cal_crypto_init()) return 0;
     memset(&world, 0, sizeof world);
     world.now_ns = 1;
-    if (net_host_new(&(cal_p2p_options){0}, &transport, &os, NULL, &host, NULL)) return 0;
+    if (net_host_new(&(cal_p2p_options){0}, &transport, &os, &host, NULL)) return 0;
     world.events = transport.events;
     start_all(host);
     for (uint8_t i = 0; i < WIRES; i++)

@@ -34,10 +34,11 @@ static void save(void *user, const cal_peer_id *peer, const uint8_t *record, siz
 
 static cal_p2p *host_new(net_transport *transport, const cal_os *os) {
     cal_p2p *host;
-    const net_peer_shelf shelf = {.save = save};
+    const cal_p2p_shelf shelf = {.save = save};
     *transport = (net_transport){
         .now_ns = f_now, .wake_at = f_wake_at, .stop = f_stop, .interfaces = f_interfaces};
-    return net_host_new(&(cal_p2p_options){0}, transport, os, &shelf, &host, NULL) ? NULL : host;
+    const cal_p2p_options options = {.shelf = shelf};
+    return net_host_new(&options, transport, os, &host, NULL) ? NULL : host;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -52,14 +53,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!host || !second) abort();
     cal_peer_id_of_key((const uint8_t[32]){1}, &id);
     cal_p2p_id(host, &self);
-    if (net_host_restore(host, &self, data, size) == 0 && size != 9) abort();
-    net_host_restore(host, &id, data, size);
+    if (cal_p2p_restore(host, &self, data, size) == 0 && size != 9) abort();
+    cal_p2p_restore(host, &id, data, size);
     size_t count = cal_p2p_known(host, &id, known, CAL_P2P_ADDRESSES_MAX);
     net_peer *peer = peer_find(host, &id);
     if (peer) peer->unsaved = true;
     peer_save_all(host);
     if (peer) {
-        if (!world.saved.len || net_host_restore(second, &id, world.saved.data, world.saved.len))
+        if (!world.saved.len || cal_p2p_restore(second, &id, world.saved.data, world.saved.len))
             abort();
         if (cal_p2p_known(second, &id, again, CAL_P2P_ADDRESSES_MAX) != count) abort();
         for (size_t i = 0; i < count; i++)

@@ -75,9 +75,9 @@ static void begin_with(int i, int keeps, bool with_id) {
         options.bootstrap = bootstrap;
         options.bootstrap_count = 1;
     }
-    assert_int_equal(net_host_new(&options, net_sim_start(n->machine), net_sim_os(n->machine), NULL,
-                                  &n->host, NULL),
-                     0);
+    assert_int_equal(
+        net_host_new(&options, net_sim_start(n->machine), net_sim_os(n->machine), &n->host, NULL),
+        0);
     assert_int_equal(cal_p2p_observe(n->host, &peer_events, n), 0);
     assert_int_equal(
         cal_p2p_gossip_start(n->host, &(cal_p2p_gossip_options){.message = on_message, .user = n}),

@@ -320,7 +320,6 @@ static void node_begin(node *n) {
     sim *s = n->sim;
     char texts[BOOTSTRAP_MAX][160];
     const char *bootstrap[BOOTSTRAP_MAX], *listen[] = {"/ip4/0.0.0.0/tcp/2428"};
-    net_peer_shelf shelf = {n, shelf_save, shelf_drop};
     cal_p2p_gossip_options gossip = {on_message, on_subscribed, n,
                                      .mesh_publish = s->seed % 4 == 3};
     cal_error err = {0};
@@ -333,14 +332,14 @@ static void node_begin(node *n) {
                                .listen = listen,
                                .listen_count = 1,
                                .bootstrap = bootstrap,
-                               .bootstrap_count = (size_t)n->bootstrap_count};
-    if (net_host_new(&options, net_sim_start(n->machine), net_sim_os(n->machine), &shelf, &n->host,
-                     &err))
+                               .bootstrap_count = (size_t)n->bootstrap_count,
+                               .shelf = {n, shelf_save, shelf_drop}};
+    if (net_host_new(&options, net_sim_start(n->machine), net_sim_os(n->machine), &n->host, &err))
         fail_sim(s, err.message, n->index, 0);
     n->incarnation++;
     for (size_t i = 0; i < n->shelf_count; i++) {
         shelved kept = n->shelf[i]; /* restoring may save it anew */
-        assert_int_equal(net_host_restore(n->host, &kept.peer, kept.record, kept.len), 0);
+        assert_int_equal(cal_p2p_restore(n->host, &kept.peer, kept.record, kept.len), 0);
     }
     assert_int_equal(cal_p2p_observe(n->host, &peer_events, n), 0);
     assert_int_equal(cal_p2p_gossip_start(n->host, &gossip), 0);
