@@ -142,6 +142,7 @@ void yamux_write_queue(yamux_stream *stream, net_queue *from, bool short_write) 
 
 void yamux_consume(yamux_stream *stream, size_t len) {
     net_queue_consume(&stream->received, len);
+    if (stream->reset) return; /* it was given back then */
     count_unread(stream->session, 0, len);
     stream->consumed += (uint32_t)len;
     if (stream->consumed >= YAMUX_GIVE_BACK && !stream->peer_finished) sends(stream);

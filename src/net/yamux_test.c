@@ -214,6 +214,26 @@ static void test_unread_bound_is_shared(void **state) {
     pair_deinit(&p);
 }
 
+/* Regression: what a reset stream still lends was given back twice, when it was consumed after. */
+static void test_consumed_after_reset(void **state) {
+    (void)state;
+    pair p;
+    yamux_stream *mine;
+    unsigned events;
+    pair_init(&p);
+    assert_int_equal(yamux_open(&p.a, &mine), 0);
+    assert_int_equal(yamux_write(mine, "lent", 4), 4);
+    assert_int_equal(carry(&p, &p.a, &p.b, 4096), 0);
+    yamux_stream *theirs = yamux_next(&p.b, &events);
+    assert_int_equal(p.b_unread, 4);
+    yamux_reset(theirs);
+    assert_int_equal(p.b_unread, 0);
+    yamux_consume(theirs, net_queue_peek(&theirs->received).len);
+    assert_int_equal(p.b_unread, 0);
+    pair_deinit(&p);
+    assert_int_equal(p.b_unread, 0);
+}
+
 static void test_going_away(void **state) {
     (void)state;
     pair p;
@@ -250,6 +270,7 @@ int main(void) {
         cmocka_unit_test(test_back_pressure),          cmocka_unit_test(test_hostile_frames),
         cmocka_unit_test(test_stream_limit),           cmocka_unit_test(test_ping_flood_is_bounded),
         cmocka_unit_test(test_unread_bound_is_shared), cmocka_unit_test(test_going_away),
+        cmocka_unit_test(test_consumed_after_reset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
