@@ -2,19 +2,15 @@
 """How peers find each other, between ours and rust-libp2p: discovery.py OUR_DISCOVERY_PEER RUST_PEER
 
 Rendezvous at a rust point, Kademlia and gossip both ways, and mDNS both ways between two network namespaces. Exits 0 or 1."""
-import hashlib, os, subprocess, sys, time
-from interop import Peer, check
+import hashlib, os, subprocess, sys
+import peers
+from peers import Peer, check
 
 GLOBAL, TOPIC = "/calimero/devnet/global", "ns/" + "7" * 64
 
 
 def until(holds, seconds, what):
-    """Asks again until it holds: for what no event tells."""
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            raise SystemExit(f"FAILED: not in {seconds} s: {what}")
-        time.sleep(0.05)
+    peers.until(holds, seconds, what)
     check(True, what)
 
 
