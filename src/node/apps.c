@@ -1,4 +1,5 @@
 /* Installing, listing and removing applications: include/calimero/app.h. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -198,7 +199,7 @@ int cal_install_file_wait(cal_node *node, const char *path, const cal_install_op
                           cal_application_id *ret_id, cal_error *err) {
     if (cal_node_on_loop(node)) return node_no_waiting(err);
     struct install_wait wait = {.err = err, .id = ret_id};
-    node_waiter_init(&wait.waiter);
+    node_waiter_init(&wait.waiter, node);
     cal_install_file(node, path, options, install_wait_done, &wait);
     node_waiter_wait(&wait.waiter);
     return wait.code;

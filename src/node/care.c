@@ -43,19 +43,24 @@ int cal_node_rekey(const cal_node_options *options, const cal_node_key *new_key,
     cal_store_options store, unused;
     cal_node_options wanted = *options;
     wanted.key = *new_key;
+    node_world home;
+    node_real_home(&home);
     int rc = cal_crypto_init();
     if (rc != 0) return cal_fail(err, rc, "the cryptographic libraries refuse to start");
-    rc = node_store_options(options, folder, key_path, &key, &store, err);
-    if (rc == 0) rc = node_store_options(&wanted, folder, new_path, &replacement, &unused, err);
+    rc = node_store_options(&home, options, folder, key_path, &key, &store, err);
+    if (rc == 0)
+        rc = node_store_options(&home, &wanted, folder, new_path, &replacement, &unused, err);
     return rc == 0 ? cal_store_rekey(&store, &replacement, err) : rc;
 }
 
 int cal_node_check(const cal_node_options *options, void (*report)(void *user, const char *finding),
                    void *user, cal_check_summary *ret_summary, cal_error *err) {
     cal_store *store = NULL;
-    int rc = node_open_store(options, &store, err);
+    node_world home;
+    node_real_home(&home);
+    int rc = node_open_store(&home, options, &store, err);
     if (rc != 0) return rc;
-    rc = node_check_store(store, cal_os_posix(), report, user, ret_summary, err);
+    rc = node_check_store(store, home.os, report, user, ret_summary, err);
     cal_store_close(store);
     return rc;
 }

@@ -172,7 +172,7 @@ int cal_context_create_wait(cal_node *node, const cal_context_create_options *op
                             cal_context_created *ret_created, cal_error *err) {
     if (cal_node_on_loop(node)) return node_no_waiting(err);
     struct creation_wait wait = {.err = err, .created = ret_created};
-    node_waiter_init(&wait.waiter);
+    node_waiter_init(&wait.waiter, node);
     cal_context_create(node, options, creation_wait_done, &wait);
     node_waiter_wait(&wait.waiter);
     return wait.code;
@@ -447,7 +447,7 @@ int cal_execute_wait(cal_node *node, const cal_context_id *context, const char *
                      cal_error *err) {
     if (cal_node_on_loop(node)) return node_no_waiting(err);
     struct execution_wait wait = {.visit = visit, .user = user, .err = err};
-    node_waiter_init(&wait.waiter);
+    node_waiter_init(&wait.waiter, node);
     cal_execute(node, context, method, args, args_len, execution_wait_done, &wait);
     node_waiter_wait(&wait.waiter);
     return wait.code;

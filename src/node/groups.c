@@ -158,7 +158,7 @@ int cal_namespace_create_wait(cal_node *node, const cal_application_id *applicat
                               const char *name, cal_group_id *ret_id, cal_error *err) {
     if (cal_node_on_loop(node)) return node_no_waiting(err);
     struct group_wait wait = {.err = err, .id = ret_id};
-    node_waiter_init(&wait.waiter);
+    node_waiter_init(&wait.waiter, node);
     cal_namespace_create(node, application, NULL, name, group_wait_done, &wait);
     node_waiter_wait(&wait.waiter);
     return wait.code;

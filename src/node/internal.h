@@ -1,8 +1,9 @@
 /* What the files of node/ share: the node itself, its threads, and the shapes that its operations
  * take.
  *
- *   node.c       start, stop, the loop thread
- *   runner.c     tasks to the loop and to the two pools: guests, and slow work (installs, backups)
+ *   world.h      what a node asks of the system; real.c: libuv, threads; sim/: a simulated one
+ *   node.c       start and stop, in any world
+ *   runner.c     how operations come to the loop, and how others wait for it
  *   change.c     one governance change: prepare, commit with its rows, answer
  *   groups.c  contexts.c  apps.c  blobs.c  alias.c  events.c    the public API, one header each
  *   network.c  network_key.c  network_streams.c   its host, its key there, the streams it answers
@@ -11,9 +12,7 @@
 #ifndef CAL_NODE_INTERNAL_H
 #define CAL_NODE_INTERNAL_H
 
-#include <pthread.h>
 #include <stdatomic.h>
-#include <uv.h>
 
 #include "base/error.h"
 #include "base/limits.h"
@@ -25,6 +24,7 @@
 #include "net/messages.h"
 #include "net/net.h"
 #include "node/node.h"
+#include "node/world.h"
 #include "store/key.h"
 #include "store/store.h"
 #include "vm/vm.h"
@@ -41,16 +41,6 @@ enum {
 };
 #define NODE_VERSION "0.1.0"
 
-/* A pool of threads that take tasks in order. */
-typedef struct node_pool {
-    pthread_mutex_t lock;
-    pthread_cond_t ready;
-    cal_list tasks;
-    bool closing;
-    pthread_t threads[NODE_WORKERS_MAX];
-    uint32_t thread_count;
-} node_pool;
-
 /* The node's part in the network; loop thread, but for what is atomic. */
 typedef struct node_network {
     net_transport *transport;
@@ -64,9 +54,10 @@ typedef struct node_network {
 } node_network;
 
 struct cal_node {
+    const node_world *world; /* its own */
     cal_node_options options;
     char *home;
-    const cal_os *os;
+    const cal_os *os; /* the world's */
     cal_store *store;
     cal_vm *vm;
     cal_gov *gov;
@@ -77,16 +68,9 @@ struct cal_node {
     cal_runner runner;
     node_network network;
 
-    uv_loop_t loop;
-    uv_async_t wake;
-    uv_timer_t housekeeping; /* looks for chunks that no blob lists any more */
-    cal_task collection;
-    bool collecting; /* on a slow worker */
-    bool swept;      /* modules of other engines are gone; the collecting worker's */
-    uv_thread_t loop_thread;
-    pthread_mutex_t posted_lock;
-    cal_list posted; /* tasks for the loop */
-    node_pool guests, slow, installs;
+    cal_task collection; /* of chunks that no blob lists any more */
+    bool collecting;     /* on a slow worker */
+    bool swept;          /* modules of other engines are gone; the collecting worker's */
 
     atomic_bool stopping; /* set by the loop; slow work looks at it to give up early */
 
@@ -104,9 +88,15 @@ struct cal_node {
     uint64_t events;
 };
 
+/* node.c. The production node, in any world; `world` is the node's from now on, also when it fails.
+ * As cal_node_start. */
+int node_start_in(const node_world *world, const cal_node_options *options, cal_node **ret_node,
+                  cal_error *err);
+/* As cal_node_init; of the world, os and what the store needs. */
+int node_init_in(const node_world *world, const cal_node_options *options, cal_peer_id *ret_peer_id,
+                 cal_error *err);
+
 /* runner.c */
-int node_pool_start(node_pool *pool, uint32_t threads);
-void node_pool_stop(node_pool *pool);           /* runs what is queued, then joins */
 void node_post(cal_node *node, cal_task *task); /* to the loop; any thread */
 void node_slow(cal_node *node,
                cal_task *task); /* to a thread that may block for long; any thread */
@@ -114,7 +104,6 @@ void node_install(cal_node *node,
                   cal_task *task); /* the same, for downloads and installs: any thread */
 void node_enter(cal_node *node,
                 cal_task *task); /* on the loop: now when already there, posted otherwise */
-void node_run_posted(cal_node *node);
 
 /* An operation of the public API between its call and its answer; embedded first in the operation's
  * own struct. */
@@ -132,14 +121,9 @@ void node_end(cal_node *node); /* loop thread: an operation was answered */
 /* Waiting for an asynchronous operation from another thread. */
 int node_no_waiting(
     cal_error *err); /* fails with CAL_ESTATE: on the loop thread that would wait for ever */
-typedef struct node_waiter {
-    pthread_mutex_t lock;
-    pthread_cond_t done;
-    bool finished;
-} node_waiter;
-void node_waiter_init(node_waiter *waiter);
+void node_waiter_init(node_waiter *waiter, cal_node *node);
 void node_waiter_finish(node_waiter *waiter);
-void node_waiter_wait(node_waiter *waiter); /* and deinitialises it */
+void node_waiter_wait(node_waiter *waiter);
 
 /* apps.c: an application that an operation under way relies on, or removes; committed rows do not
  * show either yet. Loop thread. */
@@ -208,11 +192,12 @@ const char *node_code_version(cal_node *node, const cal_application_id *applicat
 void node_event(void *user, const cal_event *event);
 void node_events_close(cal_node *node);
 
-/* node.c: opening the store alone, for maintenance */
-int node_open_store(const cal_node_options *options, cal_store **ret_store, cal_error *err);
-int node_store_options(const cal_node_options *options, char folder[NODE_PATH_MAX],
-                       char key_path[NODE_PATH_MAX], cal_key_source *ret_key,
-                       cal_store_options *ret_options, cal_error *err);
+/* node.c: opening the store alone, for maintenance; of the world, os and what the store needs */
+int node_open_store(const node_world *world, const cal_node_options *options, cal_store **ret_store,
+                    cal_error *err);
+int node_store_options(const node_world *world, const cal_node_options *options,
+                       char folder[NODE_PATH_MAX], char key_path[NODE_PATH_MAX],
+                       cal_key_source *ret_key, cal_store_options *ret_options, cal_error *err);
 
 /* check.c */
 int node_check_store(cal_store *store, const cal_os *os,

@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "codec/text.h"
-#include "net/tcp.h"
 #include "node/internal.h"
 
 enum { POINTS_MAX = 16 /* as p2p.h has it; config.toml may say up to 100 */ };
@@ -180,7 +179,8 @@ static int make_host(cal_node *node, const cal_secret *seed, cal_error *err) {
             cal_fail(err, rc, "boot node %s", why.message);
         }
     }
-    if (rc == 0 && (rc = net_tcp_new(&node->loop, &node->network.transport)) != 0)
+    if (rc == 0 &&
+        (rc = node->world->transport_new(node->world->user, &node->network.transport)) != 0)
         cal_fail(err, rc, "no memory for the network");
     if (rc == 0)
         rc = net_host_new(&host, node->network.transport, node->os, &node->network.host, err);
@@ -240,7 +240,7 @@ int node_network_open(cal_node *node, cal_error *err) {
 void node_network_free(cal_node *node) {
     net_host_free(node->network.host);
     node->network.host = NULL;
-    net_tcp_free(node->network.transport, NULL, NULL);
+    node->world->transport_free(node->world->user, node->network.transport, NULL, NULL);
     node->network.transport = NULL;
 }
 
@@ -255,7 +255,7 @@ static void on_host_done(void *user) {
     net_host_free(node->network.host);
     node->network.host = NULL;
     node->network.transport = NULL;
-    net_tcp_free(transport, on_transport_gone, &node->network);
+    node->world->transport_free(node->world->user, transport, on_transport_gone, &node->network);
 }
 
 void node_network_close(cal_node *node, void (*done)(void *user), void *user) {

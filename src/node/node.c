@@ -1,9 +1,9 @@
 /* The composition root: opens the store, puts the modules together on one loop, takes them apart
  * again (architecture.md). */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "app/app.h"
 #include "crypto/crypto.h"
@@ -12,7 +12,10 @@
 const char *cal_version(void) { return NODE_VERSION; }
 const char *cal_runtime_version(void) { return CAL_APP_RUNTIME_VERSION; }
 
-uv_loop_t *cal_node_loop(cal_node *node) { return &node->loop; }
+struct uv_loop_s *cal_node_loop(cal_node *node) {
+    assert(node->world->loop); /* what has sockets of its own is not simulated */
+    return node->world->loop;
+}
 const cal_os *cal_node_os(cal_node *node) { return node->os; }
 bool cal_node_stopping(const cal_node *node) { return node->stopping; }
 
@@ -26,11 +29,8 @@ void cal_node_identity_get(cal_node *node, cal_node_identity *ret_identity) {
                                         .account_root_key = self->root_key};
 }
 
-static uint32_t worker_count(const cal_node_options *options) {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t wanted = options->workers ? options->workers
-                      : processors > 2 ? (uint32_t)processors
-                                       : 2;
+static uint32_t worker_count(const node_world *world, const cal_node_options *options) {
+    uint32_t wanted = options->workers ? options->workers : world->processors;
     return wanted > NODE_WORKERS_MAX ? NODE_WORKERS_MAX : wanted;
 }
 
@@ -42,9 +42,9 @@ static int join_path(char ret_path[NODE_PATH_MAX], const char *folder, const cha
     return cal_fail(err, CAL_EINVAL, "the path of the home has more than %d bytes", NODE_PATH_MAX);
 }
 
-int node_store_options(const cal_node_options *options, char folder[NODE_PATH_MAX],
-                       char key_path[NODE_PATH_MAX], cal_key_source *ret_key,
-                       cal_store_options *ret_options, cal_error *err) {
+int node_store_options(const node_world *world, const cal_node_options *options,
+                       char folder[NODE_PATH_MAX], char key_path[NODE_PATH_MAX],
+                       cal_key_source *ret_key, cal_store_options *ret_options, cal_error *err) {
     if (!options->home || !options->home[0])
         return cal_fail(err, CAL_EINVAL, "no home folder is given");
     int rc = join_path(folder, options->home, "data", err);
@@ -59,39 +59,41 @@ int node_store_options(const cal_node_options *options, char folder[NODE_PATH_MA
                         options->key.kind == CAL_NODE_KEY_PASSPHRASE ? "passphrase"
                                                                      : "key command");
     *ret_key = (cal_key_source){.kind = kinds[options->key.kind], .text = text ? text : key_path};
-    *ret_options = (cal_store_options){.os = cal_os_posix(),
-                                       .folder = folder,
-                                       .durability = options->durability == CAL_NODE_DURABLE_PROCESS
-                                                         ? CAL_DURABLE_PROCESS
-                                                         : CAL_DURABLE_FULL,
-                                       .readers_max = worker_count(options) + NODE_SLOW_WORKERS + 2,
-                                       .key = ret_key};
+    *ret_options = (cal_store_options){
+        .os = world->os,
+        .folder = folder,
+        .durability = options->durability == CAL_NODE_DURABLE_PROCESS ? CAL_DURABLE_PROCESS
+                                                                      : CAL_DURABLE_FULL,
+        .readers_max = worker_count(world, options) + NODE_SLOW_WORKERS + 2,
+        .key = ret_key};
     return 0;
 }
 
-int node_open_store(const cal_node_options *options, cal_store **ret_store, cal_error *err) {
+int node_open_store(const node_world *world, const cal_node_options *options, cal_store **ret_store,
+                    cal_error *err) {
     char folder[NODE_PATH_MAX], key_path[NODE_PATH_MAX];
     cal_key_source key;
     cal_store_options store;
     int rc = cal_crypto_init();
     if (rc != 0) return cal_fail(err, rc, "the cryptographic libraries refuse to start");
-    rc = node_store_options(options, folder, key_path, &key, &store, err);
+    rc = node_store_options(world, options, folder, key_path, &key, &store, err);
     return rc == 0 ? cal_store_open(&store, ret_store, err) : rc;
 }
 
-int cal_node_init(const cal_node_options *options, cal_peer_id *ret_peer_id, cal_error *err) {
+int node_init_in(const node_world *world, const cal_node_options *options, cal_peer_id *ret_peer_id,
+                 cal_error *err) {
     char folder[NODE_PATH_MAX], key_path[NODE_PATH_MAX];
     cal_key_source key;
     cal_store_options store_options;
     int rc = cal_crypto_init();
     if (rc != 0) return cal_fail(err, rc, "the cryptographic libraries refuse to start");
-    rc = node_store_options(options, folder, key_path, &key, &store_options, err);
-    if (rc == 0) rc = cal_os_make_dirs(cal_os_posix(), folder, err);
+    rc = node_store_options(world, options, folder, key_path, &key, &store_options, err);
+    if (rc == 0) rc = cal_os_make_dirs(world->os, folder, err);
     if (rc == 0) rc = cal_store_create(&store_options, err);
     cal_store *store = NULL;
     cal_gov *governance = NULL;
     if (rc == 0) rc = cal_store_open(&store_options, &store, err);
-    if (rc == 0) rc = gov_open(store, cal_os_posix(), &governance, err); /* mints the node's keys */
+    if (rc == 0) rc = gov_open(store, world->os, &governance, err); /* mints the node's keys */
     gov_close(governance);
     cal_secret seed = {{0}};
     uint8_t public_key[32];
@@ -105,16 +107,27 @@ int cal_node_init(const cal_node_options *options, cal_peer_id *ret_peer_id, cal
     return rc;
 }
 
+int cal_node_init(const cal_node_options *options, cal_peer_id *ret_peer_id, cal_error *err) {
+    node_world home;
+    node_real_home(&home);
+    return node_init_in(&home, options, ret_peer_id, err);
+}
+
 /* --- start --- */
 
-static int open_modules(cal_node *node, cal_error *err) {
+static int open_engine(cal_node *node, cal_error *err) {
     const cal_node_options *options = &node->options;
-    int rc = node_open_store(options, &node->store, err);
-    if (rc != 0) return rc;
     cal_vm_limits limits = {.max_gas = options->max_gas,
                             .max_logs = options->max_logs,
                             .max_log_size = options->max_log_size};
-    rc = cal_vm_new(node->os, &limits, &node->vm, err);
+    node->vm = node->world->engine;
+    return node->vm ? 0 : cal_vm_new(node->os, &limits, &node->vm, err);
+}
+
+static int open_modules(cal_node *node, cal_error *err) {
+    const cal_node_options *options = &node->options;
+    int rc = node_open_store(node->world, options, &node->store, err);
+    if (rc == 0) rc = open_engine(node, err);
     if (rc == 0) rc = gov_open(node->store, node->os, &node->gov, err);
     if (rc == 0) rc = cal_blobs_open(node->store, node->os, &node->blobs, err);
     if (rc != 0) return rc;
@@ -141,84 +154,70 @@ static void close_modules(cal_node *node) {
     cal_contexts_free(node->contexts);
     cal_blobs_close(node->blobs);
     gov_close(node->gov);
-    cal_vm_free(node->vm);
+    if (!node->world->engine) cal_vm_free(node->vm);
     cal_store_close(node->store);
 }
 
-static void on_wake(uv_async_t *wake) { node_run_posted(wake->data); }
-
-static void on_housekeeping(uv_timer_t *timer) {
-    cal_node *node = timer->data;
+static void housekeep(void *user) {
+    cal_node *node = user;
     if (cal_blobs_garbage(node->blobs)) node_collect(node);
 }
 
-static void loop_thread(void *user) {
-    cal_node *node = user;
-    cal_os_block_sigpipe();
-    node_collect(node); /* what a crash left */
-    uv_run(&node->loop, UV_RUN_DEFAULT);
-}
+static void begin(void *user) { node_collect(user); /* what a crash left */ }
 
 static void free_node(cal_node *node) {
-    pthread_mutex_destroy(&node->posted_lock);
+    close_modules(node);
+    node->world->free(node->world->user);
     free(node->home);
     free(node);
 }
 
-static int start_threads(cal_node *node, cal_error *err) {
-    int rc = node_pool_start(&node->guests, worker_count(&node->options));
-    if (rc == 0) rc = node_pool_start(&node->slow, NODE_SLOW_WORKERS);
-    if (rc == 0) rc = node_pool_start(&node->installs, NODE_SLOW_WORKERS);
-    if (rc == 0 && uv_thread_create(&node->loop_thread, loop_thread, node) != 0) rc = CAL_ENOMEM;
-    return rc == 0 ? 0 : cal_fail(err, rc, "the node's threads could not be started");
-}
-
-int cal_node_start(const cal_node_options *options, cal_node **ret_node, cal_error *err) {
+static cal_node *new_node(const node_world *world, const cal_node_options *options) {
     cal_node *node = calloc(1, sizeof *node);
-    if (!node) return cal_fail(err, CAL_ENOMEM, "out of memory while starting the node");
+    if (!node) return NULL;
+    node->world = world;
     node->options = *options;
-    node->os = cal_os_posix();
-    cal_list_init(&node->posted);
+    node->os = world->os;
     cal_list_init(&node->subscriptions);
     cal_list_init(&node->claims);
     cal_list_init(&node->purges);
     cal_list_init(&node->new_rows);
-    pthread_mutex_init(&node->posted_lock, NULL);
     node->home = options->home ? strdup(options->home) : NULL;
     node->options.home = node->home;
+    return node;
+}
+
+int node_start_in(const node_world *world, const cal_node_options *options, cal_node **ret_node,
+                  cal_error *err) {
+    cal_node *node = new_node(world, options);
+    if (!node) {
+        world->free(world->user);
+        return cal_fail(err, CAL_ENOMEM, "out of memory while starting the node");
+    }
     int rc = open_modules(node, err);
     node->options.key.text = NULL; /* the caller's, and perhaps a secret */
-    if (rc != 0) {
-        close_modules(node);
-        free_node(node);
-        return rc;
+    if (rc == 0) {
+        world->every(world->user, NODE_HOUSEKEEPING_MS, housekeep, node);
+        rc = node_network_open(node, err);
     }
-    uv_loop_init(&node->loop);
-    uv_async_init(&node->loop, &node->wake, on_wake);
-    node->wake.data = node;
-    uv_timer_init(&node->loop, &node->housekeeping);
-    node->housekeeping.data = node;
-    uv_timer_start(&node->housekeeping, on_housekeeping, NODE_HOUSEKEEPING_MS,
-                   NODE_HOUSEKEEPING_MS);
-    rc = node_network_open(node, err);
     node->options.network = (cal_network_options){0}; /* the caller's texts */
+    if (rc == 0) {
+        rc = world->run(world->user, worker_count(world, options), begin, node);
+        if (rc != 0) cal_fail(err, rc, "the node's threads could not be started");
+    }
     if (rc != 0) {
         node_network_free(node);
-        uv_close((uv_handle_t *)&node->housekeeping, NULL);
-        uv_close((uv_handle_t *)&node->wake, NULL);
-        uv_run(&node->loop, UV_RUN_DEFAULT);
-        uv_loop_close(&node->loop);
-        close_modules(node);
         free_node(node);
-        return rc;
-    }
-    rc = start_threads(node, err);
-    if (rc != 0) { /* a machine out of threads: what has started ends with the process */
-        cal_log(CAL_LOG_ERROR, "node", "the node's threads could not be started");
         return rc;
     }
     *ret_node = node;
     return 0;
+}
+
+int cal_node_start(const cal_node_options *options, cal_node **ret_node, cal_error *err) {
+    const node_world *world;
+    int rc = node_real_new(&world, err);
+    return rc == 0 ? node_start_in(world, options, ret_node, err) : rc;
 }
 
 /* --- stop: parts, then calls, then the loop --- */
@@ -237,22 +236,20 @@ void cal_node_detach(cal_node *node, void *user) {
     }
 }
 
-static void close_loop_if_done(cal_node *node) {
-    bool finished = node->stopping && node->stops_pending == 0 && node->operations == 0;
-    if (!finished || uv_is_closing((uv_handle_t *)&node->wake)) return;
-    uv_close((uv_handle_t *)&node->housekeeping, NULL);
-    uv_close((uv_handle_t *)&node->wake, NULL); /* the last handles: the loop ends */
+static void end_if_done(cal_node *node) {
+    if (node->stopping && node->stops_pending == 0 && node->operations == 0)
+        node->world->end(node->world->user);
 }
 
 void node_end(cal_node *node) {
     node->operations--;
-    close_loop_if_done(node);
+    end_if_done(node);
 }
 
 static void stop_finished(void *user) {
     cal_node *node = user;
     node->stops_pending--;
-    close_loop_if_done(node);
+    end_if_done(node);
 }
 
 struct stop_request {
@@ -276,14 +273,8 @@ void cal_node_stop(cal_node *node) {
     if (!node) return;
     struct stop_request request = {.task.run = begin_stop, .node = node};
     node_post(node, &request.task);
-    uv_thread_join(&node->loop_thread);
-    node_pool_stop(&node->guests);
-    node_pool_stop(&node->slow);
-    node_pool_stop(&node->installs);
-    uv_run(&node->loop, UV_RUN_DEFAULT);
-    uv_loop_close(&node->loop);
+    node->world->join(node->world->user);
     node_events_close(node);
-    close_modules(node);
     free_node(node);
 }
 

@@ -6,8 +6,6 @@
 #ifndef CAL_NODE_H
 #define CAL_NODE_H
 
-#include <uv.h>
-
 #include "base/buffer.h"
 #include "base/task.h"
 #include "calimero/app.h"
@@ -17,7 +15,8 @@
 #include "calimero/node.h"
 #include "os/os.h"
 
-uv_loop_t *cal_node_loop(cal_node *node); /* the loop thread's own */
+struct uv_loop_s *
+cal_node_loop(cal_node *node); /* the loop thread's own; not of a simulated node */
 const cal_os *cal_node_os(cal_node *node);
 bool cal_node_on_loop(const cal_node *node); /* is this the loop thread? */
 const cal_runner *cal_node_runner(cal_node *node);

@@ -1,0 +1,276 @@
+/* The real world of a node (world.h): a libuv loop on a thread of its own, three pools of threads,
+ * TCP, this machine. The only file of node/ with libuv or pthreads.
+ *
+ * Tasks come from any thread: those for the loop wait in a list under `posted_lock`, and the first
+ * one wakes the loop; those for workers wait in their pool. Whoever waits for the loop from outside
+ * sleeps on a condition of its own, under one lock for all. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "net/tcp.h"
+#include "node/internal.h"
+#include "vm/vm.h"
+
+/* A pool of threads that take tasks in order. */
+typedef struct real_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t ready;
+    cal_list tasks;
+    bool closing;
+    pthread_t threads[NODE_WORKERS_MAX];
+    uint32_t thread_count;
+} real_pool;
+
+typedef struct real_world {
+    node_world world;
+    uv_loop_t loop;
+    uv_async_t wake;
+    uv_timer_t timer;
+    bool ended; /* the handles are closed or closing */
+    void (*tick)(void *user);
+    void *tick_user;
+    uint32_t period_ms;
+    void (*first)(void *user);
+    void *first_user;
+    uv_thread_t thread;
+    pthread_mutex_t posted_lock;
+    cal_list posted;
+    real_pool pools[NODE_WORKER_KINDS];
+    pthread_mutex_t waiting_lock;
+} real_world;
+
+static uint32_t processors(void) {
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 2 ? (uint32_t)count : 2;
+}
+
+/* --- pools --- */
+
+static void *pool_thread(void *user) {
+    real_pool *pool = user;
+    pthread_mutex_lock(&pool->lock);
+    for (;;) {
+        cal_list *next = cal_list_pop(&pool->tasks);
+        if (next) {
+            pthread_mutex_unlock(&pool->lock);
+            cal_task *task = CAL_CONTAINER_OF(next, cal_task, link);
+            task->run(task);
+            pthread_mutex_lock(&pool->lock);
+        } else if (pool->closing) {
+            break;
+        } else {
+            pthread_cond_wait(&pool->ready, &pool->lock);
+        }
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+static void pool_init(real_pool *pool) {
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->ready, NULL);
+    cal_list_init(&pool->tasks);
+}
+
+static int pool_start(real_pool *pool, uint32_t threads) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, CAL_VM_THREAD_STACK);
+    int rc = 0;
+    for (uint32_t i = 0; i < threads && i < NODE_WORKERS_MAX && rc == 0; i++) {
+        rc = pthread_create(&pool->threads[i], &attributes, pool_thread, pool);
+        if (rc == 0) pool->thread_count++;
+    }
+    pthread_attr_destroy(&attributes);
+    return rc == 0 ? 0 : CAL_ENOMEM;
+}
+
+/* Runs what is queued, then joins. */
+static void pool_stop(real_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    pool->closing = true;
+    pthread_cond_broadcast(&pool->ready);
+    pthread_mutex_unlock(&pool->lock);
+    for (uint32_t i = 0; i < pool->thread_count; i++) pthread_join(pool->threads[i], NULL);
+    pool->thread_count = 0;
+}
+
+static void stop_pools(real_world *real) {
+    for (size_t i = 0; i < NODE_WORKER_KINDS; i++) pool_stop(&real->pools[i]);
+}
+
+static void real_work(void *user, node_worker worker, cal_task *task) {
+    real_pool *pool = &((real_world *)user)->pools[worker];
+    pthread_mutex_lock(&pool->lock);
+    cal_list_push(&pool->tasks, &task->link);
+    pthread_cond_signal(&pool->ready);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* --- tasks of the loop --- */
+
+static void real_post(void *user, cal_task *task) {
+    real_world *real = user;
+    pthread_mutex_lock(&real->posted_lock);
+    bool was_empty = cal_list_empty(&real->posted);
+    cal_list_push(&real->posted, &task->link);
+    pthread_mutex_unlock(&real->posted_lock);
+    if (was_empty) uv_async_send(&real->wake);
+}
+
+static void on_wake(uv_async_t *wake) {
+    real_world *real = wake->data;
+    for (;;) {
+        pthread_mutex_lock(&real->posted_lock);
+        cal_list *next = cal_list_pop(&real->posted);
+        pthread_mutex_unlock(&real->posted_lock);
+        if (!next) return;
+        cal_task *task = CAL_CONTAINER_OF(next, cal_task, link);
+        task->run(task);
+    }
+}
+
+static bool real_on_loop(void *user) {
+    const real_world *real = user;
+    uv_thread_t self = uv_thread_self();
+    return uv_thread_equal(&self, &real->thread) != 0;
+}
+
+/* --- waiting --- */
+
+static void real_wait(void *user, node_waiter *waiter) {
+    real_world *real = user;
+    pthread_cond_t woken;
+    pthread_cond_init(&woken, NULL);
+    pthread_mutex_lock(&real->waiting_lock);
+    waiter->sleeper = &woken;
+    while (!waiter->finished) pthread_cond_wait(&woken, &real->waiting_lock);
+    pthread_mutex_unlock(&real->waiting_lock);
+    pthread_cond_destroy(&woken);
+}
+
+static void real_wake(void *user, node_waiter *waiter) {
+    real_world *real = user;
+    pthread_mutex_lock(&real->waiting_lock);
+    waiter->finished = true;
+    if (waiter->sleeper) pthread_cond_signal(waiter->sleeper);
+    pthread_mutex_unlock(&real->waiting_lock);
+}
+
+/* --- timer and transport --- */
+
+static void on_timer(uv_timer_t *timer) {
+    real_world *real = timer->data;
+    real->tick(real->tick_user);
+}
+
+static void real_every(void *user, uint32_t period_ms, void (*tick)(void *tick_user),
+                       void *tick_user) {
+    real_world *real = user;
+    real->tick = tick;
+    real->tick_user = tick_user;
+    uv_timer_start(&real->timer, on_timer, period_ms, period_ms);
+}
+
+static int real_transport_new(void *user, net_transport **ret_transport) {
+    return net_tcp_new(&((real_world *)user)->loop, ret_transport);
+}
+
+static void real_transport_free(void *user, net_transport *transport, void (*done)(void *done_user),
+                                void *done_user) {
+    (void)user;
+    net_tcp_free(transport, done, done_user);
+}
+
+/* --- life --- */
+
+static void loop_thread(void *user) {
+    real_world *real = user;
+    cal_os_block_sigpipe();
+    real->first(real->first_user);
+    uv_run(&real->loop, UV_RUN_DEFAULT);
+}
+
+static int real_run(void *user, uint32_t guests, void (*first)(void *first_user),
+                    void *first_user) {
+    real_world *real = user;
+    real->first = first;
+    real->first_user = first_user;
+    int rc = pool_start(&real->pools[NODE_WORKER_GUEST], guests);
+    if (rc == 0) rc = pool_start(&real->pools[NODE_WORKER_SLOW], NODE_SLOW_WORKERS);
+    if (rc == 0) rc = pool_start(&real->pools[NODE_WORKER_INSTALL], NODE_SLOW_WORKERS);
+    if (rc == 0 && uv_thread_create(&real->thread, loop_thread, real) != 0) rc = CAL_ENOMEM;
+    if (rc != 0) stop_pools(real);
+    return rc;
+}
+
+static void real_end(void *user) {
+    real_world *real = user;
+    if (real->ended) return;
+    real->ended = true;
+    uv_close((uv_handle_t *)&real->timer, NULL);
+    uv_close((uv_handle_t *)&real->wake, NULL); /* the last handles: the loop ends */
+}
+
+static void real_join(void *user) {
+    real_world *real = user;
+    uv_thread_join(&real->thread);
+    stop_pools(real);
+    uv_run(&real->loop, UV_RUN_DEFAULT);
+}
+
+static void real_free(void *user) {
+    real_world *real = user;
+    real_end(real); /* it never ran */
+    uv_run(&real->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&real->loop);
+    for (size_t i = 0; i < NODE_WORKER_KINDS; i++) {
+        pthread_cond_destroy(&real->pools[i].ready);
+        pthread_mutex_destroy(&real->pools[i].lock);
+    }
+    pthread_mutex_destroy(&real->posted_lock);
+    pthread_mutex_destroy(&real->waiting_lock);
+    free(real);
+}
+
+int node_real_new(const node_world **ret_world, cal_error *err) {
+    real_world *real = calloc(1, sizeof *real);
+    if (!real) return cal_fail(err, CAL_ENOMEM, "out of memory while starting the node");
+    if (uv_loop_init(&real->loop) != 0) {
+        free(real);
+        return cal_fail(err, CAL_EIO, "the node's loop cannot be had: too many open files?");
+    }
+    uv_async_init(&real->loop, &real->wake, on_wake);
+    uv_timer_init(&real->loop, &real->timer);
+    real->wake.data = real->timer.data = real;
+    cal_list_init(&real->posted);
+    pthread_mutex_init(&real->posted_lock, NULL);
+    pthread_mutex_init(&real->waiting_lock, NULL);
+    for (size_t i = 0; i < NODE_WORKER_KINDS; i++) pool_init(&real->pools[i]);
+    real->world = (node_world){.user = real,
+                               .os = cal_os_posix(),
+                               .processors = processors(),
+                               .post = real_post,
+                               .work = real_work,
+                               .on_loop = real_on_loop,
+                               .wait = real_wait,
+                               .wake = real_wake,
+                               .every = real_every,
+                               .transport_new = real_transport_new,
+                               .transport_free = real_transport_free,
+                               .run = real_run,
+                               .end = real_end,
+                               .join = real_join,
+                               .free = real_free,
+                               .loop = &real->loop};
+    *ret_world = &real->world;
+    return 0;
+}
+
+void node_real_home(node_world *ret_home) {
+    *ret_home = (node_world){.os = cal_os_posix(), .processors = processors()};
+}
