@@ -50,6 +50,7 @@ gov_namespace *gov_namespace_add(cal_gov *gov, const cal_group_id *id) {
     if (!ns) return NULL;
     ns->id = *id;
     cal_sorted_init(&ns->rows);
+    cal_sorted_init(&ns->counts);
     cal_list_init(&ns->waiting);
     if (cal_sorted_put(&gov->namespaces, cal_slice_of(id->bytes, 32), ns, NULL)) {
         free(ns);
@@ -77,6 +78,7 @@ void gov_namespace_drop(cal_gov *gov, gov_namespace *ns) {
     }
     cal_sorted_remove(&gov->namespaces, cal_slice_of(ns->id.bytes, 32));
     rows_free(&ns->rows);
+    gov_counts_free(ns);
     free(ns);
 }
 
@@ -176,6 +178,7 @@ static int reserve(gov_change *change) {
         if (!cal_sorted_get(&ns->rows, node->key) &&
             cal_sorted_put(&ns->rows, node->key, &gov_row_absent, NULL))
             return CAL_ENOMEM;
+        if (node->value != &gov_row_absent && gov_count_reserve(ns, node->key)) return CAL_ENOMEM;
         cal_map *index =
             node->value == &gov_row_absent ? NULL : index_of_row(change->gov, node->key);
         if (index && cal_map_put(index, cal_slice_of(node->key.data + 1, 32), ns))
@@ -258,10 +261,12 @@ static void move_row(cal_gov *gov, gov_namespace *ns, cal_sorted_node *node) {
         assert(result == 0); /* its place was reserved */
         (void)result;
         node->value = &gov_row_absent;
+        if (!old || old == &gov_row_absent) gov_count_row(ns, node->key, true);
     } else {
         cal_map *index = index_of_row(gov, node->key);
         if (index) index_remove(index, cal_slice_of(node->key.data + 1, 32), ns);
         old = cal_sorted_remove(&ns->rows, node->key);
+        if (old && old != &gov_row_absent) gov_count_row(ns, node->key, false);
     }
     row_free(old);
 }

@@ -101,6 +101,9 @@ static int load_row(cal_gov *gov, cal_slice stored, cal_slice value, cal_error *
         free(row);
         return cal_fail(err, CAL_ENOMEM, "no memory for governance rows");
     }
+    if (gov_count_reserve(ns, key))
+        return cal_fail(err, CAL_ENOMEM, "no memory for governance rows");
+    gov_count_row(ns, key, true);
     cal_map *index = key.data[0] == ROW_META            ? &gov->groups
                      : key.data[0] == ROW_CONTEXT_GROUP ? &gov->contexts
                                                         : NULL;

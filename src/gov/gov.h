@@ -204,6 +204,8 @@ typedef struct gov_group_info {
 } gov_group_info;
 int gov_group_get(cal_gov *gov, const cal_group_id *group,
                   gov_group_info *ret_info); /* namespaces too; CAL_ENOTFOUND */
+/* The code that the group runs; for every call, so without the rest. CAL_ENOTFOUND. */
+int gov_group_code(cal_gov *gov, const cal_group_id *group, cal_blob_id *ret_app_key);
 typedef void (*gov_group_visitor)(void *user, const gov_group_info *info);
 void gov_namespace_each(cal_gov *gov, gov_group_visitor visit, void *user); /* ascending ids */
 int gov_group_children(cal_gov *gov, const cal_group_id *parent, gov_group_visitor visit,

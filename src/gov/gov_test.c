@@ -287,6 +287,54 @@ static void test_groups_and_contexts(void **state) {
     assert_int_equal(root.app_key.bytes[0], 0x55);
 }
 
+/* What is counted is what a walk finds: after every change, after one that was given up, and after
+ * opening again. */
+static void check_counts(fixture *f, const cal_group_id *namespace_id, const cal_group_id *group,
+                         uint64_t total) {
+    gov_group_info info;
+    gov_view view;
+    assert_non_null(gov_find_group(f->gov, group, &view));
+    assert_int_equal(gov_group_get(f->gov, group, &info), 0);
+    assert_int_equal(info.members, gov_walk_count(&view, ROW_MEMBER, group->bytes));
+    if (!gov_id_equal(group->bytes, namespace_id->bytes)) {
+        assert_int_equal(info.contexts, gov_walk_count(&view, ROW_CONTEXT, group->bytes));
+        assert_int_equal(info.subgroups, gov_walk_count(&view, ROW_CHILD, group->bytes));
+    }
+    assert_int_equal(gov_group_get(f->gov, namespace_id, &info), 0);
+    assert_int_equal(info.contexts, total);
+}
+
+static void test_counts_follow_the_rows(void **state) {
+    fixture *f = *state;
+    cal_group_id ns = make_namespace(f, "team"), group = make_group(f, ns, "a", true),
+                 below = make_group(f, group, "b", true);
+    cal_context_id first = make_context(f, group, 1, "one");
+    make_context(f, group, 2, NULL);
+    make_context(f, below, 3, NULL);
+    make_context(f, ns, 4, NULL);
+    check_counts(f, &ns, &group, 4);
+    check_counts(f, &ns, &below, 4);
+    prepare_context(f, group, 5, NULL);
+    gov_change_abort(f->change);
+    check_counts(f, &ns, &group, 4);
+    ok(f, gov_context_detach(f->gov, &first, &f->change, &f->err));
+    commit(f);
+    check_counts(f, &ns, &group, 3);
+    reopen(f);
+    check_counts(f, &ns, &ns, 3);
+    check_counts(f, &ns, &group, 3);
+    gov_group_info info;
+    assert_int_equal(gov_group_get(f->gov, &group, &info), 0);
+    assert_int_equal(info.contexts, 1);
+    assert_int_equal(info.subgroups, 1);
+    ok(f, gov_group_delete(f->gov, &group, &f->change, &f->err));
+    commit(f);
+    assert_int_equal(gov_group_get(f->gov, &ns, &info), 0);
+    assert_int_equal(info.contexts, 1);
+    assert_int_equal(info.subgroups, 0);
+    check_counts(f, &ns, &ns, 1);
+}
+
 static void test_refusals(void **state) {
     fixture *f = *state;
     cal_group_id ns = make_namespace(f, NULL), nowhere = {{9}};
@@ -550,6 +598,7 @@ int main(void) {
         T(test_nothing_shows_before_it_is_durable),
         T(test_one_change_at_a_time),
         T(test_groups_and_contexts),
+        T(test_counts_follow_the_rows),
         T(test_refusals),
         T(test_deletion),
         T(test_settings),

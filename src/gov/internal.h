@@ -162,9 +162,15 @@ int gov_group_hash_of(const gov_view *view, const cal_group_id *group,
 cal_group_id gov_key_group(const gov_view *view, const cal_group_id *group);
 
 /* --- the node's state --- */
+typedef struct gov_counts {
+    uint64_t members, contexts, subgroups; /* direct ones */
+} gov_counts;
+
 typedef struct gov_namespace {
     cal_group_id id;
     cal_sorted rows;
+    cal_sorted counts; /* group id -> gov_counts of its rows (count.c) */
+    gov_counts total;  /* of all groups */
     gov_change *change; /* the open one */
     cal_list waiting;   /* of struct gov_waiter */
 } gov_namespace;
@@ -187,6 +193,12 @@ void gov_namespace_drop(cal_gov *gov, gov_namespace *ns);
 /* The namespace of an existing group, with its view; NULL. */
 gov_namespace *gov_find_group(const cal_gov *gov, const cal_group_id *group, gov_view *ret_view);
 gov_view gov_view_of(const gov_namespace *ns);
+/* count.c: what the rows of each group add up to. Room first (CAL_ENOMEM), then counting cannot
+ * fail. */
+int gov_count_reserve(gov_namespace *ns, cal_slice row_key);
+void gov_count_row(gov_namespace *ns, cal_slice row_key, bool added);
+gov_counts gov_counts_of(const gov_namespace *ns, const cal_group_id *group);
+void gov_counts_free(gov_namespace *ns);
 uint64_t gov_now_s(const cal_gov *gov);
 uint64_t gov_now_ms(const cal_gov *gov);
 

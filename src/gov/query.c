@@ -2,20 +2,10 @@
 #include "base/error.h"
 #include "gov/internal.h"
 
-/* Contexts and groups in everything below a group, itself included for contexts. */
-static void count_below(const gov_view *view, const cal_group_id *group, gov_group_info *info) {
-    gov_walk walk = gov_walk_start(view, ROW_CHILD, group->bytes, NULL);
-    cal_slice id;
-    info->contexts += gov_walk_count(view, ROW_CONTEXT, group->bytes);
-    while (gov_walk_next(&walk, &id, NULL)) {
-        cal_group_id child;
-        memcpy(child.bytes, id.data, 32);
-        info->subgroups++;
-        count_below(view, &child, info);
-    }
-}
-
-static void fill_group(const gov_view *view, const cal_group_id *group, gov_group_info *info) {
+static void fill_group(const gov_namespace *ns, const gov_view *view, const cal_group_id *group,
+                       gov_group_info *info) {
+    bool root = gov_id_equal(group->bytes, view->namespace_id.bytes);
+    gov_counts counts = gov_counts_of(ns, group);
     gov_meta meta = {0};
     gov_metadata data = {0};
     gov_key name = gov_key_of(ROW_GROUP_DATA, group->bytes, NULL, NULL);
@@ -34,23 +24,29 @@ static void fill_group(const gov_view *view, const cal_group_id *group, gov_grou
         .created_at_s = meta.created_at_s,
         .name = data.name,
         .open = gov_group_open(view, group),
-        .members = gov_walk_count(view, ROW_MEMBER, group->bytes),
+        .members = counts.members,
+        .contexts = root ? ns->total.contexts : counts.contexts,
+        .subgroups = root ? ns->total.subgroups : counts.subgroups,
     };
     gov_group_parent(view, group, &info->parent);
     if (gov_view_get(view, &defaults, &value))
         info->default_capabilities = cal_read_u32le(value.data);
-    if (gov_id_equal(group->bytes, view->namespace_id.bytes))
-        count_below(view, group, info);
-    else {
-        info->contexts = gov_walk_count(view, ROW_CONTEXT, group->bytes);
-        info->subgroups = gov_walk_count(view, ROW_CHILD, group->bytes);
-    }
 }
 
 int gov_group_get(cal_gov *gov, const cal_group_id *group, gov_group_info *ret_info) {
     gov_view view;
+    const gov_namespace *ns = gov_find_group(gov, group, &view);
+    if (!ns) return CAL_ENOTFOUND;
+    fill_group(ns, &view, group, ret_info);
+    return 0;
+}
+
+int gov_group_code(cal_gov *gov, const cal_group_id *group, cal_blob_id *ret_app_key) {
+    gov_view view;
+    gov_meta meta;
     if (!gov_find_group(gov, group, &view)) return CAL_ENOTFOUND;
-    fill_group(&view, group, ret_info);
+    gov_meta_get(&view, group, &meta);
+    *ret_app_key = meta.app_key;
     return 0;
 }
 
@@ -61,37 +57,40 @@ void gov_namespace_each(cal_gov *gov, gov_group_visitor visit, void *user) {
         gov_view view = gov_view_of(ns);
         gov_group_info info;
         if (!gov_meta_get(&view, &ns->id, NULL)) continue; /* being created */
-        fill_group(&view, &ns->id, &info);
+        fill_group(ns, &view, &ns->id, &info);
         visit(user, &info);
     }
 }
 
-static void visit_children(const gov_view *view, const cal_group_id *parent, bool deep,
-                           gov_group_visitor visit, void *user) {
+static void visit_children(const gov_namespace *ns, const gov_view *view,
+                           const cal_group_id *parent, bool deep, gov_group_visitor visit,
+                           void *user) {
     gov_walk walk = gov_walk_start(view, ROW_CHILD, parent->bytes, NULL);
     cal_slice id;
     while (gov_walk_next(&walk, &id, NULL)) {
         cal_group_id child;
         gov_group_info info;
         memcpy(child.bytes, id.data, 32);
-        fill_group(view, &child, &info);
+        fill_group(ns, view, &child, &info);
         visit(user, &info);
-        if (deep) visit_children(view, &child, deep, visit, user);
+        if (deep) visit_children(ns, view, &child, deep, visit, user);
     }
 }
 
 int gov_group_children(cal_gov *gov, const cal_group_id *parent, gov_group_visitor visit,
                        void *user) {
     gov_view view;
-    if (!gov_find_group(gov, parent, &view)) return CAL_ENOTFOUND;
-    visit_children(&view, parent, false, visit, user);
+    const gov_namespace *ns = gov_find_group(gov, parent, &view);
+    if (!ns) return CAL_ENOTFOUND;
+    visit_children(ns, &view, parent, false, visit, user);
     return 0;
 }
 
 int gov_group_below(cal_gov *gov, const cal_group_id *parent, gov_group_visitor visit, void *user) {
     gov_view view;
-    if (!gov_find_group(gov, parent, &view)) return CAL_ENOTFOUND;
-    visit_children(&view, parent, true, visit, user);
+    const gov_namespace *ns = gov_find_group(gov, parent, &view);
+    if (!ns) return CAL_ENOTFOUND;
+    visit_children(ns, &view, parent, true, visit, user);
     return 0;
 }
 

@@ -264,17 +264,17 @@ struct reading {
  * follow one another in a list mostly run the same code, and asking the registry for each would
  * hold the loop up. */
 static const char *executing_version(struct reading *reading, const cal_context_record *record) {
-    gov_group_info group;
-    if (gov_group_get(reading->node->gov, &record->group, &group) != 0) return NULL;
+    cal_blob_id code;
+    if (gov_group_code(reading->node->gov, &record->group, &code) != 0) return NULL;
     bool same = reading->version_known &&
-                memcmp(&reading->code, &group.app_key, sizeof reading->code) == 0 &&
+                memcmp(&reading->code, &code, sizeof reading->code) == 0 &&
                 memcmp(&reading->version_of, &record->application, sizeof reading->version_of) == 0;
     if (same) return reading->version;
     reading->version_known = true;
-    reading->code = group.app_key;
+    reading->code = code;
     reading->version_of = record->application;
     reading->version =
-        node_code_version(reading->node, &record->application, &group.app_key, &reading->arena);
+        node_code_version(reading->node, &record->application, &code, &reading->arena);
     return reading->version;
 }
 

@@ -139,10 +139,7 @@ static int executor(void *user, const cal_group_id *group, cal_executor *ret_exe
 }
 
 static int code(void *user, const cal_group_id *group, cal_blob_id *ret_code) {
-    gov_group_info info;
-    int rc = gov_group_get(((cal_node *)user)->gov, group, &info);
-    if (rc == 0) *ret_code = info.app_key;
-    return rc;
+    return gov_group_code(((cal_node *)user)->gov, group, ret_code);
 }
 
 static int position(void *user, const cal_context_id *context, cal_buffer *ret_heads) {
