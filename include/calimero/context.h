@@ -57,8 +57,10 @@ int cal_context_each(cal_node *node, const cal_application_id *application,
  * CAL_ENOTFOUND. */
 int cal_context_identities(cal_node *node, const cal_context_id *id, bool owned,
                            void (*visit)(void *user, const cal_public_key *key), void *user);
-int cal_context_size(cal_node *node, const cal_context_id *id,
-                     uint64_t *ret_bytes); /* state and private state */
+/* Bytes of its state and private state. Reads every row, on a worker: seconds for a gigabyte.
+ * CAL_ENOTFOUND. */
+typedef void (*cal_size_done)(void *user, const cal_error *err, uint64_t bytes);
+void cal_context_size(cal_node *node, const cal_context_id *id, cal_size_done done, void *user);
 
 /* --- calls --- */
 

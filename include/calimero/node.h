@@ -135,15 +135,17 @@ typedef void (*cal_invitation_visitor)(void *user, const cal_group_id *group,
 void cal_namespace_invite(cal_node *node, const cal_group_id *id, uint64_t valid_s, bool recursive,
                           cal_invitation_visitor visit, cal_simple_done done, void *user);
 
-/* Bytes a namespace holds, for /usage. CAL_ENOTFOUND. */
+/* Bytes a namespace holds, for /usage. */
 typedef struct cal_namespace_usage {
     cal_group_id id;
     uint64_t contexts, members, subgroups;
     uint64_t state, private_state, delta, governance; /* bytes */
 } cal_namespace_usage;
-int cal_namespace_usage_each(cal_node *node,
-                             void (*visit)(void *user, const cal_namespace_usage *usage),
-                             void *user);
+typedef void (*cal_usage_visitor)(void *user, const cal_namespace_usage *usage);
+/* `visit` for each namespace, then `done`. Reads every row it counts, on a worker: seconds for
+ * gigabytes. CAL_ECANCELED: the node stops. */
+void cal_namespace_usage_each(cal_node *node, cal_usage_visitor visit, cal_simple_done done,
+                              void *user);
 
 /* --- aliases: names that only this node knows --- */
 typedef enum cal_alias_kind { CAL_ALIAS_CONTEXT, CAL_ALIAS_APPLICATION } cal_alias_kind;

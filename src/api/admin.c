@@ -183,13 +183,16 @@ void admin_identity_create(http_exchange *exchange) {
     cal_secret_wipe(&seed);
 }
 
-typedef struct listing {
+/* --- usage --- */
+
+typedef struct usage_listing {
+    http_exchange *exchange;
     json_out out;
     yyjson_mut_val *into;
-} listing;
+} usage_listing;
 
 static void visit_usage(void *user, const cal_namespace_usage *usage) {
-    listing *list = user;
+    usage_listing *list = user;
     json_out *out = &list->out;
     yyjson_mut_val *item = json_push_object(out, list->into);
     json_add_hex(out, item, "namespaceId", usage->id.bytes);
@@ -205,13 +208,32 @@ static void visit_usage(void *user, const cal_namespace_usage *usage) {
                  usage->state + usage->private_state + usage->delta + usage->governance);
 }
 
-void admin_usage(http_exchange *exchange) {
-    listing list = {.out = json_out_new()};
-    list.into = json_add_array(&list.out, list.out.root, "namespaces");
-    int error = cal_namespace_usage_each(api_node(exchange), visit_usage, &list);
-    if (error) list.out.root = NULL;
-    json_reply(exchange, 200, &list.out);
+static void on_usage(void *user, const cal_error *err) {
+    usage_listing *list = user;
+    if (!err) {
+        json_reply(list->exchange, 200, &list->out);
+    } else {
+        yyjson_mut_doc_free(list->out.doc);
+        json_reply_refusal(list->exchange, err);
+    }
+    free(list);
 }
+
+void admin_usage(http_exchange *exchange) {
+    usage_listing *list = malloc(sizeof *list);
+    if (!list) {
+        json_reply_code(exchange, CAL_ENOMEM);
+        return;
+    }
+    *list = (usage_listing){.exchange = exchange, .out = json_out_new()};
+    list->into = json_add_array(&list->out, list->out.root, "namespaces");
+    cal_namespace_usage_each(api_node(exchange), visit_usage, on_usage, list);
+}
+
+typedef struct listing {
+    json_out out;
+    yyjson_mut_val *into;
+} listing;
 
 /* --- aliases --- */
 

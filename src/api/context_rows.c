@@ -218,14 +218,16 @@ void context_group(http_exchange *exchange) {
     reply_listing(exchange, &list, error);
 }
 
+static void on_size(void *user, const cal_error *err, uint64_t bytes) {
+    listing list = {.out = json_out_new()};
+    json_add_u64(&list.out, json_out_data(&list.out), "sizeInBytes", bytes);
+    reply_listing(user, &list, err ? err->code : 0);
+}
+
 void context_storage(http_exchange *exchange) {
     cal_context_id id;
-    uint64_t bytes = 0;
-    if (!api_param_id(exchange, "id", "Invalid context ID format", id.bytes)) return;
-    listing list = {.out = json_out_new()};
-    int error = cal_context_size(api_node(exchange), &id, &bytes);
-    json_add_u64(&list.out, json_out_data(&list.out), "sizeInBytes", bytes);
-    reply_listing(exchange, &list, error);
+    if (api_param_id(exchange, "id", "Invalid context ID format", id.bytes))
+        cal_context_size(api_node(exchange), &id, on_size, exchange);
 }
 
 /* --- with others --- */

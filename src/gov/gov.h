@@ -232,6 +232,11 @@ int gov_group_contexts(cal_gov *gov, const cal_group_id *group, gov_context_visi
 int gov_namespace_contexts(cal_gov *gov, const cal_group_id *namespace_id,
                            gov_context_visitor visit, void *user); /* all groups */
 
+/* The contexts that the stored rows of a namespace register, a page at a time so that no snapshot
+ * grows old; visit returns 0 to go on. Any thread. */
+int gov_stored_contexts(cal_store *store, const cal_group_id *namespace_id,
+                        int (*visit)(void *user, const cal_context_id *context), void *user);
+
 typedef struct gov_member_info {
     cal_account_id account;
     gov_role role;

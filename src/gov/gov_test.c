@@ -335,6 +335,46 @@ static void test_counts_follow_the_rows(void **state) {
     check_counts(f, &ns, &ns, 1);
 }
 
+typedef struct {
+    size_t count, stop_at;
+    cal_context_id last;
+} stored_walk;
+
+static int see_stored(void *user, const cal_context_id *context) {
+    stored_walk *walk = user;
+    if (walk->count > 0) assert_true(memcmp(walk->last.bytes, context->bytes, 32) < 0);
+    walk->last = *context;
+    return ++walk->count == walk->stop_at ? CAL_ECANCELED : 0;
+}
+
+/* More than a page, in order, each once; of this namespace alone; and a visitor ends it. */
+static void test_stored_contexts(void **state) {
+    fixture *f = *state;
+    cal_group_id ns = make_namespace(f, "team"), other = make_namespace(f, "other"),
+                 group = make_group(f, ns, "a", true);
+    enum { COUNT = 2 * 256 };
+    for (unsigned i = 0; i < COUNT; i++) {
+        gov_context_spec spec = {.group = i % 2 ? ns : group,
+                                 .application = {{0x44}},
+                                 .blob = {{0x55}},
+                                 .source = "",
+                                 .context = {{0xff, (uint8_t)(i >> 8), (uint8_t)i}}};
+        ok(f, gov_context_register(f->gov, &spec, &f->change, &f->err));
+        commit(f);
+        if (i % 256 == 255) {
+            stored_walk walk = {.count = 0};
+            assert_int_equal(gov_stored_contexts(f->store, &ns, see_stored, &walk), 0);
+            assert_int_equal(walk.count, i + 1);
+        }
+    }
+    make_context(f, other, 7, NULL);
+    stored_walk walk = {.count = 0}, cut = {.stop_at = 257};
+    assert_int_equal(gov_stored_contexts(f->store, &other, see_stored, &walk), 0);
+    assert_int_equal(walk.count, 1);
+    assert_int_equal(gov_stored_contexts(f->store, &ns, see_stored, &cut), CAL_ECANCELED);
+    assert_int_equal(cut.count, 257);
+}
+
 static void test_refusals(void **state) {
     fixture *f = *state;
     cal_group_id ns = make_namespace(f, NULL), nowhere = {{9}};
@@ -599,6 +639,7 @@ int main(void) {
         T(test_one_change_at_a_time),
         T(test_groups_and_contexts),
         T(test_counts_follow_the_rows),
+        T(test_stored_contexts),
         T(test_refusals),
         T(test_deletion),
         T(test_settings),

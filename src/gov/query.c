@@ -260,6 +260,55 @@ int gov_context_write(cal_gov *gov, const cal_context_id *context, gov_write_gra
     return 0;
 }
 
+/* --- stored --- */
+
+enum { STORED_PAGE = 256 };
+
+/* A page of ids from the key `from` on, which moves behind them. */
+static int stored_page(cal_store *store, cal_buffer *from, cal_slice end,
+                       cal_context_id ret_page[STORED_PAGE], size_t *ret_count) {
+    cal_snapshot *snapshot = NULL;
+    cal_cursor *cursor = NULL;
+    cal_slice key;
+    *ret_count = 0;
+    int rc = cal_store_snapshot(store, &snapshot);
+    if (rc == 0)
+        rc = cal_cursor_open(snapshot, CAL_COLUMN_GROUP, cal_buffer_slice(from), end, false,
+                             &cursor);
+    while (rc == 0 && *ret_count < STORED_PAGE && (rc = cal_cursor_next(cursor, &key, NULL)) == 0) {
+        if (key.len != 32 + 1 + 32) rc = CAL_ECORRUPT;
+        if (rc == 0) memcpy(ret_page[(*ret_count)++].bytes, key.data + 33, 32);
+    }
+    if (rc == 0) { /* a full page: there may be more */
+        cal_buffer_reset(from);
+        cal_buffer_append_slice(from, key);
+        rc = cal_buffer_append_u8(from, 0);
+    }
+    cal_cursor_free(cursor);
+    cal_snapshot_free(snapshot);
+    return rc == CAL_ENOTFOUND ? 0 : rc;
+}
+
+int gov_stored_contexts(cal_store *store, const cal_group_id *namespace_id,
+                        int (*visit)(void *user, const cal_context_id *context), void *user) {
+    cal_context_id page[STORED_PAGE];
+    size_t count = STORED_PAGE;
+    cal_buffer from, end;
+    cal_buffer_init(&from, 128);
+    cal_buffer_init(&end, 128);
+    cal_buffer_append(&from, namespace_id->bytes, 32);
+    cal_buffer_append_u8(&from, ROW_CONTEXT_GROUP);
+    cal_prefix_end(cal_buffer_slice(&from), &end);
+    int rc = from.error ? from.error : end.error;
+    while (rc == 0 && count == STORED_PAGE) {
+        rc = stored_page(store, &from, cal_buffer_slice(&end), page, &count);
+        for (size_t i = 0; i < count && rc == 0; i++) rc = visit(user, &page[i]);
+    }
+    cal_buffer_deinit(&from);
+    cal_buffer_deinit(&end);
+    return rc;
+}
+
 /* --- members --- */
 
 int gov_group_members(cal_gov *gov, const cal_group_id *group, gov_member_visitor visit,

@@ -358,19 +358,6 @@ int cal_context_identities(cal_node *node, const cal_context_id *id, bool owned,
     return reading.result;
 }
 
-int cal_context_size(cal_node *node, const cal_context_id *id, uint64_t *ret_bytes) {
-    cal_snapshot *snapshot = NULL;
-    cal_slice key = cal_slice_of(id->bytes, CAL_ID_SIZE);
-    uint64_t state = 0, private_state = 0;
-    int rc = cal_store_snapshot(node->store, &snapshot);
-    if (rc == 0) rc = cal_snapshot_get(snapshot, CAL_COLUMN_CONTEXT, key, NULL);
-    if (rc == 0) rc = cal_snapshot_size(snapshot, CAL_COLUMN_STATE, key, &state);
-    if (rc == 0) rc = cal_snapshot_size(snapshot, CAL_COLUMN_PRIVATE_STATE, key, &private_state);
-    cal_snapshot_free(snapshot);
-    if (rc == 0) *ret_bytes = state + private_state;
-    return rc;
-}
-
 /* --- calls --- */
 
 struct execution {

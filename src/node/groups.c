@@ -328,9 +328,7 @@ struct walk {
     const cal_application_id *application;
     void (*namespace_visit)(void *user, const cal_namespace_info *info);
     void (*group_visit)(void *user, const cal_group_info *info);
-    void (*usage_visit)(void *user, const cal_namespace_usage *usage);
     void *user;
-    cal_snapshot *snapshot;
     int result;
 };
 
@@ -401,52 +399,6 @@ int cal_group_each(cal_node *node, const cal_group_id *namespace_id,
                    void (*visit)(void *user, const cal_group_info *info), void *user) {
     struct walk walk = {.node = node, .id = namespace_id, .group_visit = visit, .user = user};
     cal_node_run(node, each_group, &walk);
-    return walk.result;
-}
-
-static void add_context_usage(void *user, const gov_context_info *context) {
-    struct {
-        cal_snapshot *snapshot;
-        cal_namespace_usage *usage;
-    } *sum = user;
-    cal_slice prefix = cal_slice_of(context->id.bytes, CAL_ID_SIZE);
-    uint64_t bytes = 0;
-    if (cal_snapshot_size(sum->snapshot, CAL_COLUMN_STATE, prefix, &bytes) == 0)
-        sum->usage->state += bytes;
-    if (cal_snapshot_size(sum->snapshot, CAL_COLUMN_PRIVATE_STATE, prefix, &bytes) == 0)
-        sum->usage->private_state += bytes;
-    if (cal_snapshot_size(sum->snapshot, CAL_COLUMN_DELTA, prefix, &bytes) == 0)
-        sum->usage->delta += bytes;
-}
-
-static void visit_usage(void *user, const gov_group_info *group) {
-    struct walk *walk = user;
-    cal_namespace_usage usage = {.id = group->id,
-                                 .contexts = group->contexts,
-                                 .members = group->members,
-                                 .subgroups = group->subgroups};
-    struct {
-        cal_snapshot *snapshot;
-        cal_namespace_usage *usage;
-    } sum = {walk->snapshot, &usage};
-    gov_namespace_contexts(walk->node->gov, &group->id, add_context_usage, &sum);
-    if (gov_namespace_size(walk->snapshot, &group->id, &usage.governance) != 0)
-        usage.governance = 0;
-    walk->usage_visit(walk->user, &usage);
-}
-
-static void each_usage(void *arg) {
-    struct walk *walk = arg;
-    walk->result = cal_store_snapshot(walk->node->store, &walk->snapshot);
-    if (walk->result == 0) gov_namespace_each(walk->node->gov, visit_usage, walk);
-    cal_snapshot_free(walk->snapshot);
-}
-
-int cal_namespace_usage_each(cal_node *node,
-                             void (*visit)(void *user, const cal_namespace_usage *usage),
-                             void *user) {
-    struct walk walk = {.node = node, .usage_visit = visit, .user = user};
-    cal_node_run(node, each_usage, &walk);
     return walk.result;
 }
 

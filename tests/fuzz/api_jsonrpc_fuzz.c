@@ -188,10 +188,9 @@ int cal_context_identities(cal_node *node, const cal_context_id *id, bool owned,
     visit(user, &key);
     return code();
 }
-int cal_context_size(cal_node *node, const cal_context_id *id, uint64_t *ret_bytes) {
+void cal_context_size(cal_node *node, const cal_context_id *id, cal_size_done done, void *user) {
     (void)node, (void)id;
-    *ret_bytes = 1;
-    return code();
+    done(user, outcome(), 1);
 }
 void cal_execute(cal_node *node, const cal_context_id *context, const char *method,
                  const void *args, size_t len, cal_call_done done, void *user) {
@@ -261,12 +260,12 @@ void cal_namespace_invite(cal_node *node, const cal_group_id *id, uint64_t valid
     visit(user, id, text, "{}");
     done(user, outcome());
 }
-int cal_namespace_usage_each(cal_node *node, void (*visit)(void *, const cal_namespace_usage *),
-                             void *user) {
+void cal_namespace_usage_each(cal_node *node, cal_usage_visitor visit, cal_simple_done done,
+                              void *user) {
     (void)node;
     const cal_namespace_usage usage = {0};
     visit(user, &usage);
-    return code();
+    done(user, outcome());
 }
 
 void cal_alias_create(cal_node *node, cal_alias_kind kind, const char *name,
