@@ -5,6 +5,7 @@
 #   make soak      an hour of gossip with other implementations; S=600 is ten minutes
 #   make bench     our figures beside their limits
 #   make fuzz      fuzzing without end; T=name picks a target
+#   make mutants   small wrong changes planted one at a time: do the tests notice; M=regex picks some
 #   make fmt       layout; make install, make dist
 
 BUILD ?= build
@@ -12,7 +13,7 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 S ?= 3600
 
-.PHONY: all demo test campaign soak bench fuzz fmt install dist setup clean
+.PHONY: all demo test campaign soak bench fuzz mutants fmt install dist setup clean
 
 all: setup
 	cmake --preset release
@@ -38,6 +39,9 @@ bench: all
 
 fuzz: setup
 	scripts/fuzz.sh 0 $(T)
+
+mutants: setup
+	scripts/mutants.py -j $(JOBS) $(M)
 
 fmt: setup
 	find include src cmd sdk apps examples tests bench -name '*.[ch]' | xargs clang-format-14 -i
