@@ -161,6 +161,7 @@ int cal_alias_each(cal_node *node, cal_alias_kind kind,
                    void *user);
 
 /* --- figures for /metrics --- */
+enum { CAL_LOOP_TURN_MS = 5 };
 typedef struct cal_node_stats {
     uint64_t calls, calls_failed, calls_waiting, calls_refused; /* refused: a queue was full */
     uint64_t call_ns_total, guest_gas_total;
@@ -168,6 +169,11 @@ typedef struct cal_node_stats {
     uint64_t store_batches, store_transactions, store_flush_ns_total, store_bytes, store_damaged,
         store_failed;
     uint64_t events;
+    /* Turns of the loop, from having waited for something to waiting again. Late: one of more than
+     * CAL_LOOP_TURN_MS, in which everybody waited; by itself: it used as much processor time, so
+     * that a busy machine is no excuse. The longest ones since the start. */
+    uint64_t loop_turns, loop_busy_ns_total, loop_late, loop_late_by_itself, loop_longest_ns,
+        loop_longest_processor_ns;
 } cal_node_stats;
 void cal_node_stats_get(cal_node *node, cal_node_stats *ret_stats);
 

@@ -291,6 +291,9 @@ static void gather_stats(void *arg) {
     cal_store_stats store;
     cal_contexts_stats_get(request->node->contexts, &calls);
     cal_store_stats_get(request->node->store, &store);
+    node_turns turns = {0};
+    const node_world *world = request->node->world;
+    if (world->turns) world->turns(world->user, &turns);
     *request->stats = (cal_node_stats){
         .calls = calls.calls,
         .calls_failed = calls.failed,
@@ -307,6 +310,12 @@ static void gather_stats(void *arg) {
         .store_damaged = store.damaged,
         .store_failed = store.failed,
         .events = request->node->events,
+        .loop_turns = turns.turns,
+        .loop_busy_ns_total = turns.busy_ns,
+        .loop_late = turns.late,
+        .loop_late_by_itself = turns.late_by_itself,
+        .loop_longest_ns = turns.longest_ns,
+        .loop_longest_processor_ns = turns.longest_processor_ns,
     };
 }
 

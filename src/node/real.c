@@ -3,9 +3,18 @@
  *
  * Tasks come from any thread: those for the loop wait in a list under `posted_lock`, and the first
  * one wakes the loop; those for workers wait in their pool. Whoever waits for the loop from outside
- * sleeps on a condition of its own, under one lock for all. */
+ * sleeps on a condition of its own, under one lock for all.
+ *
+ * The watchdog: a turn is what the loop does between two times of having nothing to do, measured
+ * without the wait itself. One of more than CAL_LOOP_TURN_MS kept everybody waiting; it is counted,
+ * and now and then one is told of in the log, with the task that took most of it. */
+#include <dlfcn.h>
+#include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -14,6 +23,8 @@
 #include "net/tcp.h"
 #include "node/internal.h"
 #include "vm/vm.h"
+
+#define TURN_LOG_PAUSE_NS (UINT64_C(60) * 1000000000) /* between two lines about late turns */
 
 /* A pool of threads that take tasks in order. */
 typedef struct real_pool {
@@ -25,11 +36,22 @@ typedef struct real_pool {
     uint32_t thread_count;
 } real_pool;
 
+/* The turn under way; loop thread. */
+typedef struct real_turn {
+    uint64_t began_ns, idle_ns, processor_ns; /* readings of the three clocks at its beginning */
+    uint64_t tasks, longest_ns;               /* of the posted tasks in it, the longest */
+    void (*longest)(cal_task *task);
+    uint64_t told_ns, untold; /* the last line in the log; late turns since */
+} real_turn;
+
 typedef struct real_world {
     node_world world;
     uv_loop_t loop;
     uv_async_t wake;
     uv_timer_t timer;
+    uv_prepare_t turn_end;
+    real_turn turn;
+    node_turns turns;
     bool ended; /* the handles are closed or closing */
     void (*tick)(void *user);
     void *tick_user;
@@ -111,6 +133,77 @@ static void real_work(void *user, node_worker worker, cal_task *task) {
     pthread_mutex_unlock(&pool->lock);
 }
 
+/* --- the watchdog --- */
+
+static uint64_t processor_ns(void) {
+    struct timespec used;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+static void turn_begin(real_world *real) {
+    real_turn *turn = &real->turn;
+    turn->began_ns = uv_hrtime();
+    turn->idle_ns = uv_metrics_idle_time(&real->loop);
+    turn->processor_ns = processor_ns();
+    turn->tasks = turn->longest_ns = 0;
+    turn->longest = NULL;
+}
+
+/* Where the code of a task is, as addr2line wants it: tasks have no names. */
+static void task_text(void (*run)(cal_task *task), char *ret_text, size_t max) {
+    Dl_info place;
+    void *address;
+    memcpy(&address, &run, sizeof address);
+    if (!dladdr(address, &place) || !place.dli_fname) {
+        snprintf(ret_text, max, "%p", address);
+        return;
+    }
+    const char *slash = strrchr(place.dli_fname, '/');
+    snprintf(ret_text, max, "%s+0x%" PRIxPTR, slash ? slash + 1 : place.dli_fname,
+             (uintptr_t)address - (uintptr_t)place.dli_fbase);
+}
+
+static void tell_late(real_turn *turn, uint64_t now_ns, uint64_t took_ns, uint64_t used_ns) {
+    char longest[160] = "sockets and timers";
+    if (turn->told_ns && now_ns - turn->told_ns < TURN_LOG_PAUSE_NS) {
+        turn->untold++;
+        return;
+    }
+    if (2 * turn->longest_ns > took_ns) task_text(turn->longest, longest, sizeof longest);
+    cal_log(
+        CAL_LOG_WARN, "node",
+        "the loop was busy for %.1f ms without a pause (%.1f ms of processor time), mostly with "
+        "%s (%.1f ms; %" PRIu64 " tasks in all); %" PRIu64 " late turns since the last such line",
+        (double)took_ns / 1e6, (double)used_ns / 1e6, longest, (double)turn->longest_ns / 1e6,
+        turn->tasks, turn->untold);
+    turn->told_ns = now_ns;
+    turn->untold = 0;
+}
+
+/* Called before each wait for events: what was waited for since the last time is not the turn's. */
+static void on_turn_end(uv_prepare_t *prepare) {
+    real_world *real = prepare->data;
+    real_turn *turn = &real->turn;
+    uint64_t now_ns = uv_hrtime(), waited_ns = uv_metrics_idle_time(&real->loop) - turn->idle_ns;
+    uint64_t took_ns = now_ns - turn->began_ns;
+    took_ns = took_ns > waited_ns ? took_ns - waited_ns : 0;
+    uint64_t used_ns = processor_ns() - turn->processor_ns;
+    bool late = took_ns > NET_MS(CAL_LOOP_TURN_MS);
+    real->turns.turns++;
+    real->turns.busy_ns += took_ns;
+    real->turns.late += late;
+    real->turns.late_by_itself += used_ns > NET_MS(CAL_LOOP_TURN_MS);
+    if (took_ns > real->turns.longest_ns) real->turns.longest_ns = took_ns;
+    if (used_ns > real->turns.longest_processor_ns) real->turns.longest_processor_ns = used_ns;
+    if (late) tell_late(turn, now_ns, took_ns, used_ns);
+    turn_begin(real);
+}
+
+static void real_turns_get(void *user, node_turns *ret_turns) {
+    *ret_turns = ((real_world *)user)->turns;
+}
+
 /* --- tasks of the loop --- */
 
 static void real_post(void *user, cal_task *task) {
@@ -122,6 +215,17 @@ static void real_post(void *user, cal_task *task) {
     if (was_empty) uv_async_send(&real->wake);
 }
 
+static void run_timed(real_turn *turn, cal_task *task) {
+    void (*run)(cal_task * task) = task->run;
+    uint64_t began_ns = uv_hrtime();
+    run(task);
+    uint64_t took_ns = uv_hrtime() - began_ns;
+    turn->tasks++;
+    if (took_ns <= turn->longest_ns) return;
+    turn->longest_ns = took_ns;
+    turn->longest = run;
+}
+
 static void on_wake(uv_async_t *wake) {
     real_world *real = wake->data;
     for (;;) {
@@ -129,8 +233,7 @@ static void on_wake(uv_async_t *wake) {
         cal_list *next = cal_list_pop(&real->posted);
         pthread_mutex_unlock(&real->posted_lock);
         if (!next) return;
-        cal_task *task = CAL_CONTAINER_OF(next, cal_task, link);
-        task->run(task);
+        run_timed(&real->turn, CAL_CONTAINER_OF(next, cal_task, link));
     }
 }
 
@@ -191,6 +294,7 @@ static void real_transport_free(void *user, net_transport *transport, void (*don
 static void loop_thread(void *user) {
     real_world *real = user;
     cal_os_block_sigpipe();
+    turn_begin(real);
     real->first(real->first_user);
     uv_run(&real->loop, UV_RUN_DEFAULT);
 }
@@ -213,6 +317,7 @@ static void real_end(void *user) {
     if (real->ended) return;
     real->ended = true;
     uv_close((uv_handle_t *)&real->timer, NULL);
+    uv_close((uv_handle_t *)&real->turn_end, NULL);
     uv_close((uv_handle_t *)&real->wake, NULL); /* the last handles: the loop ends */
 }
 
@@ -244,9 +349,12 @@ int node_real_new(const node_world **ret_world, cal_error *err) {
         free(real);
         return cal_fail(err, CAL_EIO, "the node's loop cannot be had: too many open files?");
     }
+    uv_loop_configure(&real->loop, UV_METRICS_IDLE_TIME);
     uv_async_init(&real->loop, &real->wake, on_wake);
     uv_timer_init(&real->loop, &real->timer);
-    real->wake.data = real->timer.data = real;
+    uv_prepare_init(&real->loop, &real->turn_end);
+    uv_prepare_start(&real->turn_end, on_turn_end);
+    real->wake.data = real->timer.data = real->turn_end.data = real;
     cal_list_init(&real->posted);
     pthread_mutex_init(&real->posted_lock, NULL);
     pthread_mutex_init(&real->waiting_lock, NULL);
@@ -266,6 +374,7 @@ int node_real_new(const node_world **ret_world, cal_error *err) {
                                .end = real_end,
                                .join = real_join,
                                .free = real_free,
+                               .turns = real_turns_get,
                                .loop = &real->loop};
     *ret_world = &real->world;
     return 0;

@@ -37,6 +37,14 @@ typedef struct node_waiter {
     void *sleeper;
 } node_waiter;
 
+/* How long the loop went without a pause (the watchdog's figures; since the start). */
+typedef struct node_turns {
+    uint64_t turns, busy_ns; /* from having waited to waiting again; the waits do not count */
+    uint64_t late;           /* of more than CAL_LOOP_TURN_MS */
+    uint64_t late_by_itself; /* that used this much processor time: not for want of a processor */
+    uint64_t longest_ns, longest_processor_ns;
+} node_turns;
+
 typedef struct node_world node_world;
 struct node_world {
     void *user;
@@ -69,6 +77,8 @@ struct node_world {
      * left. NULL transport: nothing, and no done. */
     void (*transport_free)(void *user, net_transport *transport, void (*done)(void *done_user),
                            void *done_user);
+
+    void (*turns)(void *user, node_turns *ret_turns); /* NULL: its loop takes no time */
 
     /* --- life --- */
     /* Starts the workers (`guests` of the first kind) and the loop, which calls first. CAL_ENOMEM:

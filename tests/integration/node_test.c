@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -113,6 +114,55 @@ static int shell(const char *format, ...) {
 static void copy_root(void *user, const cal_context_info *info) { *(cal_hash *)user = info->root; }
 
 /* --- tests --- */
+
+/* What holds the loop up: 20 ms of waiting, or of work. */
+static void hold_up(void *arg) {
+    struct timespec now, began;
+    bool works = *(bool *)arg;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &began);
+    if (!works) usleep(20000);
+    do clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    while (works &&
+           (now.tv_sec - began.tv_sec) * 1000000000 + now.tv_nsec - began.tv_nsec < 20000000);
+}
+
+/* The figures once there are more late turns than `late`: a turn is measured when it is over. */
+static cal_node_stats stats_after(const struct world *world, uint64_t late) {
+    cal_node_stats stats;
+    for (int left = 100000; left > 0; left--) {
+        cal_node_stats_get(world->node, &stats);
+        if (stats.loop_late > late) return stats;
+    }
+    fail_msg("the late turn is not counted");
+    return stats;
+}
+
+static void the_watchdog_sees_what_holds_the_loop_up(void **state) {
+    (void)state;
+    struct world world;
+    struct timespec opened, ready;
+    clock_gettime(CLOCK_MONOTONIC, &opened);
+    world_open(&world, "watchdog");
+    clock_gettime(CLOCK_MONOTONIC, &ready);
+    cal_node_stats before, waited, worked;
+    bool works = false;
+    cal_node_stats_get(world.node, &before);
+    /* Workers compiled; the loop had next to nothing to do, and its waiting does not count. */
+    assert_true((double)before.loop_busy_ns_total <
+                5e8 * (double)(ready.tv_sec - opened.tv_sec) +
+                    0.5 * (double)(ready.tv_nsec - opened.tv_nsec));
+    cal_node_run(world.node, hold_up, &works);
+    waited = stats_after(&world, before.loop_late);
+    assert_true(waited.loop_longest_ns >= 20000000);
+    assert_true(waited.loop_turns > before.loop_turns);
+    works = true;
+    cal_node_run(world.node, hold_up, &works);
+    worked = stats_after(&world, waited.loop_late);
+    assert_true(worked.loop_late_by_itself > waited.loop_late_by_itself);
+    assert_true(worked.loop_longest_processor_ns >= 20000000);
+    assert_true(worked.loop_busy_ns_total >= before.loop_busy_ns_total + 40000000);
+    cal_node_stop(world.node);
+}
 
 static void writes_survive_a_restart_with_the_same_root(void **state) {
     (void)state;
@@ -392,6 +442,7 @@ int main(int argc, char **argv) {
     if (argc != 2 || !mkdtemp(root)) return 2;
     app_path = argv[1];
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_watchdog_sees_what_holds_the_loop_up),
         cmocka_unit_test(writes_survive_a_restart_with_the_same_root),
         cmocka_unit_test(a_failed_call_leaves_no_trace),
         cmocka_unit_test(events_reach_their_subscribers),
