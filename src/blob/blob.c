@@ -25,10 +25,13 @@ int cal_blobs_open(cal_store *store, const cal_os *os, cal_blobs **ret_blobs, ca
     return 0;
 }
 
+static bool blob_unused(const void *user) { return ((const cal_blobs *)user)->users == 0; }
+
 void cal_blobs_close(cal_blobs *blobs) {
     if (!blobs) return;
     pthread_mutex_lock(&blobs->mutex);
-    while (blobs->users) pthread_cond_wait(&blobs->unused, &blobs->mutex);
+    if (blobs->users) /* the store may be closed already when there are none */
+        cal_store_wait(blobs->store, &blobs->mutex, &blobs->unused, blob_unused, blobs);
     pthread_mutex_unlock(&blobs->mutex);
     pthread_cond_destroy(&blobs->unused);
     cal_map_deinit(&blobs->pins);

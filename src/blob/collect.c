@@ -49,6 +49,8 @@ static void collect_wake(void *user, int result) {
     pthread_mutex_unlock(&wait->mutex);
 }
 
+static bool collect_finished(const void *user) { return ((const collect_wait *)user)->finished; }
+
 /* Marks those that nobody has pinned and submits their removal, both under the mutex: a writer that
  * pins one later writes it again, and its batch comes behind this one. */
 static int collect_submit(cal_blobs *blobs, const blob_chunk_id *ids, size_t count,
@@ -82,7 +84,7 @@ static int collect_remove(cal_blobs *blobs, const blob_chunk_id *ids, size_t cou
     int error = collect_submit(blobs, ids, count, gone, &gone_count, &wait);
     if (!error) {
         pthread_mutex_lock(&wait.mutex);
-        while (!wait.finished) pthread_cond_wait(&wait.changed, &wait.mutex);
+        cal_store_wait(blobs->store, &wait.mutex, &wait.changed, collect_finished, &wait);
         pthread_mutex_unlock(&wait.mutex);
         error = wait.result;
     }

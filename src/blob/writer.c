@@ -178,9 +178,13 @@ static int writer_fail(cal_blobs_writer *writer, int error) {
     return error;
 }
 
-static void writer_wait(cal_blobs_writer *writer, uint32_t below) {
+static bool writer_has_room(const void *user) {
+    return ((const cal_blobs_writer *)user)->in_flight < CAL_BLOBS_IN_FLIGHT;
+}
+
+static void writer_wait(cal_blobs_writer *writer) {
     pthread_mutex_lock(&writer->mutex);
-    while (writer->in_flight >= below) pthread_cond_wait(&writer->changed, &writer->mutex);
+    cal_store_wait(writer->blobs->store, &writer->mutex, &writer->changed, writer_has_room, writer);
     pthread_mutex_unlock(&writer->mutex);
 }
 
@@ -204,7 +208,7 @@ static int writer_take(cal_blobs_writer *writer, cal_slice bytes, bool wait) {
         bytes.data += take;
         bytes.len -= take;
         if (error || writer->chunk.len < CAL_BLOB_CHUNK_SIZE) continue;
-        if (wait) writer_wait(writer, CAL_BLOBS_IN_FLIGHT);
+        if (wait) writer_wait(writer);
         error = writer_fail(writer, 0);
         if (!error) error = writer_send(writer);
     }
@@ -291,14 +295,17 @@ static void writer_wake(void *user, int result, const cal_blobs_info *info) {
     pthread_mutex_unlock(&wait->mutex);
 }
 
+static bool writer_finished(const void *user) { return ((const writer_result *)user)->finished; }
+
 int cal_blobs_finish(cal_blobs_writer *writer, const cal_blob_id *expected,
                      cal_blobs_info *ret_info, cal_error *err) {
     writer_result wait = {.finished = false};
     pthread_mutex_init(&wait.mutex, NULL);
     pthread_cond_init(&wait.changed, NULL);
+    cal_store *store = writer->blobs->store; /* the writer is gone at the end */
     cal_blobs_finish_async(writer, expected, writer_wake, &wait);
     pthread_mutex_lock(&wait.mutex);
-    while (!wait.finished) pthread_cond_wait(&wait.changed, &wait.mutex);
+    cal_store_wait(store, &wait.mutex, &wait.changed, writer_finished, &wait);
     pthread_mutex_unlock(&wait.mutex);
     pthread_cond_destroy(&wait.changed);
     pthread_mutex_destroy(&wait.mutex);

@@ -69,6 +69,14 @@ int cal_batch_delete_prefix(cal_batch *batch, cal_column column, cal_slice prefi
     return batch_add(batch, BATCH_DELETE_PREFIX, column, prefix, (cal_slice){0});
 }
 
+int cal_batch_delete_some(cal_batch *batch, cal_column column, cal_slice prefix,
+                          uint32_t max_rows) {
+    if (prefix.len == 0 || max_rows == 0) return batch_fail(batch, CAL_EINVAL);
+    int error = batch_add(batch, BATCH_DELETE_SOME, column, prefix, (cal_slice){0});
+    if (!error) batch->ops[batch->count - 1].max_rows = max_rows;
+    return error;
+}
+
 size_t cal_batch_count(const cal_batch *batch) { return batch->count; }
 
 int cal_batch_merge(cal_batch *batch, cal_batch *other) {
@@ -92,12 +100,12 @@ int cal_batch_merge(cal_batch *batch, cal_batch *other) {
 }
 
 static int batch_apply_prefix(const cal_engine *engine, cal_engine_conn *conn, cal_column column,
-                              cal_slice prefix) {
+                              cal_slice prefix, uint32_t max_rows) {
     cal_buffer end;
     cal_buffer_init(&end, CAL_STORE_KEY_MAX);
     cal_prefix_end(prefix, &end);
     int error = end.error;
-    if (!error) error = engine->erase_range(conn, column, prefix, cal_buffer_slice(&end));
+    if (!error) error = engine->erase_range(conn, column, prefix, cal_buffer_slice(&end), max_rows);
     cal_buffer_deinit(&end);
     return error;
 }
@@ -118,7 +126,8 @@ int batch_apply(const cal_batch *batch, const cal_engine *engine, cal_engine_con
             error = engine->erase(conn, column, key);
             break;
         case BATCH_DELETE_PREFIX:
-            error = batch_apply_prefix(engine, conn, column, key);
+        case BATCH_DELETE_SOME:
+            error = batch_apply_prefix(engine, conn, column, key, op->max_rows);
             break;
         }
         if (error) return error;

@@ -10,7 +10,8 @@
  * truncation.
  *
  * On any world but the real one checkpoints run on the writer thread, so that a seed repeats its
- * run exactly. */
+ * run exactly; in a stepped store at the end of a step, after the answers, as the caretaker's come.
+ */
 #include "store/internal.h"
 
 #include "base/log.h"
@@ -125,6 +126,10 @@ void store_caretaker_poke(cal_store *store, uint64_t log_pages) {
     if (log_pages < atomic_exchange(&store->log_pages, log_pages))
         atomic_store(&store->log_moved, 0); /* it started over */
     if (log_pages < atomic_load(&store->log_moved) + STORE_CHECKPOINT_PAGES) return;
+    if (store->stepped) {
+        store->checkpoint_due = true;
+        return;
+    }
     if (store->inline_checkpoints) {
         checkpoint_pass(store, store->writer_conn);
         return;
@@ -133,6 +138,12 @@ void store_caretaker_poke(cal_store *store, uint64_t log_pages) {
     store->caretaker_due = true;
     pthread_cond_signal(&store->care_work);
     pthread_mutex_unlock(&store->care_mutex);
+}
+
+void store_checkpoint_inline(cal_store *store) {
+    if (!store->checkpoint_due) return;
+    store->checkpoint_due = false;
+    if (store->writer_conn) checkpoint_pass(store, store->writer_conn);
 }
 
 int store_caretaker_start(cal_store *store) {

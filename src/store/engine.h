@@ -61,7 +61,10 @@ typedef struct cal_engine {
 
     int (*put)(cal_engine_conn *conn, cal_column column, cal_slice key, cal_slice value);
     int (*erase)(cal_engine_conn *conn, cal_column column, cal_slice key);
-    int (*erase_range)(cal_engine_conn *conn, cal_column column, cal_slice lo, cal_slice hi);
+    /* lo <= key < hi, hi.len 0: no upper bound. At most max_rows of them, the smallest keys first;
+     * 0: all. */
+    int (*erase_range)(cal_engine_conn *conn, cal_column column, cal_slice lo, cal_slice hi,
+                       uint32_t max_rows);
 
     int (*get)(cal_engine_conn *conn, cal_column column, cal_slice key,
                cal_buffer *ret_value); /* ret_value may be NULL */

@@ -32,6 +32,10 @@ static const char *const engine_sql[ENGINE_STATEMENTS] = {
     [ENGINE_ERASE] = "DELETE FROM %s WHERE k = ?1",
     [ENGINE_ERASE_RANGE] = "DELETE FROM %s WHERE k >= ?1 AND k < ?2",
     [ENGINE_ERASE_FROM] = "DELETE FROM %s WHERE k >= ?1",
+    [ENGINE_ERASE_SOME_RANGE] = "DELETE FROM %1$s WHERE k IN (SELECT k FROM %1$s WHERE k >= ?1 AND "
+                                "k < ?2 ORDER BY k LIMIT ?3)",
+    [ENGINE_ERASE_SOME_FROM] =
+        "DELETE FROM %1$s WHERE k IN (SELECT k FROM %1$s WHERE k >= ?1 ORDER BY k LIMIT ?3)",
     [ENGINE_SIZE_RANGE] =
         "SELECT coalesce(sum(length(k) + length(v)), 0) FROM %s WHERE k >= ?1 AND k < ?2",
     [ENGINE_SIZE_FROM] = "SELECT coalesce(sum(length(k) + length(v)), 0) FROM %s WHERE k >= ?1",
@@ -337,10 +341,18 @@ static int engine_erase(cal_engine_conn *conn, cal_column column, cal_slice key)
     return engine_write(conn, column, ENGINE_ERASE, key, NULL);
 }
 
-static int engine_erase_range(cal_engine_conn *conn, cal_column column, cal_slice lo,
-                              cal_slice hi) {
-    if (hi.len == 0) return engine_write(conn, column, ENGINE_ERASE_FROM, lo, NULL);
-    return engine_write(conn, column, ENGINE_ERASE_RANGE, lo, &hi);
+static int engine_erase_range(cal_engine_conn *conn, cal_column column, cal_slice lo, cal_slice hi,
+                              uint32_t max_rows) {
+    bool bounded = hi.len > 0;
+    engine_statement which = bounded ? ENGINE_ERASE_RANGE : ENGINE_ERASE_FROM;
+    if (max_rows) {
+        which = bounded ? ENGINE_ERASE_SOME_RANGE : ENGINE_ERASE_SOME_FROM;
+        sqlite3_stmt *stmt;
+        int error = engine_statement_for(conn, column, which, &stmt);
+        if (!error) error = engine_error(conn, sqlite3_bind_int64(stmt, 3, max_rows));
+        if (error) return error;
+    }
+    return engine_write(conn, column, which, lo, bounded ? &hi : NULL);
 }
 
 static int engine_get(cal_engine_conn *conn, cal_column column, cal_slice key,

@@ -36,12 +36,18 @@ enum {
 
 /* --- batches --- */
 
-typedef enum batch_kind { BATCH_PUT, BATCH_DELETE, BATCH_DELETE_PREFIX } batch_kind;
+typedef enum batch_kind {
+    BATCH_PUT,
+    BATCH_DELETE,
+    BATCH_DELETE_PREFIX,
+    BATCH_DELETE_SOME
+} batch_kind;
 
 typedef struct batch_op {
     uint32_t column : 8, kind : 8;
     uint32_t key_len, value_len;
-    size_t offset; /* of the key in bytes; the value follows it */
+    uint32_t max_rows; /* of BATCH_DELETE_SOME */
+    size_t offset;     /* of the key in bytes; the value follows it */
 } batch_op;
 
 struct cal_batch {
@@ -49,7 +55,9 @@ struct cal_batch {
     cal_buffer bytes;
     batch_op *ops;
     size_t count, capacity;
-    int error; /* sticks */
+    int error;  /* sticks */
+    int result; /* once its turn has come */
+    cal_store_lane *lane;
     cal_store_done done;
     void *user;
 };
@@ -67,12 +75,18 @@ struct cal_store {
     cal_key_kind key_kind;
     char *key_file; /* for CAL_KEY_FILE, where it lives; else NULL */
 
-    /* The writer's queue. `mutex` guards all down to `stopping`. */
+    /* The writer's queue. `mutex` guards all down to `stopping`, and every lane. */
     pthread_mutex_t mutex;
     pthread_cond_t work;
     cal_list queue;
     size_t queue_count, queue_bytes;
     bool stopping;
+
+    bool stepped;
+    bool stepping; /* the one thread of a stepped store is within a step or a wait */
+    void (*due)(void *due_user);
+    void *due_user;
+    cal_list answers; /* batches whose result stands and whose answer is not given; the writer's */
 
     pthread_t writer;
     bool writer_started;
@@ -84,6 +98,7 @@ struct cal_store {
     pthread_t caretaker;
     bool caretaker_started, caretaker_stopping, caretaker_due;
     bool inline_checkpoints; /* on the writer thread: in a simulated world every run must repeat */
+    bool checkpoint_due;     /* stepped: at the end of the step */
     pthread_mutex_t care_mutex;
     pthread_cond_t care_work;
     pthread_mutex_t write_gate, log_gate;
@@ -94,12 +109,12 @@ struct cal_store {
     atomic_bool finish_checkpoint;
 
     pthread_mutex_t reader_mutex;
-    pthread_cond_t reader_free;
     cal_engine_conn *idle[STORE_READERS_LIMIT];
     uint32_t idle_count, readers_max, readers_used;
 
     pthread_mutex_t stats_mutex;
     cal_store_stats stats;
+    int ailing; /* CAL_EFULL or CAL_EIO until a batch succeeds */
 };
 
 /* Notes the outcome of an operation for stats and health, and returns it. */
@@ -111,12 +126,19 @@ int store_publish(const cal_os *os, const char *folder, cal_slice key_json, cal_
 int store_path(const char *folder, const char *name, char ret_path[STORE_PATH_MAX]);
 
 int store_writer_start(cal_store *store);
-void store_writer_stop(cal_store *store);
+void store_writer_stop(cal_store *store); /* what is queued is committed and answered first */
+/* The writer's work in two halves: the next group of the queue gets its results, then each of its
+ * batches its answer. False: nothing there. */
+bool store_writer_group(cal_store *store);
+bool store_writer_answer(cal_store *store);
+
+void store_step_drain(cal_store *store); /* step.c */
 
 int store_caretaker_start(cal_store *store);
 void store_caretaker_stop(cal_store *store);
 void store_caretaker_poke(cal_store *store,
                           uint64_t log_pages);  /* from the writer, after a commit */
+void store_checkpoint_inline(cal_store *store); /* stepped: what a poke has put off */
 void store_checkpoint_finish(cal_store *store); /* from the writer, before a transaction */
 
 int store_reader_take(cal_store *store, cal_engine_conn **ret_conn);

@@ -6,7 +6,8 @@
  *
  * Nobody waits for a reader: a thread that holds one may need another (a guest that opens a blob),
  * and waiting for each other they would wait for ever. The pool only bounds how many idle
- * connections are kept; STORE_READERS_LIMIT is far above what the node's threads can hold at once.
+ * connections are kept; STORE_READERS_LIMIT is far above what the node's threads can hold at once,
+ * and beyond it a reader is refused.
  *
  * Taking and giving: any thread; a snapshot and its cursors: one thread at a time. */
 #include "store/internal.h"
@@ -27,12 +28,11 @@ struct cal_cursor {
 
 int store_reader_take(cal_store *store, cal_engine_conn **ret_conn) {
     pthread_mutex_lock(&store->reader_mutex);
-    while (store->readers_used == STORE_READERS_LIMIT)
-        pthread_cond_wait(&store->reader_free, &store->reader_mutex);
-    store->readers_used++;
-    cal_engine_conn *conn = store->idle_count ? store->idle[--store->idle_count] : NULL;
+    int error = store->readers_used == STORE_READERS_LIMIT ? CAL_EOVERLOAD : 0;
+    if (!error) store->readers_used++;
+    cal_engine_conn *conn = !error && store->idle_count ? store->idle[--store->idle_count] : NULL;
     pthread_mutex_unlock(&store->reader_mutex);
-    int error = 0;
+    if (error) return error;
     if (!conn) error = store->engine->connect(store->db, CAL_ENGINE_READER, &conn, NULL);
     if (error) {
         store_reader_give(store, NULL);
@@ -51,7 +51,6 @@ void store_reader_give(cal_store *store, cal_engine_conn *conn) {
     bool keep = conn && store->idle_count < store->readers_max;
     if (keep) store->idle[store->idle_count++] = conn;
     store->readers_used--;
-    pthread_cond_signal(&store->reader_free);
     pthread_mutex_unlock(&store->reader_mutex);
     if (!keep) store->engine->disconnect(conn);
 }

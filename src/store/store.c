@@ -214,7 +214,6 @@ static void store_free(cal_store *store) {
     pthread_mutex_destroy(&store->write_gate);
     pthread_mutex_destroy(&store->log_gate);
     pthread_mutex_destroy(&store->reader_mutex);
-    pthread_cond_destroy(&store->reader_free);
     pthread_mutex_destroy(&store->stats_mutex);
     free(store->folder);
     free(store->key_file);
@@ -226,10 +225,14 @@ static cal_store *store_new(const cal_store_options *options) {
     if (!store) return NULL;
     store->os = store_os(options);
     store->engine = cal_engine_sqlcipher();
-    store->inline_checkpoints = store->os != cal_os_posix();
+    store->stepped = options->stepped;
+    store->due = options->due;
+    store->due_user = options->due_user;
+    store->inline_checkpoints = store->stepped || store->os != cal_os_posix();
     store->readers_max = options->readers_max ? options->readers_max : STORE_READERS_DEFAULT;
     if (store->readers_max > STORE_READERS_LIMIT) store->readers_max = STORE_READERS_LIMIT;
     cal_list_init(&store->queue);
+    cal_list_init(&store->answers);
     pthread_mutex_init(&store->mutex, NULL);
     pthread_cond_init(&store->work, NULL);
     pthread_mutex_init(&store->care_mutex, NULL);
@@ -241,7 +244,6 @@ static cal_store *store_new(const cal_store_options *options) {
     pthread_mutex_init(&store->write_gate, NULL);
     pthread_mutex_init(&store->log_gate, NULL);
     pthread_mutex_init(&store->reader_mutex, NULL);
-    pthread_cond_init(&store->reader_free, NULL);
     pthread_mutex_init(&store->stats_mutex, NULL);
     store->folder = strdup(options->folder);
     store->key_kind = options->key->kind;
@@ -302,10 +304,7 @@ void cal_store_stats_get(cal_store *store, cal_store_stats *ret_stats) {
 
 int cal_store_health(cal_store *store) {
     pthread_mutex_lock(&store->stats_mutex);
-    int last = store->stats.last_error;
-    int health = store->stats.damaged                   ? CAL_ECORRUPT
-                 : last == CAL_EFULL || last == CAL_EIO ? last
-                                                        : 0;
+    int health = store->stats.damaged ? CAL_ECORRUPT : store->ailing;
     pthread_mutex_unlock(&store->stats_mutex);
     return health;
 }

@@ -385,27 +385,6 @@ static void test_prefixes(void **state) {
     cal_snapshot_free(snapshot);
 }
 
-static void *take_snapshot(void *arg) {
-    cal_snapshot *snapshot = NULL;
-    if (cal_store_snapshot(arg, &snapshot)) return NULL;
-    cal_snapshot_free(snapshot);
-    return arg;
-}
-
-static void test_waits_for_a_reader(void **state) {
-    fixture *f = *state;
-    f->options.readers_max = 1;
-    reopen(f);
-    cal_snapshot *snapshot;
-    pthread_t thread;
-    void *result;
-    assert_int_equal(cal_store_snapshot(f->store, &snapshot), 0);
-    pthread_create(&thread, NULL, take_snapshot, f->store);
-    cal_snapshot_free(snapshot);
-    pthread_join(thread, &result);
-    assert_ptr_equal(result, f->store);
-}
-
 static void write_round(cal_store *store, int round) {
     static uint8_t chunk[256 * 1024];
     char value[16];
@@ -797,7 +776,6 @@ int main(void) {
         TEST(test_snapshot_isolation),
         TEST(test_cursors),
         TEST(test_prefixes),
-        TEST(test_waits_for_a_reader),
         TEST(test_checkpoints),
         TEST(test_second_open_refused),
         TEST(test_create_and_absence),

@@ -3,15 +3,16 @@
  *
  * Invariants: batches are applied in the order of the queue, and each done callback runs after its
  * transaction is durable, in the same order. A group that fails as a whole is rolled back and its
- * batches are tried one by one. The writer's connection is touched by this thread alone (and by
- * store.c before the thread starts and after it ended). */
+ * batches are tried one by one, but for those whose lane one of them has broken. A lane is broken
+ * when a batch of it fails, before any later one is looked at, so none that builds on the failed
+ * one is ever applied. The writer's connection and the list of answers are touched by this thread
+ * alone (and by store.c before the thread starts and after it ended); in a stepped store (step.c)
+ * by whoever steps. */
 #include "store/internal.h"
 
 #include "base/limits.h"
-#include "base/log.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
 static int writer_connection(cal_store *store) {
     if (store->writer_conn && store->engine->usable(store->writer_conn)) return 0;
@@ -48,14 +49,23 @@ static int writer_transaction(cal_store *store, cal_batch *const *batches, size_
     return error;
 }
 
-static void writer_answer(cal_store *store, cal_batch *batch, int error) {
-    pthread_mutex_lock(&store->stats_mutex);
-    if (error) store->stats.failed++;
-    store->stats.last_error = error;
-    pthread_mutex_unlock(&store->stats_mutex);
-    if (error == CAL_ECORRUPT) store_note(store, error);
-    if (batch->done) batch->done(batch->user, error);
-    cal_batch_free(batch);
+/* Gives a batch its result. The lane of one that failed is broken from here on. */
+static void writer_settle(cal_store *store, cal_batch *batch, int result) {
+    batch->result = result;
+    if (result && batch->lane) {
+        pthread_mutex_lock(&store->mutex);
+        batch->lane->broken = true;
+        pthread_mutex_unlock(&store->mutex);
+    }
+    cal_list_push(&store->answers, &batch->node);
+}
+
+static bool writer_lane_broken(cal_store *store, const cal_batch *batch) {
+    if (!batch->lane) return false;
+    pthread_mutex_lock(&store->mutex);
+    bool broken = batch->lane->broken;
+    pthread_mutex_unlock(&store->mutex);
+    return broken;
 }
 
 static void writer_commit(cal_store *store, cal_batch **batches, size_t count) {
@@ -63,53 +73,98 @@ static void writer_commit(cal_store *store, cal_batch **batches, size_t count) {
     int error = writer_transaction(store, batches, count);
     for (size_t i = 0; i < count; i++) {
         int own = error;
-        if (error && count > 1) own = writer_transaction(store, &batches[i], 1);
-        writer_answer(store, batches[i], own);
+        if (error && writer_lane_broken(store, batches[i]))
+            own = CAL_ECANCELED; /* it builds on one that failed just now */
+        else if (error && count > 1)
+            own = writer_transaction(store, &batches[i], 1);
+        writer_settle(store, batches[i], own);
     }
 }
 
-/* Takes the next group from the queue; a batch that failed while it was put together is answered
- * where its turn comes. */
-static size_t writer_take(cal_store *store, cal_batch **ret_batches) {
+/* Why a batch goes into no transaction, or 0. The mutex is held. */
+static int writer_refusal(const cal_batch *batch) {
+    return batch->lane && batch->lane->broken ? CAL_ECANCELED : batch->error;
+}
+
+/* Takes the next group from the queue; a batch that is refused is answered where its turn comes:
+ * alone. */
+static size_t writer_take(cal_store *store, cal_batch **ret_batches, int *ret_refusal) {
     size_t count = 0, bytes = 0;
+    *ret_refusal = 0;
     while (count < CAL_STORE_BATCHES_PER_TRANSACTION && !cal_list_empty(&store->queue)) {
         cal_batch *batch = CAL_CONTAINER_OF(store->queue.next, cal_batch, node);
-        if (batch->error && count > 0) break;
+        int refusal = writer_refusal(batch);
+        if (refusal && count > 0) break;
         if (count > 0 && bytes + batch->bytes.len > STORE_TRANSACTION_BYTES_MAX) break;
         cal_list_remove(&batch->node);
         store->queue_count--;
         store->queue_bytes -= batch->bytes.len;
         bytes += batch->bytes.len;
         ret_batches[count++] = batch;
-        if (batch->error) break;
+        *ret_refusal = refusal;
+        if (refusal) break;
     }
     return count;
 }
 
+bool store_writer_group(cal_store *store) {
+    cal_batch *batches[CAL_STORE_BATCHES_PER_TRANSACTION];
+    int refusal;
+    pthread_mutex_lock(&store->mutex);
+    size_t count = writer_take(store, batches, &refusal);
+    pthread_mutex_unlock(&store->mutex);
+    if (count == 0) return false;
+    if (refusal)
+        writer_settle(store, batches[0], refusal);
+    else
+        writer_commit(store, batches, count);
+    return true;
+}
+
+bool store_writer_answer(cal_store *store) {
+    cal_list *first = cal_list_pop(&store->answers);
+    if (!first) return false;
+    cal_batch *batch = CAL_CONTAINER_OF(first, cal_batch, node);
+    int result = batch->result;
+    pthread_mutex_lock(&store->stats_mutex);
+    if (result) store->stats.failed++;
+    if (result != CAL_ECANCELED) store->stats.last_error = result;
+    if (result == 0 || result == CAL_EFULL || result == CAL_EIO) store->ailing = result;
+    pthread_mutex_unlock(&store->stats_mutex);
+    if (result == CAL_ECORRUPT) store_note(store, result);
+    if (batch->lane) {
+        pthread_mutex_lock(&store->mutex);
+        assert(batch->lane->waiting > 0);
+        batch->lane->waiting--;
+        pthread_mutex_unlock(&store->mutex);
+    }
+    if (batch->done) batch->done(batch->user, result);
+    cal_batch_free(batch);
+    return true;
+}
+
 static void *writer_main(void *arg) {
     cal_store *store = arg;
-    cal_batch *batches[CAL_STORE_BATCHES_PER_TRANSACTION];
     for (;;) {
         pthread_mutex_lock(&store->mutex);
         while (cal_list_empty(&store->queue) && !store->stopping)
             pthread_cond_wait(&store->work, &store->mutex);
-        size_t count = writer_take(store, batches);
         pthread_mutex_unlock(&store->mutex);
-        if (count == 0) return NULL; /* stopping, and nothing left */
-        if (batches[0]->error)
-            writer_answer(store, batches[0], batches[0]->error);
-        else
-            writer_commit(store, batches, count);
+        if (!store_writer_group(store)) return NULL; /* stopping, and nothing left */
+        while (store_writer_answer(store)) {
+        }
     }
 }
 
 int store_writer_start(cal_store *store) {
+    if (store->stepped) return 0;
     if (pthread_create(&store->writer, NULL, writer_main, store) != 0) return CAL_ENOMEM;
     store->writer_started = true;
     return 0;
 }
 
 void store_writer_stop(cal_store *store) {
+    if (store->stepped) store_step_drain(store);
     if (!store->writer_started) return;
     pthread_mutex_lock(&store->mutex);
     store->stopping = true;
@@ -119,11 +174,13 @@ void store_writer_stop(cal_store *store) {
     store->writer_started = false;
 }
 
-void cal_store_submit(cal_store *store, cal_batch *batch, cal_store_done done, void *user) {
+void cal_store_submit_on(cal_store *store, cal_store_lane *lane, cal_batch *batch,
+                         cal_store_done done, void *user) {
+    batch->lane = lane;
     batch->done = done;
     batch->user = user;
     pthread_mutex_lock(&store->mutex);
-    assert(!store->stopping || pthread_equal(pthread_self(), store->writer));
+    assert(!store->stopping || store->stepped || pthread_equal(pthread_self(), store->writer));
     bool full = store->queue_count >= STORE_QUEUE_BATCHES_MAX ||
                 store->queue_bytes + batch->bytes.len > STORE_QUEUE_BYTES_MAX;
     if (full && !batch->error) batch->error = CAL_EOVERLOAD;
@@ -131,51 +188,23 @@ void cal_store_submit(cal_store *store, cal_batch *batch, cal_store_done done, v
         cal_buffer_deinit(&batch->bytes);
         batch->count = 0;
     }
+    bool first = cal_list_empty(&store->queue);
     cal_list_push(&store->queue, &batch->node);
     store->queue_count++;
     store->queue_bytes += batch->bytes.len;
+    if (lane) lane->waiting++;
     pthread_cond_signal(&store->work);
     pthread_mutex_unlock(&store->mutex);
+    if (first && store->stepped && store->due) store->due(store->due_user);
 }
 
-typedef struct writer_wait {
-    pthread_mutex_t mutex;
-    pthread_cond_t cond;
-    bool finished;
-    int result;
-} writer_wait;
-
-static void writer_wake(void *user, int result) {
-    writer_wait *wait = user;
-    pthread_mutex_lock(&wait->mutex);
-    wait->finished = true;
-    wait->result = result;
-    pthread_cond_signal(&wait->cond);
-    pthread_mutex_unlock(&wait->mutex);
+void cal_store_submit(cal_store *store, cal_batch *batch, cal_store_done done, void *user) {
+    cal_store_submit_on(store, NULL, batch, done, user);
 }
 
-int cal_store_commit(cal_store *store, cal_batch *batch, cal_error *err) {
-    assert(!pthread_equal(pthread_self(), store->writer));
-    writer_wait wait = {.finished = false};
-    pthread_mutex_init(&wait.mutex, NULL);
-    pthread_cond_init(&wait.cond, NULL);
-    cal_store_submit(store, batch, writer_wake, &wait);
-    pthread_mutex_lock(&wait.mutex);
-    while (!wait.finished) pthread_cond_wait(&wait.cond, &wait.mutex);
-    pthread_mutex_unlock(&wait.mutex);
-    pthread_cond_destroy(&wait.cond);
-    pthread_mutex_destroy(&wait.mutex);
-    switch (wait.result) {
-    case 0:
-        return 0;
-    case CAL_EFULL:
-        return cal_fail(err, CAL_EFULL,
-                        "the disk is full: nothing was written; make room and try again");
-    case CAL_ECORRUPT:
-        return cal_fail(err, CAL_ECORRUPT,
-                        "the store is damaged: nothing was written; run a check");
-    default:
-        return cal_fail(err, wait.result, "the store could not write: %s",
-                        cal_error_text(wait.result));
-    }
+void cal_store_lane_mend(cal_store *store, cal_store_lane *lane) {
+    pthread_mutex_lock(&store->mutex);
+    assert(lane->waiting == 0);
+    lane->broken = false;
+    pthread_mutex_unlock(&store->mutex);
 }
