@@ -14,6 +14,7 @@
 #include "base/task.h"
 #include "calimero/context.h"
 #include "context/record.h"
+#include "store/removal.h"
 #include "store/store.h"
 #include "vm/vm.h"
 
@@ -98,6 +99,11 @@ typedef void (*cal_context_delete_ready)(void *user, const cal_error *err, cal_b
 void cal_contexts_delete(cal_contexts *contexts, const cal_context_id *id,
                          cal_context_delete_ready ready, void *user);
 void cal_contexts_delete_end(cal_contexts *contexts, const cal_context_id *id, bool deleted);
+
+/* The rows of deleted contexts go in steps, but for the record: remove adds to the batch that it
+ * goes and that the rest shall. Any thread. */
+extern const cal_removal cal_context_removal;
+int cal_context_remove(cal_batch *batch, const cal_context_id *id);
 
 /* Compiles a module and keeps the artefact, so that the first call need not. On a worker. */
 int cal_contexts_prepare_code(cal_contexts *contexts, const cal_blob_id *code, const char *service,

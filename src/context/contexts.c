@@ -172,9 +172,6 @@ static void start(struct call *call) {
 }
 
 static void removal_ready(struct context *context) {
-    static const cal_column columns[] = {CAL_COLUMN_STATE, CAL_COLUMN_PRIVATE_STATE,
-                                         CAL_COLUMN_INDEX, CAL_COLUMN_INDEX_META,
-                                         CAL_COLUMN_DELTA, CAL_COLUMN_CONTEXT};
     context->writer = true; /* holds the place until cal_contexts_delete_end */
     cal_context_delete_ready ready = context->delete_ready;
     context->delete_ready = NULL;
@@ -186,8 +183,7 @@ static void removal_ready(struct context *context) {
         ready(context->delete_user, &err, NULL);
         return;
     }
-    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++)
-        cal_batch_delete_prefix(batch, columns[i], cal_slice_of(context->id.bytes, CAL_ID_SIZE));
+    cal_context_remove(batch, &context->id); /* a failure sticks to the batch */
     ready(context->delete_user, NULL, batch);
 }
 

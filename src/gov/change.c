@@ -52,6 +52,7 @@ gov_namespace *gov_namespace_add(cal_gov *gov, const cal_group_id *id) {
     cal_sorted_init(&ns->rows);
     cal_sorted_init(&ns->counts);
     cal_list_init(&ns->waiting);
+    cal_list_init(&ns->retired_link);
     if (cal_sorted_put(&gov->namespaces, cal_slice_of(id->bytes, 32), ns, NULL)) {
         free(ns);
         return NULL;
@@ -69,17 +70,27 @@ static cal_map *index_of_row(cal_gov *gov, cal_slice key) {
                                               : NULL;
 }
 
-void gov_namespace_drop(cal_gov *gov, gov_namespace *ns) {
-    assert(!ns->change && cal_list_empty(&ns->waiting));
-    for (cal_sorted_node *node = cal_sorted_from(&ns->rows, (cal_slice){0}); node;
-         node = node->next[0]) {
+bool gov_namespace_shrink(cal_gov *gov, gov_namespace *ns, size_t max) {
+    cal_sorted_node *node;
+    for (; max > 0 && (node = cal_sorted_from(&ns->rows, (cal_slice){0})); max--) {
         cal_map *index = index_of_row(gov, node->key);
         if (index) index_remove(index, cal_slice_of(node->key.data + 1, 32), ns);
+        row_free(cal_sorted_remove(&ns->rows, node->key));
     }
-    cal_sorted_remove(&gov->namespaces, cal_slice_of(ns->id.bytes, 32));
-    rows_free(&ns->rows);
+    return ns->rows.count > 0;
+}
+
+void gov_namespace_free(gov_namespace *ns) {
+    assert(!ns->change && cal_list_empty(&ns->waiting) && ns->rows.count == 0);
+    cal_sorted_deinit(&ns->rows);
     gov_counts_free(ns);
     free(ns);
+}
+
+void gov_namespace_drop(cal_gov *gov, gov_namespace *ns) {
+    gov_namespace_shrink(gov, ns, SIZE_MAX);
+    cal_sorted_remove(&gov->namespaces, cal_slice_of(ns->id.bytes, 32));
+    gov_namespace_free(ns);
 }
 
 gov_view gov_view_of(const gov_namespace *ns) {
@@ -88,7 +99,7 @@ gov_view gov_view_of(const gov_namespace *ns) {
 
 gov_namespace *gov_find_group(const cal_gov *gov, const cal_group_id *group, gov_view *ret_view) {
     gov_namespace *ns = cal_map_get(&gov->groups, cal_slice_of(group->bytes, 32));
-    if (!ns) return NULL;
+    if (!ns || ns->retired) return NULL;
     *ret_view = gov_view_of(ns);
     return gov_meta_get(ret_view, group, NULL) ? ns : NULL;
 }
@@ -249,7 +260,7 @@ static void purge(cal_gov *gov, gov_namespace *ns) {
     cal_list waiting;
     cal_list_init(&waiting);
     for (cal_list *link; (link = cal_list_pop(&ns->waiting));) cal_list_push(&waiting, link);
-    gov_namespace_drop(gov, ns);
+    gov_namespace_retire(gov, ns);
     for (cal_list *link; (link = cal_list_pop(&waiting));) run_waiter(link);
 }
 

@@ -112,16 +112,29 @@ static int load_row(cal_gov *gov, cal_slice stored, cal_slice value, cal_error *
     return 0;
 }
 
+/* Those that were deleted and whose rows are not gone yet. */
+static int note_removed(void *user, const uint8_t id[32]) {
+    return cal_map_put(user, cal_slice_of(id, 32), user);
+}
+
 static int load_rows(cal_gov *gov, cal_snapshot *snapshot, cal_error *err) {
     cal_cursor *cursor;
     cal_slice key, value;
-    int result =
-        cal_cursor_open(snapshot, CAL_COLUMN_GROUP, (cal_slice){0}, (cal_slice){0}, false, &cursor);
+    cal_map removed;
+    cal_map_init(&removed, gov->groups.seed);
+    int result = cal_removal_each(&gov_removal, snapshot, note_removed, &removed);
+    if (!result)
+        result = cal_cursor_open(snapshot, CAL_COLUMN_GROUP, (cal_slice){0}, (cal_slice){0}, false,
+                                 &cursor);
+    if (result) cal_map_deinit(&removed);
     if (result)
         return cal_fail(err, result, "governance rows could not be read: %s",
                         cal_error_text(result));
-    while ((result = cal_cursor_next(cursor, &key, &value)) == 0)
+    while ((result = cal_cursor_next(cursor, &key, &value)) == 0) {
+        if (key.len >= 32 && cal_map_get(&removed, cal_slice_of(key.data, 32))) continue;
         if ((result = load_row(gov, key, value, err))) break;
+    }
+    cal_map_deinit(&removed);
     if (result == CAL_ENOTFOUND)
         result = 0;
     else if (err && err->code != result)
@@ -141,6 +154,7 @@ int gov_open(cal_store *store, const cal_os *os, cal_gov **ret_gov, cal_error *e
     cal_sorted_init(&self->namespaces);
     cal_map_init(&self->groups, seeds[0]);
     cal_map_init(&self->contexts, seeds[1]);
+    cal_list_init(&self->retired);
     if (err) err->code = 0;
     int result = cal_store_snapshot(store, &snapshot);
     if (result) cal_fail(err, result, "the store could not be read: %s", cal_error_text(result));
@@ -158,19 +172,10 @@ void gov_close(cal_gov *gov) {
     if (!gov) return;
     for (cal_sorted_node *node; (node = cal_sorted_from(&gov->namespaces, (cal_slice){0}));)
         gov_namespace_drop(gov, node->value);
+    while (gov_sweep(gov)) continue;
     cal_sorted_deinit(&gov->namespaces);
     cal_map_deinit(&gov->groups);
     cal_map_deinit(&gov->contexts);
     cal_wipe(&gov->identity, sizeof gov->identity);
     free(gov);
-}
-
-int gov_namespace_size(cal_snapshot *snapshot, const cal_group_id *namespace_id,
-                       uint64_t *ret_bytes) {
-    uint64_t operations = 0, rows = 0;
-    cal_slice prefix = cal_slice_of(namespace_id->bytes, 32);
-    int result = cal_snapshot_size(snapshot, CAL_COLUMN_GOVERNANCE, prefix, &operations);
-    if (!result) result = cal_snapshot_size(snapshot, CAL_COLUMN_GROUP, prefix, &rows);
-    if (!result) *ret_bytes = operations + rows;
-    return result;
 }

@@ -25,6 +25,7 @@
 #include "gov/delta.h"
 #include "gov/invitation.h"
 #include "os/os.h"
+#include "store/removal.h"
 #include "store/store.h"
 
 /* Capability bits (governance.md 8); unknown bits are kept. */
@@ -104,10 +105,17 @@ typedef struct gov_namespace_spec {
 } gov_namespace_spec;
 int gov_namespace_create(cal_gov *gov, const gov_namespace_spec *spec, cal_group_id *ret_id,
                          gov_change **ret_change, cal_error *err); /* CAL_EEXISTS */
-/* Local purge of the namespace, its groups, operations and keys; publishes nothing. Contexts' own
- * rows are the caller's: list them first. CAL_ENOTFOUND, CAL_EDENIED (not its admin). */
+/* Local purge of the namespace, its groups, operations and keys; publishes nothing. From the commit
+ * on it is not known any more; its rows go in steps (gov_removal), what memory holds by gov_sweep.
+ * Contexts' own rows are the caller's. CAL_ENOTFOUND, CAL_EDENIED (not its admin). */
 int gov_namespace_delete(cal_gov *gov, const cal_group_id *namespace_id, gov_change **ret_change,
                          cal_error *err);
+
+/* The rows of deleted namespaces. Those of its contexts go first: gov_stored_contexts, which also
+ * reads a deleted namespace, is how they are found. */
+extern const cal_removal gov_removal;
+/* Frees a bounded part of what deleted namespaces hold in memory; whether there is more. */
+bool gov_sweep(cal_gov *gov);
 
 typedef struct gov_group_spec {
     const cal_group_id *id; /* NULL: random */
@@ -270,9 +278,5 @@ int gov_invite(cal_gov *gov, const cal_group_id *group, uint64_t valid_s,
  * not be checked. Any thread while nothing changes; blocks. */
 int gov_check(cal_gov *gov, cal_snapshot *snapshot, void (*report)(void *user, const char *finding),
               void *user);
-
-/* Bytes of a namespace's governance on disk: its operations and rows. Any thread. */
-int gov_namespace_size(cal_snapshot *snapshot, const cal_group_id *namespace_id,
-                       uint64_t *ret_bytes);
 
 #endif

@@ -414,6 +414,26 @@ static void test_refusals(void **state) {
     assert_non_null(make_context(f, parent, 5, "deep").bytes);
 }
 
+static uint64_t stored_bytes(fixture *f, const cal_group_id *ns) {
+    cal_snapshot *snapshot;
+    uint64_t operations = 0, rows = 0;
+    cal_slice prefix = cal_slice_of(ns->bytes, 32);
+    ok(f, cal_store_snapshot(f->store, &snapshot));
+    ok(f, cal_snapshot_size(snapshot, CAL_COLUMN_GOVERNANCE, prefix, &operations));
+    ok(f, cal_snapshot_size(snapshot, CAL_COLUMN_GROUP, prefix, &rows));
+    cal_snapshot_free(snapshot);
+    return operations + rows;
+}
+
+static void finish_removal(fixture *f, const cal_group_id *ns) {
+    for (bool last = false; !last;) {
+        cal_batch *batch = cal_batch_new();
+        ok(f, cal_removal_step(&gov_removal, ns->bytes, f->store, batch, &last));
+        ok(f, cal_store_commit(f->store, batch, &f->err));
+    }
+    assert_int_equal(cal_removal_pending(&gov_removal, ns->bytes, f->store), CAL_ENOTFOUND);
+}
+
 static void test_deletion(void **state) {
     fixture *f = *state;
     cal_group_id ns = make_namespace(f, NULL), other = make_namespace(f, NULL);
@@ -438,21 +458,51 @@ static void test_deletion(void **state) {
     ok(f, gov_namespace_delete(f->gov, &ns, &f->change, &f->err));
     assert_int_equal(namespaces(f), 2);
     commit(f);
+    assert_true(stored_bytes(f, &ns) > 500); /* its rows go later, and are not there for anybody */
     for (int round = 0; round < 2; round++) {
-        cal_snapshot *snapshot;
-        uint64_t bytes = 1;
         assert_int_equal(namespaces(f), 1);
         assert_int_equal(gov_context_group(f->gov, &a, NULL, NULL), CAL_ENOTFOUND);
         assert_int_equal(gov_context_group(f->gov, &c, NULL, NULL), 0);
-        ok(f, cal_store_snapshot(f->store, &snapshot));
-        ok(f, gov_namespace_size(snapshot, &ns, &bytes));
-        assert_int_equal(bytes, 0);
-        ok(f, gov_namespace_size(snapshot, &other, &bytes));
-        assert_true(bytes > 500);
-        cal_snapshot_free(snapshot);
-        reopen(f);
+        gov_namespace_spec again = {
+            .id = &ns, .application = {{0x44}}, .app_key = {{0x55}}, .name = "again"};
+        assert_int_equal(gov_namespace_create(f->gov, &again, &ns, &f->change, &f->err),
+                         round == 0 ? CAL_EEXISTS : CAL_EBUSY);
+        if (round == 0) reopen(f);
     }
     assert_int_equal(gov_namespace_delete(f->gov, &ns, &f->change, &f->err), CAL_ENOTFOUND);
+    finish_removal(f, &ns);
+    assert_int_equal(stored_bytes(f, &ns), 0);
+    assert_true(stored_bytes(f, &other) > 500);
+    reopen(f);
+    assert_int_equal(namespaces(f), 1);
+}
+
+/* Memory of a deleted namespace is freed in steps, and its ids can be used meanwhile. */
+static void test_sweep(void **state) {
+    fixture *f = *state;
+    cal_group_id ns = make_namespace(f, NULL), other = make_namespace(f, NULL);
+    for (unsigned i = 0; i < 1100; i++) {
+        gov_context_spec spec = {.group = ns,
+                                 .application = {{0x44}},
+                                 .blob = {{0x55}},
+                                 .source = "",
+                                 .context = {{1, (uint8_t)(i >> 8), (uint8_t)i}}};
+        ok(f, gov_context_register(f->gov, &spec, &f->change, &f->err));
+        commit(f);
+    }
+    cal_context_id first = {{1}};
+    ok(f, gov_namespace_delete(f->gov, &ns, &f->change, &f->err));
+    commit(f);
+    assert_int_equal(gov_context_group(f->gov, &first, NULL, NULL), CAL_ENOTFOUND);
+    assert_int_equal(gov_group_get(f->gov, &ns, &(gov_group_info){.members = 0}), CAL_ENOTFOUND);
+    assert_true(gov_sweep(f->gov)); /* more than one step */
+    while (gov_sweep(f->gov)) continue;
+    assert_false(gov_sweep(f->gov));
+    gov_context_spec spec = {
+        .context = first, .group = other, .application = {{0x44}}, .blob = {{0x55}}, .source = ""};
+    ok(f, gov_context_register(f->gov, &spec, &f->change, &f->err));
+    commit(f);
+    assert_int_equal(gov_context_group(f->gov, &first, NULL, NULL), 0);
 }
 
 static void test_settings(void **state) {
@@ -642,6 +692,7 @@ int main(void) {
         T(test_stored_contexts),
         T(test_refusals),
         T(test_deletion),
+        T(test_sweep),
         T(test_settings),
         T(test_invitations),
         T(test_operations_are_a_signed_chain),

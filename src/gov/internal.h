@@ -169,10 +169,12 @@ typedef struct gov_counts {
 typedef struct gov_namespace {
     cal_group_id id;
     cal_sorted rows;
-    cal_sorted counts; /* group id -> gov_counts of its rows (count.c) */
-    gov_counts total;  /* of all groups */
+    cal_sorted counts;  /* group id -> gov_counts of its rows (count.c) */
+    gov_counts total;   /* of all groups */
     gov_change *change; /* the open one */
     cal_list waiting;   /* of struct gov_waiter */
+    bool retired;       /* deleted: indexes may still lead here, and must not be followed */
+    cal_list retired_link;
 } gov_namespace;
 
 struct cal_gov {
@@ -183,6 +185,7 @@ struct cal_gov {
     cal_map groups; /* group id -> gov_namespace; the group exists if it has a meta row there */
     cal_map
         contexts; /* context id -> gov_namespace; registered if it has a ROW_CONTEXT_GROUP there */
+    cal_list retired; /* namespaces that are deleted and not yet taken apart */
 };
 
 gov_namespace *gov_namespace_find(const cal_gov *gov,
@@ -190,6 +193,11 @@ gov_namespace *gov_namespace_find(const cal_gov *gov,
 gov_namespace *gov_namespace_add(cal_gov *gov,
                                  const cal_group_id *id); /* finds or makes; NULL out of memory */
 void gov_namespace_drop(cal_gov *gov, gov_namespace *ns);
+/* The same in steps: out of sight now, and taken apart by gov_sweep. shrink: up to max rows go;
+ * whether some are left. */
+void gov_namespace_retire(cal_gov *gov, gov_namespace *ns);
+bool gov_namespace_shrink(cal_gov *gov, gov_namespace *ns, size_t max);
+void gov_namespace_free(gov_namespace *ns); /* without rows */
 /* The namespace of an existing group, with its view; NULL. */
 gov_namespace *gov_find_group(const cal_gov *gov, const cal_group_id *group, gov_view *ret_view);
 gov_view gov_view_of(const gov_namespace *ns);

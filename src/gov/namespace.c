@@ -70,6 +70,9 @@ int gov_namespace_create(cal_gov *gov, const gov_namespace_spec *spec, cal_group
     pick_id(spec->id, &id);
     if (cal_map_get(&gov->groups, cal_slice_of(id.bytes, 32)))
         return cal_fail(err, CAL_EEXISTS, "a namespace or group with this id exists already");
+    if (spec->id && cal_removal_pending(&gov_removal, id.bytes, gov->store) == 0)
+        return cal_fail(err, CAL_EBUSY,
+                        "a namespace with this id is still being removed; try again later");
     if ((result = gov_change_begin(gov, &id, &change, err))) return result;
     gov_put_meta(change, &id,
                  &(gov_meta){.application = spec->application,
@@ -97,9 +100,7 @@ int gov_namespace_delete(cal_gov *gov, const cal_group_id *namespace_id, gov_cha
     int result = gov_change_begin(gov, namespace_id, &change, err);
     if (result) return result;
     change->purge = true;
-    cal_slice prefix = cal_slice_of(namespace_id->bytes, 32);
-    cal_batch_delete_prefix(change->batch, CAL_COLUMN_GROUP, prefix);
-    change->error = cal_batch_delete_prefix(change->batch, CAL_COLUMN_GOVERNANCE, prefix);
+    change->error = cal_removal_mark(&gov_removal, namespace_id->bytes, change->batch);
     return gov_change_finish(change, 0, ret_change, err);
 }
 

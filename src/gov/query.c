@@ -138,7 +138,7 @@ static gov_namespace *find_context(const cal_gov *gov, const cal_context_id *con
     gov_namespace *ns = cal_map_get(&gov->contexts, cal_slice_of(context->bytes, 32));
     gov_key key = gov_key_of(ROW_CONTEXT_GROUP, context->bytes, NULL, NULL);
     cal_slice group;
-    if (!ns) return NULL;
+    if (!ns || ns->retired) return NULL;
     *ret_view = gov_view_of(ns);
     if (!gov_view_get(ret_view, &key, &group)) return NULL;
     memcpy(ret_group->bytes, group.data, 32);

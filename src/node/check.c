@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "app/app.h"
+#include "base/map.h"
 #include "calimero/maintenance.h"
 #include "crdt/crdt.h"
 #include "node/internal.h"
@@ -16,6 +17,7 @@ struct check {
     cal_arena arena; /* of the context, delta or blob being looked at */
     void (*report)(void *user, const char *finding);
     void *user;
+    cal_map removed; /* contexts whose rows are being removed: nothing is expected of them */
     cal_check_summary summary;
 };
 
@@ -60,6 +62,33 @@ static int each_row(struct check *check, cal_column column, cal_slice prefix, ro
         return 0;
     }
     return rc;
+}
+
+/* --- what deletions have left --- */
+
+static int note_context(void *user, const uint8_t id[32]) {
+    return cal_map_put(user, cal_slice_of(id, 32), user);
+}
+
+static int note_context_of_namespace(void *user, const cal_context_id *id) {
+    return note_context(user, id->bytes);
+}
+
+static int note_namespace(void *user, const uint8_t id[32]) {
+    struct check *check = user;
+    cal_group_id namespace_id;
+    memcpy(namespace_id.bytes, id, 32);
+    return gov_stored_contexts(check->store, &namespace_id, note_context_of_namespace,
+                               &check->removed);
+}
+
+static int note_removed(struct check *check) {
+    int rc = cal_removal_each(&cal_context_removal, check->snapshot, note_context, &check->removed);
+    return rc == 0 ? cal_removal_each(&gov_removal, check->snapshot, note_namespace, check) : rc;
+}
+
+static bool is_removed(const struct check *check, const uint8_t id[32]) {
+    return cal_map_get(&check->removed, cal_slice_of(id, 32)) != NULL;
 }
 
 /* --- a context's tree --- */
@@ -211,6 +240,7 @@ static int check_delta(struct check *check, cal_slice key, cal_slice value) {
     }
     cal_context_id context;
     memcpy(context.bytes, key.data, 32);
+    if (is_removed(check, context.bytes)) return 0;
     char text[CAL_ID_TEXT_MAX];
     cal_id_to_hex(key.data + 32, text);
     cal_delta_record record;
@@ -277,7 +307,8 @@ static int check_orphan_state(struct check *check) {
         if (rc == 0 && key.len >= 32) {
             memcpy(from, key.data, 32);
             char text[CAL_ID_TEXT_MAX];
-            if (cal_snapshot_get(check->snapshot, CAL_COLUMN_CONTEXT, cal_slice_of(from, 32),
+            if (!is_removed(check, from) &&
+                cal_snapshot_get(check->snapshot, CAL_COLUMN_CONTEXT, cal_slice_of(from, 32),
                                  NULL) == CAL_ENOTFOUND)
                 finding(check, "state rows of context %s, which is not there", base58(from, text));
         }
@@ -312,7 +343,7 @@ static int check_registration(struct check *check, cal_slice key, cal_slice valu
     cal_context_id id;
     cal_group_id group, namespace_id;
     char text[CAL_ID_TEXT_MAX];
-    if (key.len != sizeof id.bytes) return 0;
+    if (key.len != sizeof id.bytes || is_removed(check, key.data)) return 0;
     memcpy(id.bytes, key.data, sizeof id.bytes);
     if (gov_context_group(check->gov, &id, &group, &namespace_id) != 0)
         finding(check, "context %s is registered in no group", base58(id.bytes, text));
@@ -354,12 +385,15 @@ int node_check_store(cal_store *store, const cal_os *os,
     if (rc == 0) rc = cal_store_snapshot(store, &check.snapshot);
     if (rc == 0) {
         cal_arena_init(&check.arena, SIZE_MAX);
-        rc = each_row(&check, CAL_COLUMN_CONTEXT, (cal_slice){0}, check_context);
+        cal_map_init(&check.removed, 0);
+        rc = note_removed(&check);
+        if (rc == 0) rc = each_row(&check, CAL_COLUMN_CONTEXT, (cal_slice){0}, check_context);
         if (rc == 0) rc = each_row(&check, CAL_COLUMN_DELTA, (cal_slice){0}, check_delta);
         if (rc == 0) rc = check_orphan_state(&check);
         if (rc == 0) rc = each_row(&check, CAL_COLUMN_GOVERNANCE, (cal_slice){0}, count_operation);
         if (rc == 0) rc = check_governance(&check, os, err);
         if (rc == 0) rc = cal_application_each_blob(check.snapshot, check_application_blob, &check);
+        cal_map_deinit(&check.removed);
         cal_arena_deinit(&check.arena);
         cal_snapshot_free(check.snapshot);
     }

@@ -60,6 +60,10 @@ static int prepare_creation(node_change *change, cal_error *err) {
     struct creation *creation = CAL_CONTAINER_OF(change, struct creation, change);
     if (node_namespace_closing(change->node, &change->namespace_id))
         return cal_fail(err, CAL_ESTATE, "the namespace is being deleted");
+    if (cal_removal_pending(&cal_context_removal, creation->genesis.id.bytes,
+                            change->node->store) == 0)
+        return cal_fail(err, CAL_EBUSY,
+                        "a context with this id is still being removed; try again later");
     cal_arena arena;
     cal_arena_init(&arena, NODE_ARENA_MAX);
     gov_context_spec spec = {.context = creation->genesis.id,
@@ -194,6 +198,7 @@ static void deletion_finished(node_change *change, const cal_error *err) {
     cal_node *node = change->node;
     if (deletion->held) cal_contexts_delete_end(node->contexts, &deletion->id, err == NULL);
     if (!err) node_hear_context(node, &deletion->id, false);
+    if (!err) node_remove(node);
     node_deletion_ended(node);
     deletion->done(deletion->user, err);
     free(deletion);

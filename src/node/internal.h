@@ -6,6 +6,7 @@
  *   runner.c     how operations come to the loop, and how others wait for it
  *   change.c     one governance change: prepare, commit with its rows, answer
  *   groups.c  contexts.c  apps.c  blobs.c  alias.c  events.c    the public API, one header each
+ *   usage.c  purge.c  removal.c   what takes long: sums, deleting a namespace, what deletions leave
  *   network.c  network_key.c  network_streams.c   its host, its key there, the streams it answers
  *   lend.c       the tables through which lower modules reach each other: blobs for guests and
  * bundles, governance for contexts care.c check.c    backup, rekey; the walk of a stopped node */
@@ -68,9 +69,14 @@ struct cal_node {
     cal_runner runner;
     node_network network;
 
-    cal_task collection; /* of chunks that no blob lists any more */
-    bool collecting;     /* on a slow worker */
-    bool swept;          /* modules of other engines are gone; the collecting worker's */
+    cal_task collection;     /* of chunks that no blob lists any more */
+    bool collecting;         /* on a slow worker */
+    bool swept;              /* modules of other engines are gone; the collecting worker's */
+    cal_task removal, sweep; /* of what deletions left: rows, memory */
+    bool removing;           /* on a slow worker */
+    bool removal_due;        /* and once more when it has ended */
+    bool removal_failed;     /* as it ended last: housekeeping tries again */
+    bool sweeping;
 
     atomic_bool stopping; /* set by the loop; slow work looks at it to give up early */
 
@@ -138,10 +144,18 @@ int node_claim_application(cal_node *node, node_claim *claim, const cal_applicat
                            bool removal, cal_error *err);
 void node_unclaim(node_claim *claim);
 
-/* groups.c: whether the namespace is being deleted; and that a context's own deletion has ended.
- * Loop thread. */
+/* purge.c: whether the namespace is being deleted; that a context's own deletion has ended; the
+ * store may take more again; the node stops. Loop thread. */
 bool node_namespace_closing(const cal_node *node, const cal_group_id *namespace_id);
 void node_deletion_ended(cal_node *node);
+void node_purges_retry(cal_node *node);
+void node_purges_stop(cal_node *node);
+
+/* removal.c: takes away what deletions left, rows and memory, in the background. Loop thread. */
+void node_remove(cal_node *node);
+void node_sweep(cal_node *node);
+/* Completes the deletions of namespaces that were decided; before anything else is read. */
+int node_removals_recover(cal_store *store, cal_error *err);
 
 /* change.c: one governance change with rows of others in the same transaction. Loop thread. */
 typedef struct node_change node_change;

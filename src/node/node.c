@@ -127,6 +127,7 @@ static int open_engine(cal_node *node, cal_error *err) {
 static int open_modules(cal_node *node, cal_error *err) {
     const cal_node_options *options = &node->options;
     int rc = node_open_store(node->world, options, &node->store, err);
+    if (rc == 0) rc = node_removals_recover(node->store, err);
     if (rc == 0) rc = open_engine(node, err);
     if (rc == 0) rc = gov_open(node->store, node->os, &node->gov, err);
     if (rc == 0) rc = cal_blobs_open(node->store, node->os, &node->blobs, err);
@@ -161,9 +162,14 @@ static void close_modules(cal_node *node) {
 static void housekeep(void *user) {
     cal_node *node = user;
     if (cal_blobs_garbage(node->blobs)) node_collect(node);
+    if (node->removal_failed) node_remove(node);
+    node_purges_retry(node);
 }
 
-static void begin(void *user) { node_collect(user); /* what a crash left */ }
+static void begin(void *user) { /* what a crash left */
+    node_collect(user);
+    node_remove(user);
+}
 
 static void free_node(cal_node *node) {
     close_modules(node);
@@ -267,6 +273,7 @@ static void begin_stop(cal_task *task) {
     for (size_t i = 0; i < count; i++) parts[i].stop(parts[i].user, stop_finished, node);
     cal_contexts_drain(node->contexts, stop_finished, node);
     node_network_close(node, stop_finished, node);
+    node_purges_stop(node);
 }
 
 void cal_node_stop(cal_node *node) {

@@ -362,6 +362,40 @@ static void contexts_and_namespaces_go_whole(void **state) {
     OK(cal_node_check(&world.options, NULL, NULL, &summary, &err));
 }
 
+/* A namespace of many contexts goes in steps: gone for everybody with the answer, whatever of its
+ * rows a stop leaves, and a check finds nothing wrong in between. */
+static void a_large_namespace_goes_in_steps(void **state) {
+    (void)state;
+    struct world world;
+    world_open(&world, "large");
+    enum { CONTEXTS = 200 };
+    cal_context_create_options create = {.application = world.application, .group = world.ns};
+    cal_context_created created;
+    for (int i = 0; i < CONTEXTS; i++)
+        OK(cal_context_create_wait(world.node, &create, &created, &err));
+    set(&world, "a", "1");
+    assert_int_equal(topic_count(&world), CONTEXTS + 2);
+    struct done done = {.called = false};
+    cal_namespace_delete(world.node, &world.ns, finished, &done);
+    assert_int_equal(await(&world, &done), 0);
+    assert_int_equal(topic_count(&world), 0);
+    cal_namespace_delete(world.node, &world.ns, finished, &done);
+    assert_int_equal(await(&world, &done), CAL_ENOTFOUND);
+    cal_check_summary summary = {.operations = 1};
+    for (int round = 0; round < 100 && summary.operations > 0; round++) {
+        int count = 0;
+        OK(cal_context_each(world.node, NULL, NULL, count_context, &count));
+        assert_int_equal(count, 0);
+        for (int i = 0; i < 1000; i++) /* some time for it, then a stop in the middle */
+            assert_int_equal(call(&world, "get", "{\"key\":\"a\"}").code, CAL_ENOTFOUND);
+        cal_node_stop(world.node);
+        OK(cal_node_check(&world.options, NULL, NULL, &summary, &err));
+        OK(cal_node_start(&world.options, &world.node, &err));
+    }
+    assert_int_equal(summary.operations, 0);
+    cal_node_stop(world.node);
+}
+
 static void a_backup_of_a_running_node_starts(void **state) {
     (void)state;
     struct world world;
@@ -448,6 +482,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(events_reach_their_subscribers),
         cmocka_unit_test(nothing_readable_is_on_the_disk),
         cmocka_unit_test(contexts_and_namespaces_go_whole),
+        cmocka_unit_test(a_large_namespace_goes_in_steps),
         cmocka_unit_test(a_backup_of_a_running_node_starts),
         cmocka_unit_test(the_master_key_can_be_changed),
         cmocka_unit_test(a_full_disk_fails_writes_and_nothing_else),
