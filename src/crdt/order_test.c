@@ -6,21 +6,22 @@
 #include "support/crdt.h"
 
 /* The tree: the root holds the collections C and D, C holds K; E, F below C and M below K are there
- * from the start, the others come with actions. N is a collection that nobody has heard of. */
-enum { R, C, D, K, E, F, M, G, H, N, Z, IDS };
+ * from the start, the others come with actions. N, and O below it, are collections that nobody has
+ * heard of. */
+enum { R, C, D, K, E, F, M, G, H, N, Z, O, P, IDS };
 enum { STEPS_MAX = 6, BASE = 6, OUTCOMES_MAX = 64 };
 
 typedef enum step_kind { PUT, FREEZE, DELETE } step_kind;
 
 typedef struct step {
     step_kind kind;
-    int id, parent;
+    int id, parent; /* parent -1: the action names no ancestors */
     char value;
     uint64_t time;
 } step;
 
-static const int birth_parent[IDS] = {-1, R, R, C, C, C, K, C, N, R, C};
-static const uint64_t birth[IDS] = {1, 1, 1, 1, 2, 2, 2, 3, 6, 5, 14};
+static const int birth_parent[IDS] = {-1, R, R, C, C, C, K, C, N, R, C, N, O};
+static const uint64_t birth[IDS] = {1, 1, 1, 1, 2, 2, 2, 3, 6, 5, 14, 5, 8};
 
 /* --- the plain model --- */
 
@@ -56,13 +57,14 @@ static bool larger(char a, char b) {
 
 static crdt_refusal plain_put(plain *all, const step *s) {
     plain *at = &all[s->id];
-    plain_ancestors(all, s->parent);
+    if (s->parent >= 0) plain_ancestors(all, s->parent);
     if (!at->known) *at = (plain){.known = true, .parent = -1, .frozen = s->kind == FREEZE};
     if (s->time < at->updated_at) return CRDT_APPLIED;
     bool keep = at->value && s->time == at->updated_at && larger(at->value, s->value);
     if (!keep) at->value = s->value;
     at->updated_at = s->time;
-    plain_link(all, s->parent, s->id);
+    if (s->parent >= 0) plain_link(all, s->parent, s->id);
+    if (s->time > at->deleted_at) at->deleted = false;
     return CRDT_APPLIED;
 }
 
@@ -311,6 +313,13 @@ static void test_agree(void **state) {
          {{PUT, H, N, 'h', 6}, {PUT, N, R, 'A' + N, 5}, {PUT, H, N, 'i', 7}},
          1,
          1},
+        {"a child before two unknown collections above it",
+         {{PUT, P, O, 'p', 8},
+          {PUT, N, R, 'A' + N, 5},
+          {PUT, O, N, 'A' + O, 5},
+          {PUT, P, O, 'q', 9}},
+         1,
+         1},
         {"moved by the newer action", {{PUT, E, D, 'x', 12}, {PUT, E, C, 'y', 10}}, 1, 1},
         {"siblings, one stamp",
          {{PUT, E, C, 'x', 10}, {PUT, F, C, 'x', 10}, {PUT, M, K, 'x', 10}, {PUT, G, C, 'x', 10}},
@@ -352,6 +361,13 @@ static void test_pinned(void **state) {
          1},
         /* traps.md 6: the first parent keeps what an older action no longer reaches. */
         {"two parents", {{PUT, E, D, 'x', 10}, {PUT, E, C, 'y', 12}}, 1, 2},
+        /* Without ancestors nothing is linked again: of one stamp the mark of deletion stays beside
+         * the value, a later value takes it away and hangs nowhere. */
+        {"a value without ancestors and a deletion of one stamp",
+         {{PUT, E, -1, 'x', 10}, {DELETE, E, C, 0, 10}},
+         2,
+         1},
+        {"a later value without ancestors", {{PUT, E, -1, 'x', 11}, {DELETE, E, C, 0, 10}}, 1, 2},
         /* traps.md 8: a placeholder is deleted like its entity; before either there is nothing. */
         {"deletion of a parent that is not there yet",
          {{PUT, N, R, 'A' + N, 5}, {PUT, H, N, 'h', 6}, {DELETE, N, R, 0, 7}},
