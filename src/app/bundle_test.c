@@ -211,6 +211,57 @@ static void changed_artifacts_are_refused(void **state) {
     cal_buffer_deinit(&json);
 }
 
+/* Every digit of a digest counts, and none of their case. */
+static void digests_are_compared_whole(void **state) {
+    (void)state;
+    static const size_t places[] = {0, 1, 2, 30, 62, 63};
+    cal_secret seed = testing_seed(1);
+    cal_buffer json, again;
+    testing_signed_manifest(TESTING_MANIFEST, TESTING_WASM, &json);
+    cal_buffer_init(&again, CAL_BUNDLE_MANIFEST_MAX);
+    static const char field[] = "\"hash\":\"";
+    char *digest = strstr((char *)(uintptr_t)cal_buffer_cstr(&json), field) + sizeof field - 1;
+    for (size_t i = 0; i <= sizeof places / sizeof *places; i++) {
+        bool changed = i < sizeof places / sizeof *places;
+        char kept[2 * CAL_HASH_SIZE];
+        memcpy(kept, digest, sizeof kept);
+        if (changed) digest[places[i]] = digest[places[i]] == '0' ? '1' : '0';
+        for (size_t k = 0; !changed && k < sizeof kept; k++)
+            if (digest[k] >= 'a') digest[k] = (char)(digest[k] - 'a' + 'A');
+        cal_buffer_reset(&again);
+        assert_int_equal(cal_manifest_sign(cal_buffer_slice(&json), &seed, &again, NULL), 0);
+        testing_tar tar;
+        testing_tar_begin(&tar, 1);
+        testing_tar_file(&tar, "manifest.json", cal_buffer_slice(&again));
+        testing_tar_file(&tar, "app.wasm", TESTING_WASM);
+        testing_tar_end(&tar);
+        expect(cal_buffer_slice(&tar.out), changed ? CAL_EVERIFY : 0,
+               changed ? "was changed" : NULL);
+        cal_buffer_deinit(&tar.out);
+        memcpy(digest, kept, sizeof kept);
+    }
+    cal_buffer_deinit(&again);
+    cal_buffer_deinit(&json);
+}
+
+static void entries_are_counted(void **state) {
+    (void)state;
+    cal_buffer json;
+    testing_signed_manifest(TESTING_MANIFEST, TESTING_WASM, &json);
+    for (unsigned extra = 0; extra < 2; extra++) {
+        testing_tar tar;
+        testing_tar_begin(&tar, 1);
+        testing_tar_file(&tar, "manifest.json", cal_buffer_slice(&json));
+        testing_tar_file(&tar, "app.wasm", TESTING_WASM);
+        for (unsigned i = 2; i < CAL_BUNDLE_ENTRIES_MAX + extra; i++)
+            testing_tar_file(&tar, "empty", (cal_slice){0});
+        testing_tar_end(&tar);
+        expect(cal_buffer_slice(&tar.out), extra ? CAL_ELIMIT : 0, extra ? "more than" : NULL);
+        cal_buffer_deinit(&tar.out);
+    }
+    cal_buffer_deinit(&json);
+}
+
 static void odd_containers_are_refused(void **state) {
     (void)state;
     cal_buffer json, packed;
@@ -370,6 +421,8 @@ int main(void) {
         cmocka_unit_test(packing_refuses),
         cmocka_unit_test(hostile_entries_are_refused),
         cmocka_unit_test(changed_artifacts_are_refused),
+        cmocka_unit_test(digests_are_compared_whole),
+        cmocka_unit_test(entries_are_counted),
         cmocka_unit_test(odd_containers_are_refused),
         cmocka_unit_test(bombs_stop_early),
         cmocka_unit_test(a_failing_disk_is_no_bad_bundle),

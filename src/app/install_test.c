@@ -297,6 +297,37 @@ static void installs_services(void **state) {
     cal_buffer_deinit(&json);
 }
 
+/* One service is stored before the other turns out to be no module: both go again. */
+static void takes_back_the_services_of_a_refused_bundle(void **state) {
+    world *w = *state;
+    const char *names[] = {"a", "b"}, *paths[] = {"a.wasm", "b.wasm"};
+    cal_manifest_options options = {.package = "p",
+                                    .app_version = "1.0.0",
+                                    .service_names = names,
+                                    .service_paths = paths,
+                                    .service_count = 2};
+    cal_buffer json, archive;
+    cal_secret seed = testing_seed(9);
+    cal_app_stored stored = {0};
+    w->installer.stored = &stored;
+    for (int bad = 0; bad < 2; bad++) {
+        cal_bundle_file files[] = {{"a.wasm", TESTING_WASM}, {"b.wasm", TESTING_WASM}};
+        files[bad].content = cal_slice_text("no module");
+        cal_buffer_init(&json, CAL_BUNDLE_MANIFEST_MAX);
+        cal_buffer_init(&archive, CAL_BUNDLE_UNPACKED_MAX);
+        assert_int_equal(cal_manifest_make(&options, &json, NULL), 0);
+        assert_int_equal(cal_bundle_pack(cal_buffer_slice(&json), files, 2, &seed, &archive, NULL),
+                         0);
+        refuse(w, (cal_app_install){.path = write_file(w, "p.mpk", cal_buffer_slice(&archive))},
+               CAL_EINVAL, "no WebAssembly module");
+        assert_int_equal(count_blobs(w), 0);
+        assert_int_equal(stored.count, 0); /* nothing to undo */
+        cal_buffer_deinit(&archive);
+        cal_buffer_deinit(&json);
+    }
+    w->installer.stored = NULL;
+}
+
 static void refuses_paths(void **state) {
     world *w = *state;
     const char *path = write_file(w, "app.wasm", TESTING_WASM);
@@ -515,6 +546,7 @@ int main(void) {
         TEST(installs_a_module),
         TEST(installs_a_bundle),
         TEST(installs_services),
+        TEST(takes_back_the_services_of_a_refused_bundle),
         TEST(refuses_paths),
         TEST(stays_in_the_root),
         TEST(refuses_what_is_no_application),

@@ -1,6 +1,11 @@
 /* Manifests, their signatures, versions and application ids, against recorded data and at every
  * limit. */
 #include "app/testing.h"
+#include "codec/jcs.h"
+
+#define HEAD "{\"version\":\"1.0\",\"package\":\"p\",\"appVersion\":\"1\","
+#define TAIL "\"minRuntimeVersion\":\"0.1.0\"}"
+#define WASM(path) HEAD "\"wasm\":{\"path\":\"" path "\",\"hash\":\"\",\"size\":0}," TAIL
 
 static int parse(const char *json, cal_error *err) {
     cal_manifest *manifest = NULL;
@@ -87,6 +92,85 @@ static void verifies_as_recorded(void **state) {
     yyjson_doc_free(doc);
 }
 
+static int verify(const char *json) {
+    cal_manifest *manifest = NULL;
+    assert_int_equal(cal_manifest_parse(cal_slice_text(json), &manifest, NULL), 0);
+    int rc = cal_manifest_verify(manifest, NULL, NULL);
+    cal_manifest_free(manifest);
+    return rc;
+}
+
+#define PLAIN                                                                                      \
+    "{\"version\":\"1.0\",\"package\":\"p\",\"appVersion\":\"1\","                                 \
+    "\"minRuntimeVersion\":\"0.1.0\",\"my_field\":\"one\",\"_note\":\"one\","                      \
+    "\"signature_\":\"one\",\"deep\":{\"_note\":\"one\",\"signature\":\"one\"}"
+
+/* Only fields at the top whose names start with `_`, and the signature, are left out of it. */
+static void covers_all_but_notes(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        bool covered;
+    } fields[] = {
+        {"\"my_field\":\"one\"", true},
+        {"\"signature_\":\"one\"", true},
+        {"\"deep\":{\"_note\":\"one\"", true},
+        {"\"signature\":\"one\"", true},
+        {"\"_note\":\"one\",\"signature_\"", false},
+    };
+    cal_secret seed = testing_seed(4);
+    cal_buffer json;
+    cal_buffer_init(&json, CAL_BUNDLE_MANIFEST_MAX);
+    assert_int_equal(cal_manifest_sign(cal_slice_text(PLAIN "}"), &seed, &json, NULL), 0);
+    char *text = (char *)(uintptr_t)cal_buffer_cstr(&json);
+    assert_int_equal(verify(text), 0);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        char *value = strstr(strstr(text, fields[i].text), "one");
+        *value = 'O';
+        assert_int_equal(verify(text), fields[i].covered ? CAL_EVERIFY : 0);
+        *value = 'o';
+    }
+    cal_buffer_deinit(&json);
+}
+
+/* A well signed manifest that says somebody else had signed it. */
+static void names_its_own_signer(void **state) {
+    (void)state;
+    cal_secret seeds[2] = {testing_seed(4), testing_seed(5)};
+    for (int named = 0; named < 2; named++) {
+        uint8_t key[32], hash[CAL_HASH_SIZE], signature[CAL_SIGNATURE_SIZE];
+        char signer[CAL_DID_KEY_MAX];
+        cal_buffer json, canonical, key_text, signature_text;
+        cal_buffer_init(&json, CAL_BUNDLE_MANIFEST_MAX);
+        cal_buffer_init(&canonical, CAL_BUNDLE_MANIFEST_MAX);
+        cal_buffer_init(&key_text, 128);
+        cal_buffer_init(&signature_text, 128);
+        cal_sign_public_key(&seeds[named], key);
+        cal_did_key_encode(key, signer);
+        cal_buffer_printf(&json, HEAD "\"signerId\":\"%s\"," TAIL, signer);
+        yyjson_doc *doc = NULL;
+        assert_int_equal(app_json_read(cal_buffer_slice(&json), "it", &doc, NULL), 0);
+        assert_int_equal(cal_jcs_write(yyjson_doc_get_root(doc), NULL, &canonical), 0);
+        yyjson_doc_free(doc);
+        cal_sha256(cal_buffer_slice(&canonical), hash);
+        cal_sign(&seeds[0], cal_slice_of(hash, sizeof hash), signature);
+        cal_sign_public_key(&seeds[0], key);
+        cal_base64_encode(CAL_BASE64URL, cal_slice_of(key, sizeof key), &key_text);
+        cal_base64_encode(CAL_BASE64URL, cal_slice_of(signature, sizeof signature),
+                          &signature_text);
+        json.len--; /* the brace */
+        cal_buffer_printf(&json,
+                          ",\"signature\":{\"algorithm\":\"ed25519\",\"publicKey\":\"%s\","
+                          "\"signature\":\"%s\"}}",
+                          cal_buffer_cstr(&key_text), cal_buffer_cstr(&signature_text));
+        assert_int_equal(verify(cal_buffer_cstr(&json)), named ? CAL_EVERIFY : 0);
+        cal_buffer_deinit(&signature_text);
+        cal_buffer_deinit(&key_text);
+        cal_buffer_deinit(&canonical);
+        cal_buffer_deinit(&json);
+    }
+}
+
 static void derives_ids_as_recorded(void **state) {
     (void)state;
     yyjson_doc *doc = golden_load("bundle.json");
@@ -125,10 +209,6 @@ static void dev_key_is_the_known_one(void **state) {
     cal_did_key_encode(key, text);
     assert_string_equal(text, "did:key:z6MknF3p5L5FDHJQ7FREUapuX4Wmp4MtF6WrHYaXS2B3eZQd");
 }
-
-#define HEAD "{\"version\":\"1.0\",\"package\":\"p\",\"appVersion\":\"1\","
-#define TAIL "\"minRuntimeVersion\":\"0.1.0\"}"
-#define WASM(path) HEAD "\"wasm\":{\"path\":\"" path "\",\"hash\":\"\",\"size\":0}," TAIL
 
 static void refuses_unfit_fields(void **state) {
     (void)state;
@@ -286,6 +366,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(signs_as_recorded),
         cmocka_unit_test(verifies_as_recorded),
+        cmocka_unit_test(covers_all_but_notes),
+        cmocka_unit_test(names_its_own_signer),
         cmocka_unit_test(derives_ids_as_recorded),
         cmocka_unit_test(dev_key_is_the_known_one),
         cmocka_unit_test(refuses_unfit_fields),

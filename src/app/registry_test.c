@@ -174,6 +174,34 @@ static void removes_what_nobody_uses(void **state) {
     cal_snapshot_free(snapshot);
 }
 
+static void count_removed(void *user, const cal_blob_id *id) {
+    uint8_t *removed = user;
+    removed[++removed[0]] = id->bytes[0];
+}
+
+/* Undoing an installation spares blobs that an application uses by now, as code or as a service. */
+static void undo_spares_what_is_used(void **state) {
+    (void)state;
+    uint8_t removed[8] = {0};
+    cal_application used = sample(0x51, 0x52, "undo", "1.0.0");
+    install(&used);
+    cal_app_stored stored = {.count = 4};
+    memset(stored.ids[0].bytes, 0x52, CAL_ID_SIZE); /* its code */
+    memset(stored.ids[1].bytes, 0x53, CAL_ID_SIZE); /* nobody's */
+    stored.ids[2] = used.services[1].bytecode;
+    memset(stored.ids[3].bytes, 0x54, CAL_ID_SIZE);
+    cal_app_blobs blobs = {.user = removed, .remove = count_removed};
+    cal_app_installer installer = {.blobs = &blobs, .stored = &stored};
+    cal_snapshot *snapshot;
+    assert_int_equal(cal_store_snapshot(store, &snapshot), 0);
+    cal_app_install_undo(&installer, snapshot);
+    cal_snapshot_free(snapshot);
+    assert_int_equal(removed[0], 2);
+    assert_int_equal(removed[1], 0x53);
+    assert_int_equal(removed[2], 0x54);
+    assert_int_equal(stored.count, 0);
+}
+
 static void picks_a_service(void **state) {
     (void)state;
     cal_application application = sample(1, 1, "p", "1.0.0");
@@ -199,9 +227,8 @@ static void picks_a_service(void **state) {
 int main(void) {
     if (cal_crypto_init() != 0) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(records_survive),
-        cmocka_unit_test(lists_what_is_installed),
-        cmocka_unit_test(removes_what_nobody_uses),
+        cmocka_unit_test(records_survive),          cmocka_unit_test(lists_what_is_installed),
+        cmocka_unit_test(removes_what_nobody_uses), cmocka_unit_test(undo_spares_what_is_used),
         cmocka_unit_test(picks_a_service),
     };
     return cmocka_run_group_tests(tests, open_store, close_store);

@@ -29,6 +29,22 @@ static void buffer_stops_at_its_maximum(void **state) {
     cal_buffer_deinit(&buffer);
 }
 
+/* What came too late leaves a hole: nothing after it may close it. */
+static void buffer_failure_sticks(void **state) {
+    (void)state;
+    cal_buffer buffer;
+    cal_buffer_init(&buffer, 4);
+    assert_int_equal(cal_buffer_append_text(&buffer, "ab"), 0);
+    assert_int_equal(cal_buffer_append_text(&buffer, "cde"), CAL_ELIMIT);
+    assert_int_equal(cal_buffer_append_u8(&buffer, 'f'), CAL_ELIMIT); /* would fit */
+    assert_int_equal(cal_buffer_printf(&buffer, "g"), CAL_ELIMIT);
+    assert_null(cal_buffer_reserve(&buffer, 1));
+    assert_int_equal(buffer.len, 2);
+    cal_buffer_reset(&buffer);
+    assert_int_equal(cal_buffer_append_text(&buffer, "abcd"), 0);
+    cal_buffer_deinit(&buffer);
+}
+
 static void buffer_integers_are_little_endian(void **state) {
     (void)state;
     cal_buffer buffer;
@@ -80,6 +96,44 @@ static void map_keeps_what_is_put(void **state) {
                      0); /* the empty key is a key */
     assert_ptr_equal(cal_map_get(&map, cal_slice_of(NULL, 0)), &values[0]);
     cal_map_deinit(&map);
+}
+
+/* Who does not know the seed cannot choose keys that fall together. */
+static void map_seed_decides_where(void **state) {
+    (void)state;
+    enum { COUNT = 64 };
+    cal_map maps[2];
+    int differ = 0;
+    for (uint64_t i = 0; i < 2; i++) cal_map_init(&maps[i], i * 7 + 1);
+    for (uint32_t i = 0; i < COUNT; i++)
+        for (int m = 0; m < 2; m++)
+            assert_int_equal(cal_map_put(&maps[m], cal_slice_of(&i, sizeof i), maps), 0);
+    cal_map_cursor cursors[2] = {{0}, {0}};
+    for (uint32_t i = 0; i < COUNT; i++) {
+        cal_slice keys[2];
+        void *value;
+        for (int m = 0; m < 2; m++)
+            assert_true(cal_map_next(&maps[m], &cursors[m], &keys[m], &value));
+        differ += !cal_slice_equal(keys[0], keys[1]);
+    }
+    assert_true(differ > COUNT / 2);
+    for (int m = 0; m < 2; m++) cal_map_deinit(&maps[m]);
+}
+
+static void sorted_map_hands_back_what_it_replaces(void **state) {
+    (void)state;
+    int one, two;
+    void *old = &two;
+    cal_sorted map;
+    cal_sorted_init(&map);
+    assert_int_equal(cal_sorted_put(&map, cal_slice_text("k"), &one, &old), 0);
+    assert_null(old);
+    assert_int_equal(cal_sorted_put(&map, cal_slice_text("k"), &two, &old), 0);
+    assert_ptr_equal(old, &one);
+    assert_ptr_equal(cal_sorted_get(&map, cal_slice_text("k")), &two);
+    assert_int_equal(map.count, 1);
+    assert_ptr_equal(cal_sorted_remove(&map, cal_slice_text("k")), &two);
+    cal_sorted_deinit(&map);
 }
 
 /* Against a plain table of what is there. */
@@ -152,9 +206,12 @@ static void errors_say_what_and_why(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(buffer_stops_at_its_maximum),
+        cmocka_unit_test(buffer_failure_sticks),
         cmocka_unit_test(buffer_integers_are_little_endian),
         cmocka_unit_test(arena_is_bounded_and_zeroed),
         cmocka_unit_test(map_keeps_what_is_put),
+        cmocka_unit_test(map_seed_decides_where),
+        cmocka_unit_test(sorted_map_hands_back_what_it_replaces),
         cmocka_unit_test(sorted_map_walks_in_byte_order),
         cmocka_unit_test(list_is_first_in_first_out),
         cmocka_unit_test(errors_say_what_and_why),

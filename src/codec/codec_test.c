@@ -144,6 +144,16 @@ static void test_did_key(void **state) {
     assert_true(seen > 0);
     uint8_t back[32];
     assert_int_equal(cal_did_key_decode("did:key:m", back), CAL_EDECODE);
+    /* Keys of other kinds: X25519, and one that differs in the second byte of the prefix. */
+    static const uint8_t kinds[][2] = {{0xED, 0x01}, {0xEC, 0x01}, {0xED, 0x02}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        uint8_t bytes[34] = {kinds[i][0], kinds[i][1], 7};
+        char text[CAL_DID_KEY_MAX] = "did:key:z";
+        assert_int_equal(cal_base58_encode(cal_slice_of(bytes, sizeof bytes), text + strlen(text),
+                                           sizeof text - strlen(text)),
+                         0);
+        assert_int_equal(cal_did_key_decode(text, back), i ? CAL_EDECODE : 0);
+    }
     yyjson_doc_free(doc);
 }
 
@@ -344,10 +354,56 @@ static void test_jcs_values(void **state) {
     assert_int_equal(jcs("{\"a\":1,\"a\":2}", text, sizeof text), CAL_EDECODE);
     assert_int_equal(jcs("[NaN]", text, sizeof text), CAL_EDECODE);
     assert_int_equal(jcs("[\"0123456789\"]", text, 8), CAL_ELIMIT);
-    char deep[512] = {0};
-    memset(deep, '[', 140);
-    memset(deep + 140, ']', 140);
-    assert_int_equal(jcs(deep, text, sizeof text), CAL_ELIMIT);
+    for (size_t extra = 0; extra < 2; extra++) { /* levels below the outermost value */
+        char deep[512] = {0}, back[512];
+        size_t levels = 129 + extra;
+        memset(deep, '[', levels);
+        memset(deep + levels, ']', levels);
+        assert_int_equal(jcs(deep, back, sizeof back), extra ? CAL_ELIMIT : 0);
+    }
+}
+
+/* Names go by UTF-16 code units, in whatever order they come: characters beyond U+FFFF stand
+ * before U+E000. */
+static void test_jcs_order(void **state) {
+    (void)state;
+    static const char *const sorted[] = {
+        "",
+        "\x7f",
+        "\xc3\xbf",
+        "\xed\x9f\xbf",
+        "\xf0\x90\x80\x80",
+        "\xf4\x8f\xbf\xbf",
+        "\xee\x80\x80",
+        "\xef\xbf\xbd",
+        "\xef\xbf\xbd\xf0\x90\x80\x80",
+    };
+    enum { COUNT = sizeof sorted / sizeof *sorted };
+    char text[256], both[2][128];
+    for (int i = 0; i < COUNT; i++)
+        for (int j = i + 1; j < COUNT; j++)
+            for (int turn = 0; turn < 2; turn++) {
+                const char *first = sorted[turn ? j : i], *second = sorted[turn ? i : j];
+                snprintf(both[0], sizeof both[0], "{\"%s\":1,\"%s\":1}", first, second);
+                snprintf(both[1], sizeof both[1], "{\"%s\":1,\"%s\":1}", sorted[i], sorted[j]);
+                assert_int_equal(jcs(both[0], text, sizeof text), 0);
+                assert_string_equal(text, both[1]);
+            }
+}
+
+static bool not_x(cal_slice name) { return !cal_slice_equal(name, cal_slice_text("x")); }
+
+/* What is left out is left out at the top alone. */
+static void test_jcs_keep(void **state) {
+    (void)state;
+    static const char json[] = "{\"x\":1,\"a\":{\"x\":2},\"b\":[{\"x\":3}]}";
+    cal_buffer out;
+    cal_buffer_init(&out, 256);
+    yyjson_doc *doc = yyjson_read(json, strlen(json), 0);
+    assert_int_equal(cal_jcs_write(yyjson_doc_get_root(doc), not_x, &out), 0);
+    assert_string_equal(cal_buffer_cstr(&out), "{\"a\":{\"x\":2},\"b\":[{\"x\":3}]}");
+    yyjson_doc_free(doc);
+    cal_buffer_deinit(&out);
 }
 
 int main(void) {
@@ -357,7 +413,8 @@ int main(void) {
         cmocka_unit_test(test_did_key),    cmocka_unit_test(test_varint),
         cmocka_unit_test(test_borsh),      cmocka_unit_test(test_borsh_refusals),
         cmocka_unit_test(test_utf8),       cmocka_unit_test(test_jcs_manifests),
-        cmocka_unit_test(test_jcs_values),
+        cmocka_unit_test(test_jcs_values), cmocka_unit_test(test_jcs_order),
+        cmocka_unit_test(test_jcs_keep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include "crypto/crypto.h"
 
 #include <pthread.h>
+#include <sodium.h>
 
 #include "base/error.h"
 #include "golden.h"
@@ -297,6 +298,58 @@ static void test_seal_bounds(void **state) {
     cal_buffer_deinit(&plain);
 }
 
+/* The channel's cipher against libsodium's, which takes the nonce as it is: four zero bytes, then
+ * the counter in little endian. */
+static void test_channel(void **state) {
+    (void)state;
+    static const uint64_t counters[] = {0, 1, 0x0102030405060708, UINT64_MAX};
+    static const uint8_t plain[] = "thirty-three bytes of plain text.", aad[] = "beside";
+    enum { LEN = sizeof plain - 1, SEALED = LEN + CAL_AEAD_TAG_SIZE };
+    cal_secret key;
+    memset(key.bytes, 7, sizeof key.bytes);
+    cal_chacha sealing, opening;
+    assert_int_equal(cal_chacha_init(&sealing, &key, true), 0);
+    assert_int_equal(cal_chacha_init(&opening, &key, false), 0);
+    for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
+        for (size_t aad_len = 0; aad_len < sizeof aad; aad_len++) {
+            uint8_t nonce[12] = {0}, sealed[SEALED], expected[SEALED], opened[LEN];
+            cal_slice beside = cal_slice_of(aad, aad_len), whole = cal_slice_of(sealed, SEALED);
+            cal_write_u64le(nonce + 4, counters[i]);
+            crypto_aead_chacha20poly1305_ietf_encrypt(expected, NULL, plain, LEN, aad, aad_len,
+                                                      NULL, nonce, key.bytes);
+            assert_int_equal(
+                cal_chacha_seal(&sealing, counters[i], beside, cal_slice_of(plain, LEN), sealed),
+                0);
+            assert_memory_equal(sealed, expected, SEALED);
+            assert_int_equal(cal_chacha_open(&opening, counters[i], beside, whole, opened), 0);
+            assert_memory_equal(opened, plain, LEN);
+            /* Another counter, another thing beside it, any bit: not authentic, and nothing of it
+             * is given out. */
+            assert_int_equal(cal_chacha_open(&opening, counters[i] + 1, beside, whole, opened),
+                             CAL_EVERIFY);
+            for (size_t k = 0; k < LEN; k++) assert_int_equal(opened[k], 0);
+            cal_slice other = cal_slice_of("other", aad_len ? 0 : 5);
+            assert_int_equal(cal_chacha_open(&opening, counters[i], other, whole, opened),
+                             CAL_EVERIFY);
+            for (size_t at = 0; at < SEALED; at++) {
+                sealed[at] ^= 1;
+                assert_int_equal(cal_chacha_open(&opening, counters[i], beside, whole, opened),
+                                 CAL_EVERIFY);
+                sealed[at] ^= 1;
+            }
+        }
+    uint8_t tag[CAL_AEAD_TAG_SIZE], none;
+    assert_int_equal(cal_chacha_seal(&sealing, 5, (cal_slice){0}, (cal_slice){0}, tag), 0);
+    assert_int_equal(
+        cal_chacha_open(&opening, 5, (cal_slice){0}, cal_slice_of(tag, sizeof tag), &none), 0);
+    for (size_t len = 0; len < sizeof tag; len++)
+        assert_int_equal(
+            cal_chacha_open(&opening, 5, (cal_slice){0}, cal_slice_of(tag, len), &none),
+            CAL_EVERIFY);
+    cal_chacha_deinit(&sealing);
+    cal_chacha_deinit(&opening);
+}
+
 static void *hash_on_thread(void *user) {
     uint8_t *hash = user;
     for (int i = 0; i < 100; i++) cal_sha256(cal_slice_of(hash, 32), hash);
@@ -321,6 +374,7 @@ int main(void) {
         cmocka_unit_test(test_small_order), cmocka_unit_test(test_sign),
         cmocka_unit_test(test_hkdf),        cmocka_unit_test(test_passphrase),
         cmocka_unit_test(test_seal_bounds), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_channel),
     };
     if (cal_crypto_init()) return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
