@@ -26,7 +26,7 @@ LISTS = TOP / "tests" / "mutants"
 WANTED_PERCENT = 95
 BUILD_LIMIT_S = 900
 # The longest a test may take: a multiple of what it takes on sound code, so that a hang is told from a busy machine.
-LIMIT_FACTOR, LIMIT_LEAST_S = 6, 30
+LIMIT_FACTOR, LIMIT_LEAST_S = 4, 20
 # Parts of the tree that no test is built from.
 APART = re.compile(r"^(docs/|tests/mutants/|scripts/|bench/|build/|\.|README|Makefile)")
 

@@ -185,6 +185,25 @@ static void values_are_ok_or_err(void **state) {
     }
 }
 
+/* A value counts only when the call ends well; what it had logged stays. */
+static void a_trap_takes_the_value_back(void **state) {
+    static const char guest[] =
+        "(module (import \"env\" \"value_return\" (func $return (param i64)))"
+        "(memory (export \"memory\") 1) (data (i32.const 8) \"\\20\") (data (i32.const 16) "
+        "\"\\04\")"
+        "(data (i32.const 32) \"null\")"
+        "(func (export \"run\") (call $return (i64.const 0)) %s))";
+    for (int trap = 0; trap < 2; trap++) {
+        char text[512];
+        snprintf(text, sizeof text, guest, trap ? "unreachable" : "");
+        cal_vm_outcome outcome = guest_run(*state, text);
+        assert_int_equal(outcome.failure, trap ? CAL_VM_FAIL_TRAP : CAL_VM_FINE);
+        assert_int_equal(outcome.return_kind, trap ? CAL_VM_RETURN_NONE : CAL_VM_RETURN_OK);
+        assert_true(cal_slice_equal(outcome.return_value, slice(trap ? "" : "null")));
+        cal_vm_outcome_deinit(&outcome);
+    }
+}
+
 static void what_was_collected_survives_a_failure(void **state) {
     guest_world *world = *state;
     args(world, "a log line", NULL, false);
@@ -637,6 +656,7 @@ int main(void) {
         GUEST_TEST(identities_are_those_of_the_call),
         GUEST_TEST(input_is_always_set),
         GUEST_TEST(values_are_ok_or_err),
+        GUEST_TEST(a_trap_takes_the_value_back),
         GUEST_TEST(what_was_collected_survives_a_failure),
         GUEST_TEST(a_witness_is_the_last_one),
         GUEST_TEST(commit_stores_root_and_artifact_once),
