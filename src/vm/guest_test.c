@@ -204,6 +204,14 @@ static void custom_sections_are_found(void **state) {
     }
     assert_int_equal(ends, 4);
     cal_buffer_deinit(&wasm);
+    /* A name that reaches into what follows its section: there it would be another one. */
+    static const uint8_t header[] = {0, 'a', 's', 'm', 1, 0, 0, 0};
+    for (uint8_t len = 1; len <= 2; len++) {
+        uint8_t bytes[14] = {[9] = 2, [10] = len, [11] = 'a', [12] = 'b'};
+        memcpy(bytes, header, sizeof header);
+        assert_int_equal(cal_wasm_custom_section(cal_slice_of(bytes, sizeof bytes), "ab", &content),
+                         len == 1 ? CAL_ENOTFOUND : CAL_EDECODE);
+    }
 }
 
 /* --- methods --- */
