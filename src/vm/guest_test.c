@@ -33,6 +33,8 @@ static void validation_follows_its_order(void **state) {
             rejected);
     refused(*state, "(module (func (export \"_start\")))",
             "module rejected by validation: it exports a function `_start`");
+    refused(*state, MODULE("(func (export \"_start\"))"), /* the lone reason */
+            "module rejected by validation: it exports a function `_start`");
     refused(*state, "(module)",
             "module rejected by validation: it exports no memory named `memory`");
     refused(*state, "(module (memory (export \"mem\") 1))", rejected);
