@@ -155,6 +155,9 @@ class Scratch:
         if not (self.build / "build.ninja").exists():
             # Without debug information, and without warnings: a mutant may leave a variable unused.
             command = ["cmake", "--preset", "release", "-B", str(self.build), "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -w"]
+            lld = shutil.which("ld.lld", path=os.environ.get("PATH", "") + ":/usr/lib/llvm-14/bin")
+            if lld: # links a test in a quarter of the time
+                command.append(f"-DCMAKE_EXE_LINKER_FLAGS=-B{os.path.dirname(lld)} -fuse-ld=lld")
             if shutil.which("ccache") and "CMAKE_C_COMPILER_LAUNCHER" not in os.environ:
                 command.append("-DCMAKE_C_COMPILER_LAUNCHER=ccache")
             done = subprocess.run(command, cwd=self.tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

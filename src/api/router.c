@@ -11,7 +11,7 @@ enum { SEGMENTS_MAX = 12 };
 typedef struct split_path {
     cal_slice segments[SEGMENTS_MAX];
     size_t count;
-    bool fits; /* false: more segments than any pattern has */
+    bool fits; /* false: no pattern can: too many segments, or an empty one at the end */
 } split_path;
 
 static cal_slice from(cal_slice text, size_t at) {
@@ -74,6 +74,7 @@ static split_path split(cal_slice text) {
             ret.fits = false;
             return ret;
         }
+        if (len + 1 == text.len) ret.fits = false; /* a second slash at the end */
         ret.segments[ret.count++] = cal_slice_of(text.data, len);
         text = len < text.len ? from(text, len + 1) : cal_slice_of(NULL, 0);
     }

@@ -217,6 +217,39 @@ static void nesting_is_bounded(void **state) {
     cal_buffer_deinit(&json);
 }
 
+/* The section's size, its number in a module, and a state version beyond 32 bits. */
+static void sizes_are_bounded(void **state) {
+    (void)state;
+    cal_buffer text, wasm;
+    cal_buffer_init(&text, CAL_ABI_SECTION_MAX + 2);
+    for (size_t extra = 0; extra < 2; extra++) {
+        cal_buffer_reset(&text);
+        cal_buffer_append_text(&text, HEAD EMPTY);
+        while (text.len < CAL_ABI_SECTION_MAX + extra) cal_buffer_append_u8(&text, ' ');
+        assert_int_equal(status_of(cal_buffer_cstr(&text)),
+                         extra ? CAL_ABI_ABSENT : CAL_ABI_SUPPORTED);
+    }
+    cal_buffer_deinit(&text);
+    static const char section[] = "\x0f"
+                                  "calimero_abi_v1" HEAD EMPTY;
+    for (unsigned count = 16; count <= 17; count++) {
+        cal_buffer_init(&wasm, 1 << 16);
+        cal_buffer_append(&wasm, "\0asm\1\0\0\0", 8);
+        for (unsigned i = 0; i < count; i++) {
+            cal_buffer_append_u8(&wasm, 0);
+            cal_buffer_append_u8(&wasm, sizeof section - 1);
+            cal_buffer_append(&wasm, section, sizeof section - 1);
+        }
+        cal_abi abi;
+        assert_int_equal(cal_abi_read(cal_buffer_slice(&wasm), &abi), 0);
+        assert_int_equal(abi.status, count > 16 ? CAL_ABI_ABSENT : CAL_ABI_SUPPORTED);
+        cal_abi_deinit(&abi);
+        cal_buffer_deinit(&wasm);
+    }
+    assert_int_equal(status_of(HEAD "\"state_version\":4294967295," EMPTY), CAL_ABI_SUPPORTED);
+    assert_int_equal(status_of(HEAD "\"state_version\":4294967296," EMPTY), CAL_ABI_ABSENT);
+}
+
 int main(void) {
     if (cal_crypto_init() != 0) return 1;
     const struct CMUnitTest tests[] = {
@@ -224,6 +257,7 @@ int main(void) {
         cmocka_unit_test(unsound_is_absent),
         cmocka_unit_test(last_supported_section_wins),
         cmocka_unit_test(nesting_is_bounded),
+        cmocka_unit_test(sizes_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
