@@ -175,6 +175,24 @@ static void sorted_map_walks_in_byte_order(void **state) {
     cal_sorted_deinit(&map);
 }
 
+static void lists_are_joined_in_order(void **state) {
+    (void)state;
+    cal_list list, from, nodes[4];
+    cal_list_init(&list);
+    cal_list_init(&from);
+    cal_list_append(&list, &from);
+    assert_true(cal_list_empty(&list));
+    for (int i = 0; i < 4; i++) cal_list_push(i < 2 ? &list : &from, &nodes[i]);
+    cal_list_append(&list, &from);
+    assert_true(cal_list_empty(&from));
+    for (int i = 0; i < 4; i++) assert_ptr_equal(cal_list_pop(&list), &nodes[i]);
+    assert_true(cal_list_empty(&list));
+    cal_list_push(&from, &nodes[0]);
+    cal_list_append(&list, &from);
+    assert_ptr_equal(cal_list_pop(&list), &nodes[0]);
+    assert_null(cal_list_pop(&list));
+}
+
 static void list_is_first_in_first_out(void **state) {
     (void)state;
     cal_list list, a, b;
@@ -214,6 +232,7 @@ int main(void) {
         cmocka_unit_test(sorted_map_hands_back_what_it_replaces),
         cmocka_unit_test(sorted_map_walks_in_byte_order),
         cmocka_unit_test(list_is_first_in_first_out),
+        cmocka_unit_test(lists_are_joined_in_order),
         cmocka_unit_test(errors_say_what_and_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

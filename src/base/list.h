@@ -32,5 +32,14 @@ static inline cal_list *cal_list_pop(cal_list *list) { /* from the front; NULL w
     cal_list_remove(node);
     return node;
 }
+/* All of `from`, in their order, to the end. */
+static inline void cal_list_append(cal_list *list, cal_list *from) {
+    if (cal_list_empty(from)) return;
+    from->next->prev = list->prev;
+    from->prev->next = list;
+    list->prev->next = from->next;
+    list->prev = from->prev;
+    cal_list_init(from);
+}
 
 #endif

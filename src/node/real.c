@@ -24,6 +24,7 @@
 #include "node/internal.h"
 #include "vm/vm.h"
 
+#define TURN_TASKS_NS UINT64_C(1000000)               /* for posted tasks in a row */
 #define TURN_LOG_PAUSE_NS (UINT64_C(60) * 1000000000) /* between two lines about late turns */
 
 /* A pool of threads that take tasks in order. */
@@ -226,15 +227,32 @@ static void run_timed(real_turn *turn, cal_task *task) {
     turn->longest = run;
 }
 
+static void take_posted(real_world *real, cal_list *taken) {
+    pthread_mutex_lock(&real->posted_lock);
+    cal_list_append(taken, &real->posted);
+    pthread_mutex_unlock(&real->posted_lock);
+}
+
+/* Takes what is there and no more: what these tasks post belongs to the next turn, so that sockets
+ * and timers are not kept waiting by tasks that go on by posting themselves. And no more than a
+ * part of a turn's time: the rest is taken up again after a look at the sockets. When the loop ends
+ * there is no other turn: all of them. */
 static void on_wake(uv_async_t *wake) {
     real_world *real = wake->data;
-    for (;;) {
-        pthread_mutex_lock(&real->posted_lock);
-        cal_list *next = cal_list_pop(&real->posted);
-        pthread_mutex_unlock(&real->posted_lock);
-        if (!next) return;
-        run_timed(&real->turn, CAL_CONTAINER_OF(next, cal_task, link));
+    uint64_t until_ns = uv_hrtime() + TURN_TASKS_NS;
+    cal_list taken;
+    cal_list_init(&taken);
+    take_posted(real, &taken);
+    while ((real->ended || uv_hrtime() < until_ns) && !cal_list_empty(&taken)) {
+        run_timed(&real->turn, CAL_CONTAINER_OF(cal_list_pop(&taken), cal_task, link));
+        if (real->ended) take_posted(real, &taken);
     }
+    if (cal_list_empty(&taken)) return;
+    pthread_mutex_lock(&real->posted_lock);
+    cal_list_append(&taken, &real->posted); /* these came first */
+    cal_list_append(&real->posted, &taken);
+    pthread_mutex_unlock(&real->posted_lock);
+    uv_async_send(&real->wake);
 }
 
 static bool real_on_loop(void *user) {
