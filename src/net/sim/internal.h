@@ -108,6 +108,8 @@ typedef struct vnet_event {
         struct {
             void (*fn)(void *user);
             void *user;
+            net_sim_machine *machine; /* NULL: nobody's */
+            unsigned life;            /* of its process */
         } call;
     };
 } vnet_event;
@@ -154,6 +156,8 @@ struct net_sim {
     net_sim_machine *machines[NET_SIM_MACHINES_MAX];
     size_t machine_count;
     cal_list connections, queries;
+    bool running;                  /* inside net_sim_run */
+    const net_sim_machine *inside; /* whose process is being told something */
     vnet_name names[NET_SIM_NAMES_MAX];
     size_t name_count;
     net_sim_stats stats;
@@ -166,6 +170,7 @@ bool vnet_chance(net_sim *net, uint32_t ppm);
 void vnet_note(net_sim *net, uint64_t a, uint64_t b, uint64_t c);
 void vnet_plan(net_sim *net, const vnet_event *event); /* never lost, but for want of memory */
 void vnet_clock(net_sim_machine *machine);             /* brings its world's clock up to now */
+void vnet_enter(net_sim_machine *machine);             /* before its process is told something */
 bool vnet_same_address(const cal_os_address *a, const cal_os_address *b);
 bool vnet_is_loopback(const cal_os_address *address);
 /* Who answers for an address when `from` speaks to it; NULL: nobody. */

@@ -122,7 +122,7 @@ void process_answer(vnet_query *query) {
     for (size_t i = 0; i < net->name_count; i++)
         if (strcmp(net->names[i].name, query->name) == 0) name = &net->names[i];
     bool found = name && name->count;
-    vnet_clock(machine);
+    vnet_enter(machine);
     machine->table.events->resolved(query->asked, found ? 0 : CAL_EUNREACHABLE,
                                     found ? name->addresses : NULL, found ? name->count : 0);
 }
@@ -185,7 +185,7 @@ void process_datagram(const vnet_datagram *datagram) {
         return;
     }
     vnet_note(net, VNET_DATAGRAM, machine->index, datagram->len);
-    vnet_clock(machine);
+    vnet_enter(machine);
     machine->table.events->datagram(machine->table.events->user, datagram->bytes, datagram->len);
 }
 
@@ -212,7 +212,7 @@ void process_alarm(net_sim_machine *machine) {
     }
     machine->wake_ns = NET_NEVER;
     vnet_note(net, VNET_ALARM, machine->index, 0);
-    vnet_clock(machine);
+    vnet_enter(machine);
     machine->table.events->wake(machine->table.events->user);
 }
 

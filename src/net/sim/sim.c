@@ -102,9 +102,22 @@ static const net_sim_machine *machine_of(const vnet_event *event) {
         return event->machine;
     case VNET_ANSWER:
         return event->query->machine;
+    case VNET_CALL:
+        return event->call.machine;
     default:
         return NULL;
     }
+}
+
+static void call(net_sim *net, const vnet_event *event) {
+    net_sim_machine *machine = event->call.machine;
+    if (!machine)
+        all_clocks(net);
+    else if (!machine->running || machine->life != event->call.life)
+        return;
+    else
+        vnet_clock(machine);
+    event->call.fn(event->call.user);
 }
 
 static void happen(net_sim *net, vnet_event *event) {
@@ -138,16 +151,18 @@ static void happen(net_sim *net, vnet_event *event) {
         process_datagram(event->datagram);
         break;
     case VNET_CALL:
-        all_clocks(net);
-        event->call.fn(event->call.user);
+        call(net, event);
         break;
     }
+    net->inside = NULL;
     drop_event(event);
 }
 
 int net_sim_run(net_sim *net, uint64_t until_ns, bool (*done)(void *user), void *user) {
     unsigned same = 0;
     bool is_done = done && done(user);
+    assert(!net->running);
+    net->running = true;
     while (!is_done && !net->error && net->heap_len && net->heap[0].at_ns <= until_ns) {
         vnet_event event = take(net);
         same = event.at_ns > net->now_ns ? 0 : same + 1;
@@ -158,13 +173,24 @@ int net_sim_run(net_sim *net, uint64_t until_ns, bool (*done)(void *user), void 
     }
     if (!is_done && !net->error && until_ns > net->now_ns) net->now_ns = until_ns;
     all_clocks(net);
+    net->running = false;
     if (net->error) return net->error;
     return done && !is_done ? CAL_ETIMEOUT : 0;
 }
 
 void net_sim_at(net_sim *net, uint64_t at_ns, void (*fn)(void *user), void *user) {
-    vnet_plan(net, &(vnet_event){.at_ns = at_ns, .kind = VNET_CALL, .call = {fn, user}});
+    vnet_plan(net, &(vnet_event){.at_ns = at_ns, .kind = VNET_CALL, .call = {fn, user, NULL, 0}});
 }
+
+void net_sim_on(net_sim_machine *machine, uint64_t at_ns, void (*fn)(void *user), void *user) {
+    vnet_plan(machine->net, &(vnet_event){.at_ns = at_ns,
+                                          .kind = VNET_CALL,
+                                          .call = {fn, user, machine, machine->life}});
+}
+
+bool net_sim_running(const net_sim *net) { return net->running; }
+
+bool net_sim_inside(const net_sim_machine *machine) { return machine->net->inside == machine; }
 
 uint64_t net_sim_now(const net_sim *net) { return net->now_ns; }
 
@@ -172,6 +198,11 @@ void vnet_clock(net_sim_machine *machine) {
     const cal_os *os = cal_sim_os(machine->world);
     uint64_t mono = os->mono_ns(os->user);
     if (mono < machine->net->now_ns) cal_sim_advance(machine->world, machine->net->now_ns - mono);
+}
+
+void vnet_enter(net_sim_machine *machine) {
+    vnet_clock(machine);
+    machine->net->inside = machine;
 }
 
 /* --- life --- */

@@ -68,10 +68,17 @@ void net_sim_free(net_sim *net);
 uint64_t net_sim_now(const net_sim *net); /* the monotonic clock of every machine */
 /* Calls fn(user) at that time, between other events: it may call everything but net_sim_run. */
 void net_sim_at(net_sim *net, uint64_t at_ns, void (*fn)(void *user), void *user);
+/* The same, as something that the machine's present process does: it waits while the machine stands
+ * still, and does not happen when the process has ended before. */
+void net_sim_on(net_sim_machine *machine, uint64_t at_ns, void (*fn)(void *user), void *user);
+/* Whether something of that machine's process is happening right now: the caller is inside an event
+ * of its transport. */
+bool net_sim_inside(const net_sim_machine *machine);
 /* Lets happen what happens, up to and with that time, or until done (may be NULL) says so: 0.
  * CAL_ETIMEOUT: it never did. CAL_ELIMIT: more than a million things at one instant, some host
- * goes round in circles. CAL_ENOMEM. */
+ * goes round in circles. CAL_ENOMEM. Not from inside an event. */
 int net_sim_run(net_sim *net, uint64_t until_ns, bool (*done)(void *user), void *user);
+bool net_sim_running(const net_sim *net); /* inside an event */
 
 /* --- machines --- */
 

@@ -216,7 +216,7 @@ static void tell_closed(net_wire *wire, int result) {
     vnet_note(net_of(wire), 100, wire->connection->number, (uint64_t)-result);
     wire->connection->refs++;
     detach(wire);
-    vnet_clock(wire->machine);
+    vnet_enter(wire->machine);
     events->closed(owner, result);
     connection_forget(wire->connection);
 }
@@ -235,7 +235,7 @@ static void note_bytes(net_sim *net, const uint8_t *bytes, size_t len) {
 
 static void deliver(net_wire *wire) {
     net_sim *net = net_of(wire);
-    if (wire->owner) vnet_clock(wire->machine);
+    if (wire->owner) vnet_enter(wire->machine);
     while (wire->owner && !wire->paused && wire->in.len) {
         size_t len = wire->in.len < VNET_READ_MAX ? wire->in.len : VNET_READ_MAX;
         if (len > 1 && vnet_chance(net, SHORT_READ_PPM)) len = 1 + vnet_below(net, len);
@@ -285,7 +285,7 @@ static void become_open(net_wire *wire) {
     wire->state = VNET_OPEN;
     wire->retries = 0;
     wire->timer_ns = NET_NEVER;
-    vnet_clock(wire->machine);
+    vnet_enter(wire->machine);
 }
 
 static void on_answered(net_wire *wire) {
@@ -361,7 +361,7 @@ static void on_ack(net_wire *wire, const vnet_packet *packet) {
     }
     if (!wire->short_send || wire->out.len > net_of(wire)->options.send_buffer / 2) return;
     wire->short_send = false;
-    vnet_clock(wire->machine);
+    vnet_enter(wire->machine);
     events_of(wire)->writable(wire->owner);
 }
 

@@ -521,6 +521,20 @@ int cal_sim_decay(cal_sim *sim, const char *path, uint64_t offset) {
     return sim_leave(sim, error);
 }
 
+void cal_sim_copy_disk(cal_sim *to, cal_sim *from) {
+    pthread_mutex_lock(&to->mutex);
+    assert(!to->names && !to->durable && cal_list_empty(&to->moves));
+    for (const sim_name *name = from->names; name; name = name->next) {
+        sim_inode *inode = sim_inode_new(name->inode->directory);
+        sim_copy(&inode->now, &name->inode->now);
+        sim_copy(&inode->synced, &name->inode->now);
+        to->used += inode->now.len;
+        sim_name_as(to, &to->names, name->path, inode);
+        sim_name_as(to, &to->durable, name->path, inode);
+    }
+    pthread_mutex_unlock(&to->mutex);
+}
+
 void sim_disk_init(cal_sim *sim) {
     cal_list_init(&sim->moves);
     sim->os.open = sim_open;
