@@ -133,8 +133,8 @@ struct net_sim_machine {
     net_sim *net;
     cal_sim *world;
     size_t index;
-    bool power, running;
-    unsigned life; /* grows with each process */
+    bool power, alive, running; /* alive: its process; running: that has a transport */
+    unsigned life;              /* grows with each process */
     unsigned lan;
     net_endpoint group; /* joined; port 0: none */
     cal_os_address addresses[NET_SIM_ADDRESSES_MAX];

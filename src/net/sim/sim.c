@@ -113,7 +113,7 @@ static void call(net_sim *net, const vnet_event *event) {
     net_sim_machine *machine = event->call.machine;
     if (!machine)
         all_clocks(net);
-    else if (!machine->running || machine->life != event->call.life)
+    else if (!machine->alive || machine->life != event->call.life)
         return;
     else
         vnet_clock(machine);
@@ -328,8 +328,8 @@ void net_sim_freeze(net_sim_machine *machine, uint64_t until_ns) {
 }
 
 net_transport *net_sim_start(net_sim_machine *machine) {
-    assert(!machine->running);
-    machine->power = machine->running = true;
+    assert(!machine->alive);
+    machine->power = machine->alive = machine->running = true;
     machine->life++;
     vnet_clock(machine);
     return &machine->table;
@@ -348,12 +348,19 @@ static void each_wire(net_sim_machine *machine, void (*fn)(net_wire *wire)) {
     }
 }
 
+void net_sim_hang_up(net_sim_machine *machine) {
+    process_end(machine);
+    each_wire(machine, wire_kill);
+}
+
 void net_sim_kill(net_sim_machine *machine) {
+    machine->alive = false;
     process_end(machine);
     each_wire(machine, wire_kill);
 }
 
 void net_sim_power_off(net_sim_machine *machine) {
+    machine->alive = false;
     process_end(machine);
     each_wire(machine, wire_power_off);
     machine->power = false;

@@ -95,6 +95,8 @@ int net_sim_name(net_sim *net, const char *name, const char *const *addresses, s
 
 /* Power on, and a process begins: its transport. The host of the process before is freed. */
 net_transport *net_sim_start(net_sim_machine *machine);
+/* The transport ends, its host was freed; the process lives on (net_sim_on). */
+void net_sim_hang_up(net_sim_machine *machine);
 /* The process ends, as by SIGKILL or exit: the machine's kernel ends its connections. Then free its
  * host: what it still asks of the transport does nothing. */
 void net_sim_kill(net_sim_machine *machine);

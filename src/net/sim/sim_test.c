@@ -311,11 +311,78 @@ static void test_names_and_alarms(void **state) {
     world_free();
 }
 
+/* --- what a process does besides --- */
+
+static struct {
+    uint64_t at_ns[8];
+    size_t count;
+    bool inside;
+} own;
+
+static void note_own(void *user) {
+    own.inside = own.inside || net_sim_inside(*(net_sim_machine **)user);
+    own.at_ns[own.count++] = net_sim_now(w.net);
+}
+
+static void *note_inside(void *user, net_wire *wire, const net_endpoint *remote,
+                         const net_endpoint *local) {
+    own.inside =
+        net_sim_inside(w.machines[1]) && !net_sim_inside(w.machines[0]) && net_sim_running(w.net);
+    return on_accepted(user, wire, remote, local);
+}
+
+/* Events of a process come at their time, wait while its machine stands still, and end with it, not
+ * with its transport. */
+static void test_events_of_a_process(void **state) {
+    (void)state;
+    own.count = 0;
+    own.inside = false;
+    world_new(1, &plain);
+    uint64_t begin = net_sim_now(w.net);
+    net_sim_on(w.machines[0], begin + 2 * SECOND, note_own, &w.machines[0]);
+    net_sim_on(w.machines[0], begin + SECOND, note_own, &w.machines[0]);
+    pass(3 * SECOND);
+    assert_int_equal(own.count, 2);
+    assert_true(own.at_ns[0] == begin + SECOND && own.at_ns[1] == begin + 2 * SECOND);
+    assert_false(own.inside); /* it is not the transport that speaks */
+    net_sim_freeze(w.machines[0], begin + 10 * SECOND);
+    net_sim_on(w.machines[0], begin + 4 * SECOND, note_own, &w.machines[0]);
+    pass(8 * SECOND);
+    assert_int_equal(own.count, 3);
+    assert_int_equal(own.at_ns[2], begin + 10 * SECOND);
+
+    events[1].accepted = note_inside;
+    end *e = dial(2, PORT);
+    pass(SECOND);
+    assert_true(e->connected && own.inside);
+    assert_false(net_sim_inside(w.machines[1]) || net_sim_running(w.net));
+
+    /* The transport goes, with what somebody was about to open; the rest lives on. */
+    uint64_t later = net_sim_now(w.net) + SECOND;
+    end *half = dial(2, PORT);
+    net_sim_on(w.machines[1], later, note_own, &w.machines[1]);
+    size_t ends = w.end_count;
+    net_sim_hang_up(w.machines[1]);
+    pass(2 * SECOND);
+    assert_true(e->closed && half->closed && w.end_count == ends);
+    assert_int_equal(own.count, 4);
+    net_sim_on(w.machines[1], net_sim_now(w.net) + SECOND, note_own, &w.machines[1]);
+    net_sim_kill(w.machines[1]);
+    start(1); /* another process: not its business */
+    pass(2 * SECOND);
+    assert_int_equal(own.count, 4);
+    world_free();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes_arrive),  cmocka_unit_test(test_nobody_answers),
-        cmocka_unit_test(test_half_open),     cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_moved_address), cmocka_unit_test(test_names_and_alarms),
+        cmocka_unit_test(test_events_of_a_process),
+        cmocka_unit_test(test_bytes_arrive),
+        cmocka_unit_test(test_nobody_answers),
+        cmocka_unit_test(test_half_open),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_moved_address),
+        cmocka_unit_test(test_names_and_alarms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

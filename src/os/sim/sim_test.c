@@ -160,6 +160,38 @@ static void test_quota_and_locks(void **state) {
     assert_int_equal(os->remove(os->user, "/d"), 0);
 }
 
+/* A copy has what was on the other disk at that time, all of it durable, and is a disk of its own.
+ */
+static void test_copied_disk(void **state) {
+    cal_sim *sim = *state, *copy = cal_sim_new(8);
+    const cal_os *os = cal_sim_os(sim), *other = cal_sim_os(copy);
+    cal_buffer content;
+    cal_buffer_init(&content, 100);
+    assert_int_equal(os->make_dir(os->user, "/d"), 0);
+    cal_os_file *file;
+    assert_int_equal(os->open(os->user, "/d/f", CAL_OS_WRITE | CAL_OS_CREATE, &file), 0);
+    assert_int_equal(os->write_at(file, 0, "first", 5), 0); /* not synced, nor the folder */
+    assert_int_equal(os->lock(file), 0);
+    cal_sim_copy_disk(copy, sim);
+    assert_int_equal(os->write_at(file, 0, "later", 5), 0);
+    os->close(file);
+    assert_int_equal(cal_sim_used(copy), 5);
+    cal_sim_power_off(copy);
+    cal_sim_power_on(copy, CAL_SIM_DROP);
+    assert_int_equal(cal_os_read_file(other, "/d/f", 100, &content, NULL), 0);
+    assert_int_equal(content.len, 5);
+    assert_memory_equal(content.data, "first", 5);
+    assert_int_equal(other->open(other->user, "/d/f", CAL_OS_WRITE, &file), 0);
+    assert_int_equal(other->lock(file), 0);
+    other->close(file);
+    assert_int_equal(other->remove(other->user, "/d/f"), 0);
+    cal_buffer_reset(&content);
+    assert_int_equal(cal_os_read_file(os, "/d/f", 100, &content, NULL), 0);
+    assert_memory_equal(content.data, "later", 5);
+    cal_buffer_deinit(&content);
+    cal_sim_free(copy);
+}
+
 static int answer(void *user, const char *host, cal_os_address *ret_addresses, size_t *ret_count) {
     (void)user, (void)host;
     ret_addresses[0] = (cal_os_address){{127, 0, 0, 1}, 4};
@@ -197,7 +229,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_survival),        TEST(test_tearing), TEST(test_ordered_failures),
-        TEST(test_quota_and_locks), TEST(test_world),
+        TEST(test_quota_and_locks), TEST(test_world),   TEST(test_copied_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
