@@ -69,6 +69,7 @@ struct cal_node {
     cal_runner runner;
     node_network network;
 
+    cal_task stop;
     cal_task collection;     /* of chunks that no blob lists any more */
     bool collecting;         /* on a slow worker */
     bool swept;              /* modules of other engines are gone; the collecting worker's */
@@ -178,15 +179,16 @@ void node_change_run(node_change *change);
 int node_network_open(cal_node *node, cal_error *err); /* before the loop runs */
 /* Says goodbye to the peers, then calls done. */
 void node_network_close(cal_node *node, void (*done)(void *user), void *user);
-void node_network_free(cal_node *node); /* instead, when the loop never ran */
+/* Instead, when the loop never ran, or when the power went and nobody hears a goodbye. */
+void node_network_free(cal_node *node);
 /* A namespace or context is here, or no longer. */
 void node_hear_namespace(cal_node *node, const cal_group_id *id, bool hears);
 void node_hear_context(cal_node *node, const cal_context_id *id, bool hears);
 
 /* network_key.c: the one of the options, which is then kept, or the one of the store, made when
  * there is none. CAL_EINVAL, CAL_ECORRUPT and what the store says. */
-int node_network_key(cal_store *store, const cal_network_options *options, cal_secret *ret_seed,
-                     cal_error *err);
+int node_network_key(cal_store *store, const cal_os *os, const cal_network_options *options,
+                     cal_secret *ret_seed, cal_error *err);
 
 /* network_streams.c */
 int node_streams_serve(cal_node *node);

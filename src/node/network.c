@@ -225,7 +225,7 @@ static int start_protocols(cal_node *node, cal_error *err) {
 
 int node_network_open(cal_node *node, cal_error *err) {
     cal_secret seed;
-    int rc = node_network_key(node->store, &node->options.network, &seed, err);
+    int rc = node_network_key(node->store, node->os, &node->options.network, &seed, err);
     if (rc == 0) rc = make_host(node, &seed, err);
     cal_secret_wipe(&seed);
     if (rc == 0) {
@@ -259,6 +259,10 @@ static void on_host_done(void *user) {
 }
 
 void node_network_close(cal_node *node, void (*done)(void *user), void *user) {
+    if (!node->network.host) { /* the power went */
+        done(user);
+        return;
+    }
     node->network.closed = done;
     node->network.closed_user = user;
     net_host_shutdown(node->network.host, on_host_done, node);

@@ -49,12 +49,12 @@ static int store_key(cal_store *store, const cal_secret *seed, cal_error *err) {
     return cal_store_commit(store, batch, err);
 }
 
-static int load_key(cal_store *store, cal_secret *ret_seed, cal_error *err) {
+static int load_key(cal_store *store, const cal_os *os, cal_secret *ret_seed, cal_error *err) {
     cal_buffer row;
     cal_buffer_init(&row, 4096);
     int rc = cal_store_get(store, CAL_COLUMN_NODE, cal_slice_text(key_row), &row);
     if (rc == CAL_ENOTFOUND) {
-        cal_random(ret_seed->bytes, sizeof ret_seed->bytes);
+        os->random(os->user, ret_seed->bytes, sizeof ret_seed->bytes);
         rc = store_key(store, ret_seed, err);
     } else if (rc) {
         cal_fail(err, rc, "the node's network key cannot be read: %s", cal_error_text(rc));
@@ -68,10 +68,10 @@ static int load_key(cal_store *store, cal_secret *ret_seed, cal_error *err) {
     return rc;
 }
 
-int node_network_key(cal_store *store, const cal_network_options *options, cal_secret *ret_seed,
-                     cal_error *err) {
+int node_network_key(cal_store *store, const cal_os *os, const cal_network_options *options,
+                     cal_secret *ret_seed, cal_error *err) {
     if (!options->keypair) {
-        int rc = load_key(store, ret_seed, err);
+        int rc = load_key(store, os, ret_seed, err);
         if (rc == 0 && options->peer_id && check_peer_id(ret_seed, options->peer_id, NULL) != 0)
             cal_log(CAL_LOG_WARN, "network",
                     "identity.peer_id in the configuration, %s, is not this node's: ignored",

@@ -65,7 +65,10 @@ int node_store_options(const node_world *world, const cal_node_options *options,
         .durability = options->durability == CAL_NODE_DURABLE_PROCESS ? CAL_DURABLE_PROCESS
                                                                       : CAL_DURABLE_FULL,
         .readers_max = worker_count(world, options) + NODE_SLOW_WORKERS + 2,
-        .key = ret_key};
+        .key = ret_key,
+        .stepped = world->stepped,
+        .due = world->store_due,
+        .due_user = world->user};
     return 0;
 }
 
@@ -97,7 +100,7 @@ int node_init_in(const node_world *world, const cal_node_options *options, cal_p
     gov_close(governance);
     cal_secret seed = {{0}};
     uint8_t public_key[32];
-    if (rc == 0) rc = node_network_key(store, &options->network, &seed, err);
+    if (rc == 0) rc = node_network_key(store, world->os, &options->network, &seed, err);
     if (rc == 0 && ret_peer_id) {
         cal_sign_public_key(&seed, public_key);
         cal_peer_id_of_key(public_key, ret_peer_id);
@@ -124,6 +127,11 @@ static int open_engine(cal_node *node, cal_error *err) {
     return node->vm ? 0 : cal_vm_new(node->os, &limits, &node->vm, err);
 }
 
+static uint32_t guest_deadline_ms(const cal_node *node) {
+    if (node->world->stepped) return 0;
+    return node->options.call_deadline_ms ? node->options.call_deadline_ms : CAL_CALL_DEADLINE_MS;
+}
+
 static int open_modules(cal_node *node, cal_error *err) {
     const cal_node_options *options = &node->options;
     int rc = node_open_store(node->world, options, &node->store, err);
@@ -143,7 +151,7 @@ static int open_modules(cal_node *node, cal_error *err) {
         .authority = node_authority(node),
         .event = node_event,
         .event_user = node,
-        .deadline_ms = options->call_deadline_ms ? options->call_deadline_ms : CAL_CALL_DEADLINE_MS,
+        .deadline_ms = guest_deadline_ms(node),
         .memory_max = options->guest_memory_max ? options->guest_memory_max : CAL_GUEST_MEMORY_MAX,
         .read_only = options->read_only,
     };
@@ -258,13 +266,8 @@ static void stop_finished(void *user) {
     end_if_done(node);
 }
 
-struct stop_request {
-    cal_task task;
-    cal_node *node;
-};
-
 static void begin_stop(cal_task *task) {
-    cal_node *node = CAL_CONTAINER_OF(task, struct stop_request, task)->node;
+    cal_node *node = CAL_CONTAINER_OF(task, cal_node, stop);
     node->stopping = true;
     node->stops_pending = (uint32_t)node->part_count + 2;
     cal_node_part parts[NODE_PARTS_MAX];
@@ -278,8 +281,8 @@ static void begin_stop(cal_task *task) {
 
 void cal_node_stop(cal_node *node) {
     if (!node) return;
-    struct stop_request request = {.task.run = begin_stop, .node = node};
-    node_post(node, &request.task);
+    node->stop.run = begin_stop;
+    node_post(node, &node->stop);
     node->world->join(node->world->user);
     node_events_close(node);
     free_node(node);

@@ -53,6 +53,11 @@ struct node_world {
     /* An engine that several nodes share; it outlives them, and its limits hold instead of those of
      * the options. NULL: the node makes its own. */
     struct cal_vm *engine;
+    /* There is one thread and none may be made: the store commits by cal_store_step, which
+     * store_due (any place; after it became due once) asks for, and guests have no deadline but
+     * their gas, since the clock stands still while one runs. */
+    bool stepped;
+    void (*store_due)(void *user);
 
     /* --- tasks; any thread, nothing runs before they return --- */
     void (*post)(void *user, cal_task *task);
