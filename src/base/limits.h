@@ -14,8 +14,14 @@ enum {
     CAL_WS_QUEUE_MAX = 32,                    /* events waiting for one slow client */
     CAL_WS_REQUESTS_MAX = 32,                 /* frames of one connection worked on at once */
     CAL_SSE_SESSIONS_MAX = 4096,
-    CAL_CALL_QUEUE_MAX = 1024, /* calls waiting in one context */
-    CAL_CALLS_MAX = 16384,     /* calls waiting in the node */
+    CAL_CALL_QUEUE_MAX = 1024,                   /* calls waiting in one context */
+    CAL_CALLS_MAX = 16384,                       /* calls waiting in the node */
+    CAL_CALL_QUEUE_BYTES_MAX = 64 * 1024 * 1024, /* that the calls waiting in one context hold */
+    CAL_CALLS_BYTES_MAX = 256 * 1024 * 1024,     /* and all of the node */
+    CAL_TURNS_RUN_MAX = 32,                      /* turns of a context in a row on one worker */
+    CAL_TURNS_RUN_NS = 5000000,                  /* and the time after which no other one begins */
+    CAL_TURNS_FLIGHT_MAX = 1, /* turns of a context that have run and are not durable yet */
+    CAL_TURNS_TIP_BYTES_MAX = 16 * 1024 * 1024, /* that their rows hold in memory */
     CAL_CALL_ARGS_MAX = 10 * 1024 * 1024,
     CAL_INIT_PARAMS_MAX = 1024 * 1024,
     CAL_CALL_DEADLINE_MS = 10000,

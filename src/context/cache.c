@@ -9,12 +9,6 @@
 #include "base/map.h"
 #include "calimero/error.h"
 
-typedef struct cache_entry {
-    bool present;
-    size_t len;
-    uint8_t bytes[];
-} cache_entry;
-
 struct cal_context_cache {
     pthread_mutex_t lock;
     uint64_t version;
@@ -22,8 +16,6 @@ struct cal_context_cache {
     cal_map young, old;
     size_t young_bytes, old_bytes, half_max;
 };
-
-enum { ENTRY_OVERHEAD = 96 };
 
 cal_context_cache *cal_context_cache_new(size_t max_bytes) {
     cal_context_cache *cache = calloc(1, sizeof *cache);
@@ -58,14 +50,14 @@ void cal_context_cache_free(cal_context_cache *cache) {
 }
 
 static void forget(cal_map *map, size_t *bytes, cal_slice key) {
-    cache_entry *entry = cal_map_remove(map, key);
+    cal_row *entry = cal_map_remove(map, key);
     if (!entry) return;
-    *bytes -= entry->len + ENTRY_OVERHEAD;
+    *bytes -= cal_row_cost(entry);
     free(entry);
 }
 
-static void insert(cal_context_cache *cache, cal_slice key, cache_entry *entry) {
-    if (cache->young_bytes + entry->len + ENTRY_OVERHEAD > cache->half_max) {
+static void insert(cal_context_cache *cache, cal_slice key, cal_row *entry) {
+    if (cache->young_bytes + cal_row_cost(entry) > cache->half_max) {
         drop_all(&cache->old, &cache->old_bytes);
         cal_map swapped = cache->old;
         cache->old = cache->young;
@@ -73,37 +65,38 @@ static void insert(cal_context_cache *cache, cal_slice key, cache_entry *entry) 
         cache->young = swapped;
         cache->young_bytes = 0;
     }
-    if (entry->len + ENTRY_OVERHEAD > cache->half_max ||
-        cal_map_put(&cache->young, key, entry) != 0)
+    if (cal_row_cost(entry) > cache->half_max || cal_map_put(&cache->young, key, entry) != 0)
         free(entry);
     else
-        cache->young_bytes += entry->len + ENTRY_OVERHEAD;
+        cache->young_bytes += cal_row_cost(entry);
 }
 
-static void remember(cal_context_cache *cache, cal_slice key, const cal_slice *value) {
+/* Takes the entry. NULL, when memory was short: nothing is known of the key any more. */
+static void remember(cal_context_cache *cache, cal_slice key, cal_row *entry) {
     forget(&cache->young, &cache->young_bytes, key);
     forget(&cache->old, &cache->old_bytes, key);
-    cache_entry *entry = malloc(sizeof *entry + (value ? value->len : 0));
-    if (!entry) return;
-    *entry = (cache_entry){.present = value != NULL, .len = value ? value->len : 0};
-    if (entry->len) memcpy(entry->bytes, value->data, entry->len);
-    insert(cache, key, entry);
+    if (entry) insert(cache, key, entry);
+}
+
+/* Whether this reader may use, and add to, what the cache holds now. */
+static bool fits(const cal_context_cache *cache, uint64_t version) {
+    return version == CAL_CACHE_HOLDER || (cache->version == version && !cache->committing);
 }
 
 int cal_context_cache_get(cal_context_cache *cache, uint64_t version, cal_slice key,
                           cal_buffer *ret_value) {
     int result = CAL_CACHE_UNKNOWN;
     pthread_mutex_lock(&cache->lock);
-    if (cache->version == version && !cache->committing) {
-        cache_entry *entry = cal_map_get(&cache->young, key);
+    if (fits(cache, version)) {
+        cal_row *entry = cal_map_get(&cache->young, key);
         if (!entry && (entry = cal_map_remove(&cache->old, key)) != NULL) {
-            cache->old_bytes -= entry->len + ENTRY_OVERHEAD;
+            cache->old_bytes -= cal_row_cost(entry);
             insert(cache, key, entry);
             entry = cal_map_get(&cache->young, key);
         }
         if (entry) {
-            result = entry->present;
-            if (entry->present && ret_value) {
+            result = !entry->removed;
+            if (!entry->removed && ret_value) {
                 int rc = cal_buffer_append(ret_value, entry->bytes, entry->len);
                 if (rc != 0) result = rc;
             }
@@ -116,7 +109,7 @@ int cal_context_cache_get(cal_context_cache *cache, uint64_t version, cal_slice 
 void cal_context_cache_add(cal_context_cache *cache, uint64_t version, cal_slice key,
                            const cal_slice *value) {
     pthread_mutex_lock(&cache->lock);
-    if (cache->version == version && !cache->committing) remember(cache, key, value);
+    if (fits(cache, version)) remember(cache, key, cal_row_new(value));
     pthread_mutex_unlock(&cache->lock);
 }
 
@@ -134,9 +127,9 @@ void cal_context_cache_commit_begin(cal_context_cache *cache) {
     pthread_mutex_unlock(&cache->lock);
 }
 
-void cal_context_cache_commit_put(cal_context_cache *cache, cal_slice key, const cal_slice *value) {
+void cal_context_cache_commit_put(cal_context_cache *cache, cal_slice key, cal_row *row) {
     pthread_mutex_lock(&cache->lock);
-    remember(cache, key, value);
+    remember(cache, key, row);
     pthread_mutex_unlock(&cache->lock);
 }
 

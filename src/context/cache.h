@@ -1,13 +1,16 @@
-/* The hot entities of one context: the latest committed value of recently used state rows, so that
+/* The hot entities of one context: the latest durable value of recently used state rows, so that
  * a call does not pay for a page's decryption a row at a time.
  *
- * The cache knows the state of exactly one version. Every commit moves it to the next one; a call
- * whose snapshot is of another version gets no answer and reads the store. Any thread. */
+ * The cache knows the state of exactly one version. Commits move it to the next one; a view whose
+ * snapshot is of another version gets no answer and reads the store. Whoever holds the context's
+ * place reads it at any time (CAL_CACHE_HOLDER): it asks here only for rows that none of the turns
+ * under way has written, and their value is the same before and after those. Any thread. */
 #ifndef CAL_CONTEXT_CACHE_H
 #define CAL_CONTEXT_CACHE_H
 
 #include "base/buffer.h"
 #include "base/bytes.h"
+#include "context/row.h"
 
 typedef struct cal_context_cache cal_context_cache;
 
@@ -29,11 +32,15 @@ void cal_context_cache_add(cal_context_cache *cache, uint64_t version, cal_slice
 #define CAL_CACHE_NONE UINT64_MAX
 uint64_t cal_context_cache_version(cal_context_cache *cache);
 
-/* A commit in three steps, one committer at a time: begin, before the batch is submitted, moves to
- * the next version and closes the cache; put gives its rows once they are durable; end opens it
- * again. After a failed commit: clear, then end. */
+/* As a version: the reader holds the context's place, and no turn under way has written the row. */
+#define CAL_CACHE_HOLDER (UINT64_MAX - 1)
+
+/* Commits in three steps, by whoever holds the context's place: begin, before the first batch is
+ * submitted, moves to the next version and closes the cache for views; put gives rows that are
+ * durable, and takes them; end, when nothing is under way any more, opens it again. After a failed
+ * commit: clear, then end. */
 void cal_context_cache_commit_begin(cal_context_cache *cache);
-void cal_context_cache_commit_put(cal_context_cache *cache, cal_slice key, const cal_slice *value);
+void cal_context_cache_commit_put(cal_context_cache *cache, cal_slice key, cal_row *row);
 void cal_context_cache_commit_end(cal_context_cache *cache);
 
 size_t cal_context_cache_bytes(cal_context_cache *cache);

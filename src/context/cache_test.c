@@ -46,7 +46,7 @@ static void is_closed_while_a_commit_is_on_its_way(void **state) {
     assert_int_equal(get(cache, version, "a", value), CAL_CACHE_UNKNOWN);
     cal_context_cache_add(cache, version, text("a"),
                           &one); /* a late reader of the old version changes nothing */
-    cal_context_cache_commit_put(cache, text("a"), &two);
+    cal_context_cache_commit_put(cache, text("a"), cal_row_new(&two));
     cal_context_cache_commit_end(cache);
     assert_int_equal(get(cache, version, "a", value), CAL_CACHE_UNKNOWN);
     assert_int_equal(get(cache, cal_context_cache_version(cache), "a", value), 1);

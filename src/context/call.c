@@ -1,162 +1,281 @@
-/* One call on a worker: the module, a snapshot, the guest, and what to do with the outcome
- * (runtime-abi.md 5, 6). */
-#include <stdarg.h>
+/* A client's call: queued on the loop, run on a worker as a turn or as a view (runtime-abi.md 5,
+ * 6), answered by answer.c. */
+#include "context/call.h"
+
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/error.h"
-#include "context/internal.h"
+#include "context/commit.h"
 
-void call_fail(struct call *call, cal_call_status status, int error, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    vsnprintf(call->message, sizeof call->message, format, args);
-    va_end(args);
-    call->status = status;
-    call->error = error;
+static void call_run(struct turn *turn);
+static void call_settled(struct turn *turn);
+static void call_refused(struct turn *turn, int error, const char *why);
+
+static const turn_kind call_kind = {
+    .run = call_run, .settled = call_settled, .refused = call_refused};
+
+/* --- making one --- */
+
+struct call *call_new(cal_contexts *contexts, const cal_context_id *id, const char *method,
+                      cal_slice args) {
+    struct call *call = calloc(1, sizeof *call);
+    if (!call) return NULL;
+    guest_init(&call->guest, contexts, id);
+    call->method = strdup(method);
+    cal_buffer_init(&call->args, CAL_CALL_ARGS_MAX);
+    turn_init(&call->turn, &call_kind, contexts, sizeof *call + strlen(method) + args.len);
+    call->began_ns = contexts->options.os->mono_ns(contexts->options.os->user);
+    if (!call->method || cal_buffer_append_slice(&call->args, args) != 0) {
+        call_free(call);
+        return NULL;
+    }
+    return call;
 }
 
-static void fail_load(struct call *call, int rc, const cal_error *err) {
-    if (rc == CAL_ENOTFOUND)
-        call_fail(call, CAL_CALL_NOT_INSTALLED, rc, "the application's code is not installed: %s",
-                  err->message);
-    else if (rc == CAL_EGUEST)
-        call_fail(call, CAL_CALL_FAILED, rc, "%s", err->message);
-    else
-        call_fail(call, CAL_CALL_INTERNAL, rc, "the application's code cannot be loaded: %s",
-                  err->message);
+void call_free(struct call *call) {
+    if (!call) return;
+    turn_deinit(&call->turn);
+    guest_deinit(&call->guest);
+    cal_buffer_deinit(&call->args);
+    free(call->method);
+    free(call);
 }
+
+/* --- the guest: worker --- */
 
 /* An xcall reaches only what the target's module opens (runtime-abi.md 21). */
 static bool xcall_permitted(const struct call *call) {
-    const cal_abi *abi = call->module.abi;
+    const cal_abi *abi = call->guest.module.abi;
     if (!abi->gates_xcalls) return true;
     const cal_abi_method *method = cal_abi_find(abi, call->method);
     if (!method || !method->xcall_callable) return false;
     return !method->xcall_same_app ||
-           memcmp(call->origin_application.bytes, call->context->record.application.bytes,
+           memcmp(call->origin_application.bytes, call->turn.context->record.application.bytes,
                   CAL_ID_SIZE) == 0;
 }
 
-/* A snapshot, and the cache's version when it is certain that both show the same state. */
-static int take_snapshot(struct call *call, uint64_t *ret_version) {
-    cal_context_cache *cache = call->context->cache;
-    uint64_t before = cal_context_cache_version(cache);
-    int rc = cal_store_snapshot(call->contexts->options.store, &call->snapshot);
+/* With the module loaded and the overlay in place; says whether nothing may be kept. */
+static void run_method(struct call *call, bool *ret_read_only) {
+    const cal_contexts_options *options = &call->guest.contexts->options;
+    const cal_abi_method *method = cal_abi_find(call->guest.module.abi, call->method);
+    *ret_read_only = call->view || options->read_only || call->guest.executor.read_only ||
+                     (method && method->intent == CAL_INTENT_READ_ONLY);
+    guest_run(&call->guest,
+              &(guest_call){.method = call->method,
+                            .input = cal_buffer_slice(&call->args),
+                            .xcall_origin = call->is_xcall ? call->origin.bytes : NULL,
+                            .read_only = *ret_read_only,
+                            .memory_max = options->memory_max,
+                            .deadline_ms = options->deadline_ms});
+}
+
+/* Whether it may run at all: the code is here, and lets it in. */
+static bool enter_module(struct call *call) {
+    if (guest_load(&call->guest, call->turn.context->record.service) != 0) return false;
+    if (!call->is_xcall || xcall_permitted(call)) return true;
+    call->denied = "not an xcall entry point";
+    guest_fail(&call->guest, CAL_CALL_FAILED, CAL_EDENIED, "%s", call->denied);
+    return false;
+}
+
+static void fail_reading(struct call *call, int rc) {
+    guest_fail(&call->guest, CAL_CALL_INTERNAL, rc, "the store cannot be read: %s",
+               cal_error_text(rc));
+}
+
+/* --- as a turn --- */
+
+/* Whether governance lets this node run it, and there is a state to run on. */
+static bool check_turn(struct call *call, const struct context *context) {
+    static const cal_hash zero;
+    const cal_grant *grant = &context->grant;
+    int rc = grant->result != 0 ? grant->result : grant->position_result;
+    if (rc == CAL_EDENIED)
+        guest_fail(&call->guest, CAL_CALL_UNAUTHORIZED, rc,
+                   "this node is no member of the context's group");
+    else if (rc != 0)
+        guest_fail(&call->guest, CAL_CALL_INTERNAL, rc, "the context's group does not answer: %s",
+                   cal_error_text(rc));
+    else if (memcmp(&context->tip.record.root, &zero, sizeof zero) == 0)
+        guest_fail(&call->guest, CAL_CALL_UNINITIALIZED, CAL_ESTATE,
+                   "the context is not initialised yet");
+    return call->guest.status == CAL_CALL_OK;
+}
+
+/* A new state: its batch, and the tip that the next turn builds on. */
+static int keep_state(struct call *call, struct context *context) {
+    struct commit commit = {.guest = &call->guest,
+                            .base = &context->tip.record,
+                            .position = cal_buffer_slice(&context->grant.position)};
+    int rc = commit_build(&commit);
+    call->turn.batch = commit.batch;
+    if (rc == 0) rc = turn_take(&call->turn, &call->guest.overlay, true, true);
+    if (rc == 0) rc = turn_leave(&call->turn, &commit.root, &commit.head, 1);
     if (rc != 0) return rc;
-    *ret_version = cal_context_cache_version(cache) == before ? before : CAL_CACHE_NONE;
+    call->changed = true;
+    call->root = commit.root;
     return 0;
 }
 
-int call_prepare_guest(struct call *call, cal_vm_call *ret_call) {
-    uint64_t version = CAL_CACHE_NONE;
-    int rc = call->context ? take_snapshot(call, &version) : 0;
-    if (rc != 0) return rc;
-    cal_overlay_init(&call->overlay, call->id.bytes, call->snapshot,
-                     call->context ? call->context->cache : NULL, version);
-    call->storage = cal_overlay_storage(&call->overlay);
-    const cal_contexts_options *options = &call->contexts->options;
-    *ret_call = (cal_vm_call){.method = call->method,
-                              .input = cal_buffer_slice(&call->args),
-                              .xcall_origin = call->is_xcall ? call->origin.bytes : NULL,
-                              .storage = &call->storage,
-                              .has_private = true,
-                              .blobs = options->blobs,
-                              .os = options->os,
-                              .memory_max = options->memory_max,
-                              .deadline_ms = options->deadline_ms};
-    memcpy(ret_call->context_id, call->id.bytes, 32);
-    memcpy(ret_call->account_id, call->executor.account.bytes, 32);
-    memcpy(ret_call->device_id, call->executor.device.bytes, 32);
-    return 0;
-}
-
-void call_take_failure(struct call *call) {
-    const cal_vm_outcome *outcome = &call->outcome;
-    if (outcome->failure == CAL_VM_FAIL_NODE) {
-        call_fail(call, CAL_CALL_INTERNAL, outcome->node_error,
-                  "the node could not run the call: %s",
-                  outcome->error[0] ? outcome->error : cal_error_text(outcome->node_error));
-    } else if (outcome->failure != CAL_VM_FINE) {
-        call_fail(call, CAL_CALL_FAILED, CAL_EGUEST, "%s", outcome->error);
-    } else if (outcome->return_kind == CAL_VM_RETURN_ERR) {
-        cal_buffer text;
-        cal_buffer_init(&text, CALL_ARENA_MAX);
-        cal_vm_format_err(outcome->return_value, &text);
-        call_fail(call, CAL_CALL_FAILED, CAL_EGUEST, "%.*s", (int)text.len,
-                  text.data ? (const char *)text.data : "");
-        cal_buffer_deinit(&text);
-        call->guest_error = outcome->return_value;
-    }
+/* The index is a cache of the guest's: kept also without a new root. */
+static int keep_index(struct call *call) {
+    call->turn.batch = cal_batch_new();
+    int rc = call->turn.batch
+                 ? cal_overlay_flush(&call->guest.overlay, false, true, call->turn.batch)
+                 : CAL_ENOMEM;
+    return rc == 0 ? turn_take(&call->turn, &call->guest.overlay, false, true) : rc;
 }
 
 /* Whether anything of a successful call is kept, and then the batch that keeps it. */
-static void keep_changes(struct call *call, bool read_only) {
-    const cal_vm_outcome *outcome = &call->outcome;
-    if (read_only) return;
+static void keep_changes(struct call *call, struct context *context) {
+    const cal_vm_outcome *outcome = &call->guest.outcome;
     int rc = 0;
     if (outcome->has_root && (!outcome->has_artifact || outcome->artifact.len == 0)) {
-        call_fail(call, CAL_CALL_INTERNAL, CAL_EINTERNAL,
-                  "the application committed a state root without an artifact: its SDK and this "
-                  "node disagree, nothing was kept");
+        guest_fail(&call->guest, CAL_CALL_INTERNAL, CAL_EINTERNAL,
+                   "the application committed a state root without an artifact: its SDK and this "
+                   "node disagree, nothing was kept");
         return;
     }
     if (outcome->has_root)
-        rc = commit_build(call, false);
-    else if (cal_overlay_has_index_changes(&call->overlay)) {
-        call->batch =
-            cal_batch_new(); /* the index is a cache of the guest's: kept also without a new root */
-        rc = call->batch ? cal_overlay_flush(&call->overlay, false, true, call->batch) : CAL_ENOMEM;
-    }
+        rc = keep_state(call, context);
+    else if (cal_overlay_has_index_changes(&call->guest.overlay))
+        rc = keep_index(call);
     if (rc == 0) return;
-    cal_batch_free(call->batch);
-    call->batch = NULL;
-    if (call->status == CAL_CALL_OK)
-        call_fail(call, CAL_CALL_INTERNAL, rc, "the call's changes could not be recorded: %s",
-                  cal_error_text(rc));
+    cal_batch_free(call->turn.batch);
+    call->turn.batch = NULL;
+    if (call->guest.status == CAL_CALL_OK)
+        guest_fail(&call->guest, CAL_CALL_INTERNAL, rc,
+                   "the call's changes could not be recorded: %s", cal_error_text(rc));
 }
 
-static void run_guest(struct call *call) {
-    cal_error err = {0};
-    cal_contexts *contexts = call->contexts;
-    int rc = cal_modules_get(contexts->modules, &call->code, call->context->record.service,
-                             &call->module, &err);
-    if (rc != 0) {
-        fail_load(call, rc, &err);
-        return;
+static void call_run(struct turn *turn) {
+    struct call *call = CAL_CONTAINER_OF(turn, struct call, turn);
+    struct context *context = turn->context;
+    call->root = context->tip.record.root;
+    if (!check_turn(call, context)) return;
+    call->guest.executor = context->grant.executor;
+    call->guest.code = context->grant.code;
+    if (enter_module(call)) {
+        int rc = guest_over_tip(&call->guest, context, cal_tip_top(&context->tip));
+        bool read_only = true;
+        if (rc != 0)
+            fail_reading(call, rc);
+        else
+            run_method(call, &read_only);
+        if (call->guest.status == CAL_CALL_OK && !read_only) keep_changes(call, context);
     }
-    if (call->is_xcall && !xcall_permitted(call)) {
-        call->denied = "not an xcall entry point";
-        call_fail(call, CAL_CALL_FAILED, CAL_EDENIED, "%s", call->denied);
-        return;
-    }
-    cal_vm_call guest;
-    rc = call_prepare_guest(call, &guest);
-    if (rc != 0) {
-        call_fail(call, CAL_CALL_INTERNAL, rc, "the store cannot be read: %s", cal_error_text(rc));
-        return;
-    }
-    const cal_abi_method *method = cal_abi_find(call->module.abi, call->method);
-    guest.read_only = call->view || contexts->options.read_only || call->executor.read_only ||
-                      (method && method->intent == CAL_INTENT_READ_ONLY);
-    cal_vm_run(contexts->options.vm, call->module.module, &guest, &call->outcome);
-    call->ran = true;
-    call_take_failure(call);
-    if (call->status == CAL_CALL_OK) keep_changes(call, guest.read_only);
+    guest_unload(&call->guest);
 }
 
-void call_run(cal_task *task) {
-    struct call *call = CAL_CONTAINER_OF(task, struct call, task);
-    run_guest(call);
-    cal_modules_put(call->contexts->modules, &call->module);
-    cal_snapshot_free(call->snapshot); /* before the flush: a waiting commit needs no old pages */
+/* --- as a view --- */
+
+static void view_back(cal_task *task) {
+    struct call *call = CAL_CONTAINER_OF(task, struct call, turn.task);
+    struct context *context = call->turn.context;
+    call_answer(call);
+    context->views--;
+    contexts_used(context); /* before the call closes: a drain that ends frees the context */
+    call_close(call);
+}
+
+static void post_view_back(struct call *call) {
+    const cal_runner *runner = call->guest.contexts->options.runner;
+    call->turn.task.run = view_back;
+    runner->on_loop(runner->user, &call->turn.task);
+}
+
+static void view_run(cal_task *task) {
+    struct call *call = CAL_CONTAINER_OF(task, struct call, turn.task);
+    if (enter_module(call)) {
+        int rc = guest_over_snapshot(&call->guest, call->turn.context, &call->snapshot);
+        bool read_only;
+        if (rc != 0)
+            fail_reading(call, rc);
+        else
+            run_method(call, &read_only);
+    }
+    guest_unload(&call->guest);
+    cal_snapshot_free(call->snapshot);
     call->snapshot = NULL;
-    if (!call->batch) {
-        call_post_finish(call);
+    post_view_back(call);
+}
+
+/* Views see what is durable, and wait for nobody. */
+static void start_view(struct call *call, struct context *context) {
+    static const cal_hash zero;
+    const cal_runner *runner = call->guest.contexts->options.runner;
+    call->view = true;
+    call->turn.context = context;
+    call->root = context->record.root;
+    context->views++;
+    if (memcmp(&context->record.root, &zero, sizeof zero) == 0) {
+        guest_fail(&call->guest, CAL_CALL_UNINITIALIZED, CAL_ESTATE,
+                   "the context is not initialised yet");
+        post_view_back(call);
         return;
     }
-    cal_context_cache_commit_begin(call->context->cache);
-    call->committing = true;
-    cal_batch *batch = call->batch;
-    call->batch = NULL;
-    cal_store_submit(call->contexts->options.store, batch, call_durable, call);
+    call->turn.task.run = view_run;
+    runner->on_worker(runner->user, &call->turn.task);
+}
+
+/* --- in and out: loop --- */
+
+static void refuse(struct call *call, cal_call_status status, int error, const char *text) {
+    guest_fail(&call->guest, status, error, "%s", text);
+    call->guest.contexts->stats.refused++;
+    call_answer(call);
+    call_close(call);
+}
+
+static void call_refused(struct turn *turn, int error, const char *why) {
+    struct call *call = CAL_CONTAINER_OF(turn, struct call, turn);
+    refuse(call, error == CAL_ENOTFOUND ? CAL_CALL_NOT_FOUND : CAL_CALL_INTERNAL, error, why);
+}
+
+static void call_settled(struct turn *turn) {
+    struct call *call = CAL_CONTAINER_OF(turn, struct call, turn);
+    int rc = turn->result;
+    if (rc == CAL_ECANCELED)
+        guest_fail(&call->guest, CAL_CALL_INTERNAL, rc,
+                   "an earlier call of this context could not be stored, nothing of this one was "
+                   "kept: try again");
+    else if (rc != 0)
+        guest_fail(&call->guest, CAL_CALL_INTERNAL, rc,
+                   "the call's changes could not be stored, nothing was kept: %s",
+                   cal_error_text(rc));
+    if (rc != 0) {
+        call->changed = false;
+        call->root = turn->context->record.root;
+    }
+    call_answer(call);
+    call_close(call);
+}
+
+void call_submit(struct call *call) {
+    cal_contexts *contexts = call->guest.contexts;
+    struct context *context = NULL;
+    const char *why = NULL;
+    int rc = contexts_admit(contexts, call->turn.cost, &why);
+    contexts_opened(contexts, call->turn.cost);
+    if (rc != 0) {
+        refuse(call, CAL_CALL_INTERNAL, rc, why);
+        return;
+    }
+    rc = contexts_find(contexts, &call->guest.id, &context);
+    if (rc == 0 && context->deleting) rc = CAL_ENOTFOUND;
+    if (rc == CAL_ENOTFOUND) {
+        refuse(call, CAL_CALL_NOT_FOUND, rc, "No owned identity found for this context");
+        return;
+    }
+    if (rc != 0) {
+        refuse(call, CAL_CALL_INTERNAL, rc, "the context's record cannot be read");
+        return;
+    }
+    int granted = grant_view(context, &call->guest.executor, &call->guest.code);
+    if (granted == 0 && cal_modules_known_view(contexts->modules, &call->guest.code,
+                                               context->record.service, call->method))
+        start_view(call, context);
+    else
+        turn_enter(&call->turn, context);
 }

@@ -28,10 +28,12 @@ typedef struct cal_executor {
     bool read_only;        /* a read-only member: runs, changes nothing */
 } cal_executor;
 
-/* What the contexts need to know of governance; filled in by the node. Loop thread, except `sign`.
- */
+/* What the contexts need to know of governance; filled in by the node. Loop thread, except `sign`
+ * and `version`. */
 typedef struct cal_context_authority {
     void *user;
+    /* Moves on whenever another answer of those below could change. Any thread. */
+    uint64_t (*version)(void *user);
     /* CAL_ENOTFOUND: the group is not known; CAL_EDENIED: this node is no member. */
     int (*executor)(void *user, const cal_group_id *group, cal_executor *ret_executor);
     /* The code that the group runs now. */

@@ -1,42 +1,9 @@
-/* The table of contexts and their queues. Loop thread. */
+/* The table of contexts, and the module's face. Loop thread. */
 #include <assert.h>
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "context/internal.h"
-
-/* --- calls --- */
-
-struct call *call_new(cal_contexts *contexts, const cal_context_id *id, const char *method,
-                      cal_slice args) {
-    struct call *call = calloc(1, sizeof *call);
-    if (!call) return NULL;
-    *call = (struct call){.contexts = contexts, .id = *id, .method = strdup(method)};
-    cal_list_init(&call->link);
-    cal_buffer_init(&call->args, CAL_CALL_ARGS_MAX);
-    cal_buffer_init(&call->position, CAL_DELTA_POSITION_MAX * 32);
-    cal_arena_init(&call->arena, CALL_ARENA_MAX);
-    cal_overlay_init(&call->overlay, id->bytes, NULL, NULL, CAL_CACHE_NONE);
-    call->began_ns = contexts->options.os->mono_ns(contexts->options.os->user);
-    if (!call->method || cal_buffer_append_slice(&call->args, args) != 0) {
-        call_free(call);
-        return NULL;
-    }
-    return call;
-}
-
-void call_free(struct call *call) {
-    if (!call) return;
-    if (call->ran) cal_vm_outcome_deinit(&call->outcome);
-    cal_overlay_deinit(&call->overlay);
-    cal_batch_free(call->batch);
-    cal_arena_deinit(&call->arena);
-    cal_buffer_deinit(&call->args);
-    cal_buffer_deinit(&call->position);
-    free(call->service);
-    free(call->method);
-    free(call);
-}
+#include "context/call.h"
 
 /* --- records in memory --- */
 
@@ -61,6 +28,8 @@ void context_record_deinit(cal_context_record *record) {
 }
 
 static void free_context(struct context *context) {
+    cal_tip_deinit(&context->tip);
+    grant_deinit(&context->grant);
     context_record_deinit(&context->record);
     cal_context_cache_free(context->cache);
     free(context);
@@ -75,7 +44,7 @@ static void unload(cal_contexts *contexts, struct context *context) {
 }
 
 static bool is_idle(const struct context *context) {
-    return !context->writer && context->views == 0 && context->waiting_count == 0;
+    return turns_idle(context) && context->views == 0 && context->pins == 0;
 }
 
 static int read_record(cal_contexts *contexts, const cal_context_id *id, cal_arena *arena,
@@ -89,26 +58,37 @@ static int read_record(cal_contexts *contexts, const cal_context_id *id, cal_are
     return rc;
 }
 
+static struct context *new_context(cal_contexts *contexts, const cal_context_id *id,
+                                   const cal_context_record *record) {
+    struct context *context = calloc(1, sizeof *context);
+    if (!context) return NULL;
+    context->contexts = contexts;
+    context->id = *id;
+    cal_list_init(&context->recent);
+    cal_list_init(&context->waiting);
+    cal_list_init(&context->flight);
+    context->cache = cal_context_cache_new(CONTEXT_CACHE_MAX);
+    int rc = context->cache ? context_record_copy(record, &context->record) : CAL_ENOMEM;
+    if (rc == 0) rc = cal_tip_init(&context->tip, id, &context->record);
+    if (rc == 0) return context;
+    free_context(context);
+    return NULL;
+}
+
 static int load_context(cal_contexts *contexts, const cal_context_id *id,
                         struct context **ret_context) {
     cal_arena arena;
     cal_arena_init(&arena, CALL_ARENA_MAX);
     cal_context_record record;
     int rc = read_record(contexts, id, &arena, &record);
-    struct context *context = rc == 0 ? calloc(1, sizeof *context) : NULL;
-    if (rc == 0 && !context) rc = CAL_ENOMEM;
-    if (rc == 0) {
-        context->id = *id;
-        cal_list_init(&context->recent);
-        cal_list_init(&context->waiting);
-        context->cache = cal_context_cache_new(CONTEXT_CACHE_MAX);
-        rc = context->cache ? context_record_copy(&record, &context->record) : CAL_ENOMEM;
-        if (rc == 0)
-            rc = cal_map_put(&contexts->table, cal_slice_of(id->bytes, CAL_ID_SIZE), context);
-        if (rc != 0) free_context(context);
-    }
+    struct context *context = rc == 0 ? new_context(contexts, id, &record) : NULL;
     cal_arena_deinit(&arena);
     if (rc != 0) return rc;
+    if (!context) return CAL_ENOMEM;
+    if (cal_map_put(&contexts->table, cal_slice_of(id->bytes, CAL_ID_SIZE), context) != 0) {
+        free_context(context);
+        return CAL_ENOMEM;
+    }
     cal_list_push(&contexts->recent, &context->recent);
     contexts->loaded++;
     *ret_context = context;
@@ -141,126 +121,39 @@ static void contexts_balance(cal_contexts *contexts, struct context *used) {
     }
 }
 
-/* --- queues --- */
+void contexts_used(struct context *context) {
+    contexts_balance(context->contexts, context);
+    if (context->deleted && is_idle(context)) unload(context->contexts, context);
+}
 
-static void start(struct call *call) {
-    struct context *context = call->context;
-    const cal_context_authority *authority = &call->contexts->options.authority;
-    int rc = authority->executor(authority->user, &context->record.group, &call->executor);
-    if (rc == 0) rc = authority->code(authority->user, &context->record.group, &call->code);
-    if (rc == 0 && !call->view)
-        rc = authority->position(authority->user, &call->id, &call->position);
-    static const cal_hash zero;
-    if (rc == CAL_EDENIED)
-        call_fail(call, CAL_CALL_UNAUTHORIZED, rc, "this node is no member of the context's group");
-    else if (rc != 0)
-        call_fail(call, CAL_CALL_INTERNAL, rc, "the context's group does not answer: %s",
-                  cal_error_text(rc));
-    else if (memcmp(&context->record.root, &zero, sizeof zero) == 0)
-        call_fail(call, CAL_CALL_UNINITIALIZED, CAL_ESTATE, "the context is not initialised yet");
-    call->root = context->record.root;
-    if (call->view)
-        context->views++;
-    else
-        context->writer = true;
-    if (call->status != CAL_CALL_OK) {
-        call_post_finish(call);
-        return;
+/* --- what is open --- */
+
+int contexts_admit(const cal_contexts *contexts, size_t bytes, const char **ret_why) {
+    if (contexts->draining) {
+        *ret_why = "the node is stopping";
+        return CAL_ECANCELED;
     }
-    call->task.run = call_run;
-    call->contexts->options.runner->on_worker(call->contexts->options.runner->user, &call->task);
-}
-
-static void removal_ready(struct context *context) {
-    context->writer = true; /* holds the place until cal_contexts_delete_end */
-    cal_context_delete_ready ready = context->delete_ready;
-    context->delete_ready = NULL;
-    cal_batch *batch = cal_batch_new();
-    cal_error err = {0};
-    if (!batch) {
-        context->writer = context->deleting = false;
-        cal_fail(&err, CAL_ENOMEM, "out of memory while removing a context");
-        ready(context->delete_user, &err, NULL);
-        return;
+    if (contexts->open >= CAL_CALLS_MAX) {
+        *ret_why = "too many calls are waiting on this node: try again later";
+        return CAL_EOVERLOAD;
     }
-    cal_context_remove(batch, &context->id); /* a failure sticks to the batch */
-    ready(context->delete_user, NULL, batch);
-}
-
-static void writer_left(cal_contexts *contexts, struct context *context) {
-    context->writer = false;
-    if (context->delete_ready) {
-        removal_ready(context);
-        return;
+    if (contexts->open > 0 && bytes > CAL_CALLS_BYTES_MAX - contexts->open_bytes) {
+        *ret_why = "the calls that are waiting on this node hold too many bytes: try again later";
+        return CAL_EOVERLOAD;
     }
-    cal_list *next = cal_list_pop(&context->waiting);
-    if (!next) return;
-    context->waiting_count--;
-    contexts->stats.waiting--;
-    start(CAL_CONTAINER_OF(next, struct call, link));
+    return 0;
 }
 
-void contexts_left(cal_contexts *contexts, struct context *context, bool view) {
-    contexts_balance(contexts, context);
-    if (!view) {
-        writer_left(contexts, context);
-        return;
-    }
-    context->views--;
-    if (context->deleted && is_idle(context)) unload(contexts, context);
+void contexts_opened(cal_contexts *contexts, size_t bytes) {
+    contexts->open++;
+    contexts->open_bytes += bytes;
 }
 
-static void refuse(struct call *call, cal_call_status status, int error, const char *text) {
-    call_fail(call, status, error, "%s", text);
-    call->contexts->stats.refused++;
-    call_reply(call);
-    call_close(call);
-}
-
-/* Views start at once; a writer starts when no other one runs, or waits its turn. */
-static void enqueue(cal_contexts *contexts, struct call *call) {
-    struct context *context = call->context;
-    cal_blob_id code;
-    const cal_context_authority *authority = &contexts->options.authority;
-    call->view =
-        authority->code(authority->user, &context->record.group, &code) == 0 &&
-        cal_modules_known_view(contexts->modules, &code, context->record.service, call->method);
-    if (call->view || !context->writer) {
-        start(call);
-    } else if (context->waiting_count >= CAL_CALL_QUEUE_MAX) {
-        refuse(call, CAL_CALL_INTERNAL, CAL_EOVERLOAD,
-               "too many calls are waiting for this context: try again later");
-    } else {
-        cal_list_push(&context->waiting, &call->link);
-        context->waiting_count++;
-        contexts->stats.waiting++;
-    }
-}
-
-void contexts_submit(cal_contexts *contexts, struct call *call) {
-    contexts->calls_open++;
-    struct context *context = NULL;
-    int rc = contexts->draining ? CAL_ECANCELED : contexts_find(contexts, &call->id, &context);
-    if (rc == 0 && context->deleting) rc = CAL_ENOTFOUND;
-    if (rc == CAL_ENOTFOUND) {
-        refuse(call, CAL_CALL_NOT_FOUND, rc, "No owned identity found for this context");
-    } else if (rc == CAL_ECANCELED) {
-        refuse(call, CAL_CALL_INTERNAL, rc, "the node is stopping");
-    } else if (rc != 0) {
-        refuse(call, CAL_CALL_INTERNAL, rc, "the context's record cannot be read");
-    } else if (contexts->calls_open > CAL_CALLS_MAX) {
-        refuse(call, CAL_CALL_INTERNAL, CAL_EOVERLOAD,
-               "too many calls are waiting on this node: try again later");
-    } else {
-        call->context = context;
-        enqueue(contexts, call);
-    }
-}
-
-void contexts_call_closed(cal_contexts *contexts) {
-    assert(contexts->calls_open > 0);
-    contexts->calls_open--;
-    if (contexts->calls_open == 0 && contexts->draining && contexts->idle) {
+void contexts_closed(cal_contexts *contexts, size_t bytes) {
+    assert(contexts->open > 0 && contexts->open_bytes >= bytes);
+    contexts->open--;
+    contexts->open_bytes -= bytes;
+    if (contexts->open == 0 && contexts->draining && contexts->idle) {
         void (*idle)(void *user) = contexts->idle;
         contexts->idle = NULL;
         idle(contexts->idle_user);
@@ -293,27 +186,18 @@ static void refuse_waiting(cal_contexts *contexts) {
     cal_map_cursor cursor = {0};
     void *found;
     while (cal_map_next(&contexts->table, &cursor, NULL, &found)) {
-        struct context *context = found;
-        for (cal_list *waiting; (waiting = cal_list_pop(&context->waiting)) != NULL;) {
-            context->waiting_count--;
-            contexts->stats.waiting--;
-            refuse(CAL_CONTAINER_OF(waiting, struct call, link), CAL_CALL_INTERNAL, CAL_ECANCELED,
-                   "the node is stopping");
-        }
+        turns_halt(found);
+        turns_refuse(found, CAL_ECANCELED, "the node is stopping");
     }
 }
 
 void cal_contexts_drain(cal_contexts *contexts, void (*idle)(void *user), void *user) {
     contexts->draining = true;
-    contexts->calls_open++; /* the last refusal below must not end the drain yet */
+    contexts_opened(contexts, 0); /* the last refusal below must not end the drain yet */
     refuse_waiting(contexts);
-    contexts->calls_open--;
-    if (contexts->calls_open == 0) {
-        idle(user);
-        return;
-    }
     contexts->idle = idle;
     contexts->idle_user = user;
+    contexts_closed(contexts, 0);
 }
 
 void cal_contexts_free(cal_contexts *contexts) {
@@ -349,14 +233,14 @@ void cal_contexts_execute(cal_contexts *contexts, const cal_context_id *id, cons
     call->done = done;
     call->user = user;
     if (is_internal(method)) {
-        contexts->calls_open++;
-        call_fail(call, CAL_CALL_FAILED, CAL_EDENIED,
-                  "method \"%.64s\" is reserved for the node and cannot be called", method);
-        call_reply(call);
+        contexts_opened(contexts, call->turn.cost);
+        guest_fail(&call->guest, CAL_CALL_FAILED, CAL_EDENIED,
+                   "method \"%.64s\" is reserved for the node and cannot be called", method);
+        call_answer(call);
         call_close(call);
         return;
     }
-    contexts_submit(contexts, call);
+    call_submit(call);
 }
 
 int cal_contexts_get(cal_contexts *contexts, const cal_context_id *id, cal_arena *arena,
@@ -400,40 +284,6 @@ int cal_contexts_each(cal_contexts *contexts,
     cal_cursor_free(cursor);
     cal_snapshot_free(snapshot);
     return rc == CAL_ENOTFOUND ? 0 : rc;
-}
-
-void cal_contexts_delete(cal_contexts *contexts, const cal_context_id *id,
-                         cal_context_delete_ready ready, void *user) {
-    struct context *context = NULL;
-    int rc = contexts_find(contexts, id, &context);
-    if (rc == 0 && context->deleting) rc = context->deleted ? CAL_ENOTFOUND : CAL_EBUSY;
-    if (rc != 0) {
-        cal_error err;
-        cal_fail(&err, rc,
-                 rc == CAL_ENOTFOUND ? "Context not found"
-                 : rc == CAL_EBUSY   ? "the context is being deleted"
-                                     : "the context's record cannot be read");
-        ready(user, &err, NULL);
-        return;
-    }
-    context->deleting = true;
-    context->delete_ready = ready;
-    context->delete_user = user;
-    for (cal_list *waiting; (waiting = cal_list_pop(&context->waiting)) != NULL;) {
-        context->waiting_count--;
-        contexts->stats.waiting--;
-        refuse(CAL_CONTAINER_OF(waiting, struct call, link), CAL_CALL_NOT_FOUND, CAL_ENOTFOUND,
-               "the context is being deleted");
-    }
-    if (!context->writer) removal_ready(context);
-}
-
-void cal_contexts_delete_end(cal_contexts *contexts, const cal_context_id *id, bool deleted) {
-    struct context *context = cal_map_get(&contexts->table, cal_slice_of(id->bytes, CAL_ID_SIZE));
-    assert(context && context->deleting);
-    context->deleting = context->deleted = deleted;
-    context->writer = false;
-    if (deleted && is_idle(context)) unload(contexts, context);
 }
 
 int cal_contexts_prepare_code(cal_contexts *contexts, const cal_blob_id *code, const char *service,

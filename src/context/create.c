@@ -1,64 +1,87 @@
-/* A new context: its id, its init, its genesis delta (runtime-abi.md 22; governance.md 12). */
+/* A new context: its id, its init, its genesis delta (runtime-abi.md 22; governance.md 12). A turn
+ * of a context that is not there yet: nothing to wait for, and its batch goes to whoever asked. */
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "context/internal.h"
+#include "context/commit.h"
+
+struct genesis {
+    cal_task task;
+    struct guest guest;
+    cal_buffer params;
+    char *service;
+    cal_batch *batch;
+    cal_context_genesis told;
+    cal_context_genesis_done done;
+    void *user;
+};
+
+static void free_genesis(struct genesis *genesis) {
+    if (!genesis) return;
+    cal_batch_free(genesis->batch);
+    guest_deinit(&genesis->guest);
+    cal_buffer_deinit(&genesis->params);
+    free(genesis->service);
+    free(genesis);
+}
 
 static void created(cal_task *task) {
-    struct call *call = CAL_CONTAINER_OF(task, struct call, task);
-    cal_contexts *contexts = call->contexts;
+    struct genesis *genesis = CAL_CONTAINER_OF(task, struct genesis, task);
+    cal_contexts *contexts = genesis->guest.contexts;
+    size_t bytes = genesis->params.len;
     cal_error err = {0};
-    cal_batch *batch = call->batch;
-    call->batch = NULL;
-    if (call->status == CAL_CALL_OK) {
-        call->genesis_done(call->user, NULL, &call->genesis, batch);
+    cal_batch *batch = genesis->batch;
+    genesis->batch = NULL;
+    if (genesis->guest.status == CAL_CALL_OK) {
+        genesis->done(genesis->user, NULL, &genesis->told, batch);
     } else {
         cal_batch_free(batch);
-        cal_fail(&err, call->error, "%s", call->message);
-        call->genesis_done(call->user, &err, NULL, NULL);
+        cal_fail(&err, genesis->guest.error, "%s", genesis->guest.message);
+        genesis->done(genesis->user, &err, NULL, NULL);
     }
-    call_free(call);
-    contexts_call_closed(contexts);
+    free_genesis(genesis);
+    contexts_closed(contexts, bytes);
 }
 
 /* What init left behind: nothing to say, and state. */
-static void take_init(struct call *call) {
-    call_take_failure(call);
-    if (call->status == CAL_CALL_OK && call->outcome.return_kind != CAL_VM_RETURN_NONE)
-        call_fail(call, CAL_CALL_FAILED, CAL_EGUEST,
-                  "init returned a value, it must return nothing");
-    if (call->status != CAL_CALL_OK) return;
-    int rc;
-    if (call->outcome.has_root) {
-        rc = commit_build(call, true);
-    } else {
-        call_fail(call, CAL_CALL_FAILED, CAL_EGUEST, "init committed no state");
+static void take_init(struct genesis *genesis) {
+    struct guest *guest = &genesis->guest;
+    const cal_os *os = guest->contexts->options.os;
+    cal_context_record fresh = {.application = genesis->told.application,
+                                .group = genesis->told.group,
+                                .service = genesis->service,
+                                .created_at_ms = os->wall_ns(os->user) / 1000000};
+    struct commit commit = {.guest = guest, .base = &fresh, .genesis = true};
+    if (guest->outcome.return_kind != CAL_VM_RETURN_NONE) {
+        guest_fail(guest, CAL_CALL_FAILED, CAL_EGUEST,
+                   "init returned a value, it must return nothing");
         return;
     }
-    if (rc != 0 && call->status == CAL_CALL_OK)
-        call_fail(call, CAL_CALL_INTERNAL, rc,
-                  "the context's first state could not be recorded: %s", cal_error_text(rc));
+    if (!guest->outcome.has_root) {
+        guest_fail(guest, CAL_CALL_FAILED, CAL_EGUEST, "init committed no state");
+        return;
+    }
+    int rc = commit_build(&commit);
+    genesis->batch = commit.batch;
+    if (rc != 0 && guest->status == CAL_CALL_OK)
+        guest_fail(guest, CAL_CALL_INTERNAL, rc,
+                   "the context's first state could not be recorded: %s", cal_error_text(rc));
 }
 
-void create_run(cal_task *task) {
-    struct call *call = CAL_CONTAINER_OF(task, struct call, task);
-    cal_contexts *contexts = call->contexts;
-    cal_error err = {0};
-    int rc = cal_modules_get(contexts->modules, &call->code, call->service, &call->module, &err);
-    cal_vm_call guest;
-    if (rc != 0)
-        call_fail(call, CAL_CALL_INTERNAL, rc, "the application's code cannot be loaded: %s",
-                  err.message);
-    else if ((rc = call_prepare_guest(call, &guest)) != 0)
-        call_fail(call, CAL_CALL_INTERNAL, rc, "%s", cal_error_text(rc));
-    if (rc == 0) {
-        cal_vm_run(contexts->options.vm, call->module.module, &guest, &call->outcome);
-        call->ran = true;
-        take_init(call);
+static void create_run(cal_task *task) {
+    struct genesis *genesis = CAL_CONTAINER_OF(task, struct genesis, task);
+    struct guest *guest = &genesis->guest;
+    const cal_contexts_options *options = &guest->contexts->options;
+    if (guest_load(guest, genesis->service) == 0) {
+        guest_run(guest, &(guest_call){.method = "init",
+                                       .input = cal_buffer_slice(&genesis->params),
+                                       .memory_max = options->memory_max,
+                                       .deadline_ms = options->deadline_ms});
+        if (guest->status == CAL_CALL_OK) take_init(genesis);
     }
-    cal_modules_put(contexts->modules, &call->module);
-    call->task.run = created;
-    contexts->options.runner->on_loop(contexts->options.runner->user, &call->task);
+    guest_unload(guest);
+    genesis->task.run = created;
+    options->runner->on_loop(options->runner->user, &genesis->task);
 }
 
 /* A context id is the public key of a key pair whose secret is thrown away. */
@@ -74,18 +97,37 @@ static void make_id(const cal_contexts *contexts, const uint8_t *seed, cal_conte
     cal_secret_wipe(&secret);
 }
 
-static int authorize(cal_contexts *contexts, struct call *call, cal_error *err) {
+static int authorize(cal_contexts *contexts, struct genesis *genesis, cal_error *err) {
     const cal_context_authority *authority = &contexts->options.authority;
-    int rc = contexts->draining ? CAL_ECANCELED
-             : contexts->calls_open >= CAL_CALLS_MAX
-                 ? CAL_EOVERLOAD
-                 : authority->executor(authority->user, &call->genesis.group, &call->executor);
-    if (rc == 0) rc = authority->code(authority->user, &call->genesis.group, &call->code);
+    const char *why = NULL;
+    int rc = contexts_admit(contexts, genesis->params.len, &why);
+    if (rc != 0) return cal_fail(err, rc, "%s", why);
+    rc = authority->executor(authority->user, &genesis->told.group, &genesis->guest.executor);
+    if (rc == 0) rc = authority->code(authority->user, &genesis->told.group, &genesis->guest.code);
     if (rc == 0) return 0;
-    const char *why = rc == CAL_ENOTFOUND ? "the group is not known to this node"
-                      : rc == CAL_EDENIED ? "this node is no member of the group"
-                                          : cal_error_text(rc);
+    why = rc == CAL_ENOTFOUND ? "the group is not known to this node"
+          : rc == CAL_EDENIED ? "this node is no member of the group"
+                              : cal_error_text(rc);
     return cal_fail(err, rc, "%s", why);
+}
+
+static struct genesis *new_genesis(cal_contexts *contexts, const cal_context_id *id,
+                                   const cal_context_create_options *options) {
+    struct genesis *genesis = calloc(1, sizeof *genesis);
+    if (!genesis) return NULL;
+    guest_init(&genesis->guest, contexts, id);
+    cal_buffer_init(&genesis->params, CAL_INIT_PARAMS_MAX);
+    if (options->service) genesis->service = strdup(options->service);
+    genesis->told = (cal_context_genesis){.id = *id,
+                                          .group = options->group,
+                                          .application = options->application,
+                                          .service = genesis->service};
+    cal_slice params = cal_slice_of(options->init_params, options->init_params_len);
+    if ((!options->service || genesis->service) &&
+        cal_buffer_append_slice(&genesis->params, params) == 0)
+        return genesis;
+    free_genesis(genesis);
+    return NULL;
 }
 
 void cal_contexts_create(cal_contexts *contexts, const cal_context_create_options *options,
@@ -93,31 +135,23 @@ void cal_contexts_create(cal_contexts *contexts, const cal_context_create_option
     cal_context_id id;
     make_id(contexts, options->seed, &id);
     cal_error err = {0};
-    struct call *call = NULL;
+    struct genesis *genesis = NULL;
     if (options->init_params_len > CAL_INIT_PARAMS_MAX)
         cal_fail(&err, CAL_ELIMIT, "the init parameters have %zu bytes, at most %d are allowed",
                  options->init_params_len, (int)CAL_INIT_PARAMS_MAX);
-    else if (!(call = call_new(contexts, &id, "init",
-                               cal_slice_of(options->init_params, options->init_params_len))))
+    else if (!(genesis = new_genesis(contexts, &id, options)))
         cal_fail(&err, CAL_ENOMEM, "out of memory while creating a context");
-    if (call) {
-        if (options->service && !(call->service = strdup(options->service)))
-            cal_fail(&err, CAL_ENOMEM, "out of memory while creating a context");
-        call->genesis = (cal_context_genesis){.id = id,
-                                              .group = options->group,
-                                              .application = options->application,
-                                              .service = call->service};
-        if (err.code == 0) authorize(contexts, call, &err);
-    }
+    else
+        authorize(contexts, genesis, &err);
     if (err.code != 0) {
-        call_free(call);
+        free_genesis(genesis);
         done(user, &err, NULL, NULL);
         return;
     }
-    call->genesis.code = call->code;
-    call->genesis_done = done;
-    call->user = user;
-    contexts->calls_open++;
-    call->task.run = create_run;
-    contexts->options.runner->on_worker(contexts->options.runner->user, &call->task);
+    genesis->told.code = genesis->guest.code;
+    genesis->done = done;
+    genesis->user = user;
+    contexts_opened(contexts, genesis->params.len);
+    genesis->task.run = create_run;
+    contexts->options.runner->on_worker(contexts->options.runner->user, &genesis->task);
 }

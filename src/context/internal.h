@@ -1,15 +1,21 @@
-/* What the files of context/ share: a context in memory, a call on its way, and who does what on
- * which thread.
+/* What the files of context/ share: a context in memory, and who does what on which thread.
  *
- *   contexts.c  loop    the table of contexts, their queues, delete
- *   call.c      worker  one call: module, snapshot, guest, outcome
- *   commit.c    worker  what a call changed, as one batch: rows, signed delta, heads, root
- *   finish.c    loop    after it is durable: answer, events, xcalls, the next writer
- *   create.c    both    a new context's init and genesis */
+ *   contexts.c  loop    the table of contexts, and the module's face
+ *   turn.c      both    queue, hand-over, settling: whatever takes a context's turn (turn.h)
+ *   tip.c       holder  what turns have left and the store does not have yet (tip.h)
+ *   grant.c     loop    what governance says of this node in a context, asked once a version
+ *   guest.c     worker  one run of a guest: module, overlay, outcome (guest.h)
+ *   commit.c    worker  what a run changed, as one batch: rows, signed delta, heads, root
+ *   call.c      both    a client's call, as a turn or as a view (call.h)
+ *   answer.c    loop    answers, events, xcalls
+ *   create.c    both    a new context's init and genesis
+ *   delete.c    loop    the turn of a removal
+ *   removal.c   any     what is left of a deleted context, and goes in steps */
 #ifndef CAL_CONTEXT_INTERNAL_H
 #define CAL_CONTEXT_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/limits.h"
 #include "base/list.h"
@@ -17,23 +23,53 @@
 #include "context/cache.h"
 #include "context/context.h"
 #include "context/modules.h"
-#include "context/overlay.h"
+#include "context/tip.h"
+#include "context/turn.h"
 #include "crdt/crdt.h"
 
+/* What governance says of this node in a context: holds while its version does. */
+typedef struct cal_grant {
+    bool known;
+    uint64_t version;
+    int result; /* of executor and code; CAL_EDENIED: this node is no member */
+    cal_executor executor;
+    cal_blob_id code;
+    int position_result;
+    cal_buffer position; /* governance heads */
+} cal_grant;
+
+/* Who has the context's place between hand-over and return (turn.c). */
+enum { PLACE_LOOP, PLACE_WORKER, PLACE_WORKER_CALLED, PLACE_LEFT };
+
 struct context {
+    cal_contexts *contexts;
     cal_list recent; /* in cal_contexts.recent */
     cal_context_id id;
-    cal_context_record record; /* strings and heads are its own (malloc) */
+    cal_context_record record; /* durable; strings and heads are its own (malloc) */
     cal_context_cache *cache;
     size_t cache_bytes; /* as last counted */
-    cal_list waiting;   /* writers, by call.link */
+    uint32_t views;     /* running */
+    uint32_t pins;      /* reasons to stay in memory */
+    bool deleting;      /* being removed: takes no calls */
+    bool deleted;       /* removed: goes when its last view has left */
+
+    cal_list waiting; /* turns, by link */
     uint32_t waiting_count;
-    uint32_t views; /* running */
-    bool writer;    /* running, or a removal holds its place */
-    bool deleting;  /* being removed: takes no calls */
-    bool deleted;   /* removed: goes when its last view has left */
-    cal_context_delete_ready delete_ready;
-    void *delete_user;
+    size_t waiting_bytes;
+    cal_list flight; /* turns handed over and not yet settled, in order */
+    uint32_t flight_count;
+    uint64_t durable;    /* number of the last turn whose rows are */
+    bool broken;         /* a batch has failed: all in flight do */
+    struct turn *holder; /* an exclusive turn has the place */
+
+    /* Who has it: the place. Below it, what belongs to the loop or, during a run, to the worker. */
+    atomic_int place;
+    atomic_bool halt; /* the run ends after the present turn */
+    cal_task run_task, left_task;
+    struct turn *run;       /* the next of the run; what is left of it when it has ended */
+    cal_snapshot *snapshot; /* of the run; NULL until a turn wants it */
+    cal_tip tip;
+    cal_grant grant; /* read by the worker, written between runs */
 };
 
 struct cal_contexts {
@@ -42,7 +78,8 @@ struct cal_contexts {
     cal_map table;   /* context id -> context */
     cal_list recent; /* least recently used first */
     size_t loaded, cache_bytes;
-    uint64_t calls_open; /* accepted and not yet answered */
+    uint64_t open;       /* accepted and not yet answered, and runs that are on */
+    uint64_t open_bytes; /* that they keep */
     bool draining;
     void (*idle)(void *user);
     void *idle_user;
@@ -59,85 +96,27 @@ enum {
     CALL_ARENA_MAX = 64 * 1024 * 1024,
 };
 
-struct call {
-    cal_task task;
-    cal_list link; /* in context.waiting */
-    cal_contexts *contexts;
-    struct context *context; /* NULL while a context is created */
-    cal_context_id id;
-    bool view;
-
-    char *method;
-    cal_buffer args;
-    bool is_xcall;
-    cal_context_id origin;
-    cal_application_id origin_application;
-    uint32_t depth;
-    cal_executor executor;
-    cal_blob_id code;
-    cal_buffer position; /* governance heads */
-
-    cal_loaded_module module;
-    cal_snapshot *snapshot;
-    cal_overlay overlay;
-    cal_vm_storage storage; /* the overlay, as the guest sees it */
-    cal_vm_outcome outcome;
-    bool ran;
-    cal_arena arena;
-    cal_batch *batch;
-    bool committing; /* the cache is closed for this call's commit */
-    int store_result;
-
-    cal_call_status status;
-    int error;
-    char message[CAL_ERROR_MESSAGE_MAX];
-    cal_slice guest_error;
-    const char *denied; /* of an xcall: why it was not run */
-    bool changed;
-    cal_hash root, head; /* after the change */
-    uint64_t began_ns;
-    cal_call_done done;
-    void *user;
-
-    /* creation only */
-    cal_context_genesis genesis;
-    char *service;
-    cal_context_genesis_done genesis_done;
-};
-
 /* contexts.c */
-struct call *call_new(cal_contexts *contexts, const cal_context_id *id, const char *method,
-                      cal_slice args); /* NULL: out of memory */
-void call_free(struct call *call);
 int contexts_find(cal_contexts *contexts, const cal_context_id *id,
                   struct context **ret_context); /* loads it; CAL_ENOTFOUND */
-void contexts_submit(cal_contexts *contexts,
-                     struct call *call); /* queues or starts it; answers at once when it cannot */
-void contexts_left(cal_contexts *contexts, struct context *context,
-                   bool view);                     /* a call has left the context */
-void contexts_call_closed(cal_contexts *contexts); /* a call was answered */
+/* Something that will be answered, and keeps so many bytes, is taken in, or has been answered:
+ * the latter may end a drain, and then nothing may be touched afterwards. */
+void contexts_opened(cal_contexts *contexts, size_t bytes);
+void contexts_closed(cal_contexts *contexts, size_t bytes);
+/* 0, or why the node takes no more work that keeps so many bytes: CAL_ECANCELED, CAL_EOVERLOAD. */
+int contexts_admit(const cal_contexts *contexts, size_t bytes, const char **ret_why);
+void contexts_used(struct context *context); /* after work in it: balances the caches, unloads what
+                                                is idle for long or was removed */
 int context_record_copy(const cal_context_record *from, cal_context_record *ret_record);
 void context_record_deinit(cal_context_record *record);
 
-/* call.c */
-void call_run(cal_task *task); /* worker */
-void call_fail(struct call *call, cal_call_status status, int error, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-int call_prepare_guest(struct call *call,
-                       cal_vm_call *ret_call); /* overlay and tables; shared with creation */
-void call_take_failure(struct call *call); /* status and message from the outcome, when it failed or
-                                              returned an error */
-
-/* commit.c */
-int commit_build(struct call *call, bool genesis); /* fills call->batch, head and root. CAL_E* */
-
-/* finish.c */
-void call_post_finish(struct call *call);  /* any thread */
-void call_durable(void *user, int result); /* the store's done callback */
-void call_reply(struct call *call);        /* loop: statistics, then the caller's callback */
-void call_close(struct call *call);        /* loop: frees it; a drain may end here */
-
-/* create.c */
-void create_run(cal_task *task);
+/* grant.c */
+/* Between runs: asks again when governance has moved on. */
+void grant_refresh(struct context *context);
+/* For a view, at any time on the loop: 0 or why not. */
+int grant_view(struct context *context, cal_executor *ret_executor, cal_blob_id *ret_code);
+/* Any thread: whether what was asked last still holds. */
+bool grant_holds(const struct context *context);
+void grant_deinit(cal_grant *grant);
 
 #endif

@@ -6,13 +6,6 @@
 
 #include "context/cache.h"
 
-/* A written row; removed rows have no bytes. */
-typedef struct overlay_row {
-    bool removed;
-    size_t len;
-    uint8_t bytes[];
-} overlay_row;
-
 static const cal_column space_column[] = {
     [CAL_VM_STATE] = CAL_COLUMN_STATE,
     [CAL_VM_PRIVATE] = CAL_COLUMN_PRIVATE_STATE,
@@ -24,13 +17,8 @@ static bool is_sorted(cal_vm_space space) {
     return space == CAL_VM_INDEX || space == CAL_VM_INDEX_META;
 }
 
-static cal_map *rows_of(cal_overlay *overlay, cal_vm_space space) {
-    return &overlay->rows[space == CAL_VM_STATE ? 0 : 1];
-}
-
-static cal_sorted *index_of(cal_overlay *overlay, cal_vm_space space) {
-    return &overlay->index[space == CAL_VM_INDEX ? 0 : 1];
-}
+static int row_at(cal_vm_space space) { return space == CAL_VM_STATE ? 0 : 1; }
+static int index_at(cal_vm_space space) { return space == CAL_VM_INDEX ? 0 : 1; }
 
 void cal_overlay_init(cal_overlay *overlay, const uint8_t context_id[32], cal_snapshot *snapshot,
                       cal_context_cache *cache, uint64_t cache_version) {
@@ -51,14 +39,22 @@ static void free_rows(cal_map *map) {
     cal_map_deinit(map);
 }
 
-void cal_overlay_deinit(cal_overlay *overlay) {
+static void free_index(cal_sorted *index) {
+    for (cal_sorted_node *node = index->head[0]; node; node = node->next[0]) free(node->value);
+    cal_sorted_deinit(index);
+}
+
+void cal_overlay_clear(cal_overlay *overlay) {
     for (int i = 0; i < 2; i++) {
         free_rows(&overlay->rows[i]);
-        for (cal_sorted_node *node = overlay->index[i].head[0]; node; node = node->next[0])
-            free(node->value);
-        cal_sorted_deinit(&overlay->index[i]);
+        free_index(&overlay->index[i]);
     }
     cal_sorted_deinit(&overlay->removed);
+    overlay->bytes = 0;
+}
+
+void cal_overlay_deinit(cal_overlay *overlay) {
+    cal_overlay_clear(overlay);
     cal_buffer_deinit(&overlay->scratch);
 }
 
@@ -81,15 +77,14 @@ static bool hidden(const cal_overlay *overlay, cal_slice key) {
            memcmp(below->key.data, key.data, below->key.len) == 0;
 }
 
-static overlay_row *written_row(cal_overlay *overlay, cal_vm_space space, cal_slice key) {
-    return is_sorted(space) ? cal_sorted_get(index_of(overlay, space), key)
-                            : cal_map_get(rows_of(overlay, space), key);
+static cal_row *written_row(const cal_overlay *overlay, cal_vm_space space, cal_slice key) {
+    return is_sorted(space) ? cal_sorted_get(&overlay->index[index_at(space)], key)
+                            : cal_map_get(&overlay->rows[row_at(space)], key);
 }
 
 static int read_committed(cal_overlay *overlay, cal_vm_space space, cal_slice key,
                           cal_buffer *ret_value) {
     if (!overlay->snapshot) return 0;
-    if (space == CAL_VM_INDEX && hidden(overlay, key)) return 0;
     bool cached = space == CAL_VM_STATE && overlay->cache;
     if (cached) {
         int hit = cal_context_cache_get(overlay->cache, overlay->cache_version, key, ret_value);
@@ -110,7 +105,11 @@ static int read_committed(cal_overlay *overlay, cal_vm_space space, cal_slice ke
 
 int cal_overlay_read(cal_overlay *overlay, cal_vm_space space, cal_slice key,
                      cal_buffer *ret_value) {
-    const overlay_row *row = written_row(overlay, space, key);
+    const cal_row *row = NULL;
+    for (const cal_overlay *at = overlay; at && !row; at = at->below) {
+        row = written_row(at, space, key);
+        if (!row && space == CAL_VM_INDEX && hidden(at, key)) return 0;
+    }
     if (!row) return read_committed(overlay, space, key, ret_value);
     if (row->removed) return 0;
     if (!ret_value) return 1;
@@ -118,30 +117,33 @@ int cal_overlay_read(cal_overlay *overlay, cal_vm_space space, cal_slice key,
     return rc == 0 ? 1 : rc;
 }
 
-/* Puts a row (value NULL: removed) in place of what the overlay has. */
-static int put_row(cal_overlay *overlay, cal_vm_space space, cal_slice key,
-                   const cal_slice *value) {
-    overlay_row *row = malloc(sizeof *row + (value ? value->len : 0));
-    if (!row) return CAL_ENOMEM;
-    *row = (overlay_row){.removed = !value, .len = value ? value->len : 0};
-    if (row->len) memcpy(row->bytes, value->data, row->len);
-    void *old = NULL;
-    int rc;
-    if (is_sorted(space)) {
-        rc = cal_sorted_put(index_of(overlay, space), key, row, &old);
-    } else {
-        old = cal_map_get(rows_of(overlay, space), key);
-        rc = cal_map_put(rows_of(overlay, space), key, row);
+/* Puts a row in place of what the overlay has; takes it, also when that fails. */
+static int place_row(cal_overlay *overlay, cal_vm_space space, cal_slice key, cal_row *row) {
+    cal_row *old = NULL;
+    void *replaced = NULL;
+    int rc = row ? 0 : CAL_ENOMEM;
+    if (rc == 0 && is_sorted(space)) {
+        rc = cal_sorted_put(&overlay->index[index_at(space)], key, row, &replaced);
+        old = replaced;
+    } else if (rc == 0) {
+        old = cal_map_get(&overlay->rows[row_at(space)], key);
+        rc = cal_map_put(&overlay->rows[row_at(space)], key, row);
     }
-    free(rc == 0 ? old : (void *)row);
-    return rc;
+    if (rc != 0) {
+        free(row);
+        return rc;
+    }
+    overlay->bytes += cal_row_cost(row) + key.len;
+    if (old) overlay->bytes -= cal_row_cost(old) + key.len;
+    free(old);
+    return 0;
 }
 
 int cal_overlay_write(cal_overlay *overlay, cal_vm_space space, cal_slice key, cal_slice value,
                       cal_buffer *ret_old) {
     int had = ret_old ? cal_overlay_read(overlay, space, key, ret_old) : 0;
     if (had < 0) return had;
-    int rc = put_row(overlay, space, key, &value);
+    int rc = place_row(overlay, space, key, cal_row_new(&value));
     return rc == 0 ? had : rc;
 }
 
@@ -149,7 +151,7 @@ int cal_overlay_remove(cal_overlay *overlay, cal_vm_space space, cal_slice key,
                        cal_buffer *ret_old) {
     int had = cal_overlay_read(overlay, space, key, ret_old);
     if (had <= 0) return had;
-    int rc = put_row(overlay, space, key, NULL);
+    int rc = place_row(overlay, space, key, cal_row_new(NULL));
     return rc == 0 ? 1 : rc;
 }
 
@@ -160,10 +162,11 @@ static bool starts_with(cal_slice key, cal_slice prefix) {
 
 static int remove_prefix(void *user, cal_slice prefix) {
     cal_overlay *overlay = user;
-    cal_sorted *index = index_of(overlay, CAL_VM_INDEX);
+    cal_sorted *index = &overlay->index[index_at(CAL_VM_INDEX)];
     for (cal_sorted_node *node = cal_sorted_from(index, prefix), *next;
          node && starts_with(node->key, prefix); node = next) {
         next = node->next[0];
+        overlay->bytes -= cal_row_cost(node->value) + node->key.len;
         free(cal_sorted_remove(index, node->key));
     }
     if (hidden(overlay, prefix)) return 0;
@@ -172,19 +175,28 @@ static int remove_prefix(void *user, cal_slice prefix) {
         next = node->next[0];
         cal_sorted_remove(&overlay->removed, node->key);
     }
+    overlay->bytes += CAL_ROW_OVERHEAD + prefix.len; /* an upper bound, when it was there before */
     return cal_sorted_put(&overlay->removed, prefix, overlay, NULL);
 }
 
 /* --- the merged walk over written and committed index pairs --- */
 
 typedef struct index_walk {
-    cal_overlay *overlay;
+    const cal_overlay *layers[CAL_OVERLAYS_MAX]; /* topmost first */
+    const cal_sorted_node *written[CAL_OVERLAYS_MAX];
+    int layer_count;
     cal_slice lo, hi;
     cal_cursor *cursor; /* committed pairs; NULL: none left */
     cal_slice committed_key, committed_value;
-    const cal_sorted_node *written;
     bool backwards;
 } index_walk;
+
+/* Whether one of the first `count` layers has removed a prefix of the key. */
+static bool hidden_above(const index_walk *walk, int count, cal_slice key) {
+    for (int i = 0; i < count; i++)
+        if (hidden(walk->layers[i], key)) return true;
+    return false;
+}
 
 static int next_committed(index_walk *walk) {
     while (walk->cursor) {
@@ -197,24 +209,42 @@ static int next_committed(index_walk *walk) {
         if (rc != 0) return rc;
         walk->committed_key.data += 32; /* the context id */
         walk->committed_key.len -= 32;
-        if (!hidden(walk->overlay, walk->committed_key)) return 0;
+        if (!hidden_above(walk, walk->layer_count, walk->committed_key)) return 0;
     }
     return 0;
 }
 
-static void bound_written(index_walk *walk) {
-    if (!walk->written) return;
-    bool inside = walk->backwards ? cal_slice_compare(walk->written->key, walk->lo) >= 0
-                                  : cal_slice_compare(walk->written->key, walk->hi) < 0;
-    if (!inside) walk->written = NULL;
+static const cal_sorted_node *inside(const index_walk *walk, const cal_sorted_node *node) {
+    if (!node) return NULL;
+    bool is = walk->backwards ? cal_slice_compare(node->key, walk->lo) >= 0
+                              : cal_slice_compare(node->key, walk->hi) < 0;
+    return is ? node : NULL;
+}
+
+static const cal_sorted_node *step(const index_walk *walk, int layer, const cal_sorted_node *node) {
+    const cal_sorted *index = &walk->layers[layer]->index[index_at(CAL_VM_INDEX)];
+    return inside(walk, walk->backwards ? cal_sorted_before(index, &node->key) : node->next[0]);
+}
+
+/* Moves a layer on to its next pair that no layer above hides; from `node` itself on. */
+static void settle_layer(index_walk *walk, int layer, const cal_sorted_node *node) {
+    while (node && hidden_above(walk, layer, node->key)) node = step(walk, layer, node);
+    walk->written[layer] = node;
 }
 
 static int walk_begin(index_walk *walk, cal_overlay *overlay, cal_slice lo, cal_slice hi,
                       bool backwards) {
-    *walk = (index_walk){.overlay = overlay, .lo = lo, .hi = hi, .backwards = backwards};
-    const cal_sorted *index = index_of(overlay, CAL_VM_INDEX);
-    walk->written = backwards ? cal_sorted_before(index, &hi) : cal_sorted_from(index, lo);
-    bound_written(walk);
+    *walk = (index_walk){.lo = lo, .hi = hi, .backwards = backwards};
+    for (const cal_overlay *at = overlay; at; at = at->below) {
+        assert(walk->layer_count < CAL_OVERLAYS_MAX);
+        walk->layers[walk->layer_count++] = at;
+    }
+    for (int i = 0; i < walk->layer_count; i++) {
+        const cal_sorted *index = &walk->layers[i]->index[index_at(CAL_VM_INDEX)];
+        settle_layer(
+            walk, i,
+            inside(walk, backwards ? cal_sorted_before(index, &hi) : cal_sorted_from(index, lo)));
+    }
     if (!overlay->snapshot) return 0;
     cal_buffer from, to;
     cal_buffer_init(&from, CAL_STORE_KEY_MAX);
@@ -232,42 +262,51 @@ static int walk_begin(index_walk *walk, cal_overlay *overlay, cal_slice lo, cal_
     return rc == 0 ? next_committed(walk) : rc;
 }
 
-static void step_written(index_walk *walk) {
-    walk->written = walk->backwards ? cal_sorted_before(index_of(walk->overlay, CAL_VM_INDEX),
-                                                        &walk->written->key)
-                                    : walk->written->next[0];
-    bound_written(walk);
+enum { FROM_STORE = CAL_OVERLAYS_MAX, NOBODY };
+
+/* Which source has the next key: the topmost layer of those that share it. */
+static int next_source(const index_walk *walk, cal_slice *ret_key) {
+    int source = NOBODY;
+    for (int i = 0; i < walk->layer_count; i++) {
+        if (!walk->written[i]) continue;
+        int order = source == NOBODY ? -1 : cal_slice_compare(walk->written[i]->key, *ret_key);
+        if (source == NOBODY || (walk->backwards ? order > 0 : order < 0)) {
+            source = i;
+            *ret_key = walk->written[i]->key;
+        }
+    }
+    if (!walk->cursor) return source;
+    int order = source == NOBODY ? -1 : cal_slice_compare(walk->committed_key, *ret_key);
+    if (source != NOBODY && !(walk->backwards ? order > 0 : order < 0)) return source;
+    *ret_key = walk->committed_key;
+    return FROM_STORE;
 }
 
-/* The next live pair. 1, 0 at the end, or CAL_E*. The pair is valid until the walk goes on.
- * `advance` says which side it came from. */
-static int walk_next(index_walk *walk, cal_slice *ret_key, cal_slice *ret_value,
-                     bool *ret_from_store) {
+/* Past this key, which `source` has, in every source that has it too. */
+static int walk_past(index_walk *walk, int source, cal_slice key) {
+    int rc = 0;
+    if (walk->cursor && (source == FROM_STORE || cal_slice_equal(walk->committed_key, key)))
+        rc = next_committed(walk);
+    if (source == FROM_STORE) return rc;
+    for (int i = walk->layer_count - 1; i >= source; i--) /* the key lives in `source`: last */
+        if (walk->written[i] && cal_slice_equal(walk->written[i]->key, key))
+            settle_layer(walk, i, step(walk, i, walk->written[i]));
+    return rc;
+}
+
+/* The next live pair. 1, 0 at the end, or CAL_E*. The pair is valid until the walk goes on. */
+static int walk_next(index_walk *walk, cal_slice *ret_key, cal_slice *ret_value, int *ret_source) {
     for (;;) {
-        if (!walk->written && !walk->cursor) return 0;
-        int order = !walk->cursor    ? -1
-                    : !walk->written ? 1
-                                     : cal_slice_compare(walk->written->key, walk->committed_key);
-        if (walk->cursor && walk->written && walk->backwards) order = -order;
-        if (order == 0) { /* the written row replaces the committed one */
-            int rc = next_committed(walk);
+        int source = next_source(walk, ret_key);
+        if (source == NOBODY) return 0;
+        const cal_row *row = source == FROM_STORE ? NULL : walk->written[source]->value;
+        if (row && row->removed) {
+            int rc = walk_past(walk, source, *ret_key);
             if (rc != 0) return rc;
             continue;
         }
-        if (order > 0) {
-            *ret_key = walk->committed_key;
-            *ret_value = walk->committed_value;
-            *ret_from_store = true;
-            return 1;
-        }
-        const overlay_row *row = walk->written->value;
-        if (row->removed) {
-            step_written(walk);
-            continue;
-        }
-        *ret_key = walk->written->key;
-        *ret_value = cal_slice_of(row->bytes, row->len);
-        *ret_from_store = false;
+        *ret_value = row ? cal_slice_of(row->bytes, row->len) : walk->committed_value;
+        *ret_source = source;
         return 1;
     }
 }
@@ -278,8 +317,8 @@ static int scan(void *user, cal_slice lo, cal_slice hi, uint64_t skip, uint64_t 
     index_walk walk;
     int rc = walk_begin(&walk, user, lo, hi, last_only);
     cal_slice key, value;
-    bool from_store = false;
-    while (rc == 0 && max > 0 && (rc = walk_next(&walk, &key, &value, &from_store)) == 1) {
+    int source = NOBODY;
+    while (rc == 0 && max > 0 && (rc = walk_next(&walk, &key, &value, &source)) == 1) {
         rc = 0;
         if (skip > 0) {
             skip--;
@@ -287,11 +326,7 @@ static int scan(void *user, cal_slice lo, cal_slice hi, uint64_t skip, uint64_t 
             rc = pair(pair_user, key, value);
             max = last_only ? 0 : max - 1;
         }
-        if (rc != 0) break;
-        if (from_store)
-            rc = next_committed(&walk);
-        else
-            step_written(&walk);
+        if (rc == 0) rc = walk_past(&walk, source, key);
     }
     cal_cursor_free(walk.cursor);
     return rc > 0 ? 0 : rc;
@@ -322,7 +357,7 @@ cal_vm_storage cal_overlay_storage(cal_overlay *overlay) {
 /* --- becoming a batch --- */
 
 static void flush_row(const cal_overlay *overlay, cal_batch *batch, cal_column column,
-                      cal_slice key, const overlay_row *row, cal_buffer *full) {
+                      cal_slice key, const cal_row *row, cal_buffer *full) {
     cal_buffer_reset(full);
     cal_buffer_append(full, overlay->context_id, 32);
     cal_buffer_append_slice(full, key);
@@ -363,15 +398,59 @@ int cal_overlay_flush(const cal_overlay *overlay, bool state, bool index, cal_ba
     return rc;
 }
 
-void cal_overlay_each_state(const cal_overlay *overlay,
-                            void (*visit)(void *user, cal_slice key, const cal_slice *value),
-                            void *user) {
+/* --- on top of one another --- */
+
+bool cal_overlay_is_empty(const cal_overlay *overlay) {
+    return overlay->rows[0].count == 0 && overlay->rows[1].count == 0 &&
+           !cal_overlay_has_index_changes(overlay);
+}
+
+static int merge_rows(cal_overlay *into, cal_overlay *from) {
+    static const cal_vm_space spaces[] = {CAL_VM_STATE, CAL_VM_PRIVATE};
+    int rc = 0;
+    for (int i = 0; i < 2; i++) {
+        cal_map_cursor cursor = {0};
+        cal_slice key;
+        void *row;
+        while (cal_map_next(&from->rows[i], &cursor, &key, &row)) {
+            int placed = place_row(into, spaces[i], key, row);
+            if (placed != 0) rc = placed;
+        }
+        cal_map_deinit(&from->rows[i]);
+    }
+    return rc;
+}
+
+static int merge_index(cal_overlay *into, cal_overlay *from) {
+    static const cal_vm_space spaces[] = {CAL_VM_INDEX, CAL_VM_INDEX_META};
+    int rc = 0;
+    for (const cal_sorted_node *node = from->removed.head[0]; node; node = node->next[0]) {
+        int removed = remove_prefix(into, node->key);
+        if (removed != 0) rc = removed;
+    }
+    for (int i = 0; i < 2; i++) {
+        for (cal_sorted_node *node = from->index[i].head[0]; node; node = node->next[0]) {
+            int placed = place_row(into, spaces[i], node->key, node->value);
+            if (placed != 0) rc = placed;
+            node->value = NULL; /* moved */
+        }
+    }
+    return rc;
+}
+
+int cal_overlay_merge(cal_overlay *into, cal_overlay *from, bool state, bool index) {
+    int rc = state ? merge_rows(into, from) : 0;
+    int index_rc = index ? merge_index(into, from) : 0;
+    cal_overlay_clear(from);
+    return rc != 0 ? rc : index_rc;
+}
+
+void cal_overlay_give_state(cal_overlay *overlay,
+                            void (*take)(void *user, cal_slice key, cal_row *row), void *user) {
     cal_map_cursor cursor = {0};
     cal_slice key;
-    void *found;
-    while (cal_map_next(&overlay->rows[0], &cursor, &key, &found)) {
-        const overlay_row *row = found;
-        cal_slice value = cal_slice_of(row->bytes, row->len);
-        visit(user, key, row->removed ? NULL : &value);
-    }
+    void *row;
+    while (cal_map_next(&overlay->rows[0], &cursor, &key, &row)) take(user, key, row);
+    cal_map_deinit(&overlay->rows[0]);
+    cal_overlay_clear(overlay);
 }

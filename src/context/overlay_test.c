@@ -10,6 +10,7 @@
 
 #include "context/cache.h"
 #include "context/overlay.h"
+#include "context/tip.h"
 #include "crypto/crypto.h"
 #include "store/key.h"
 
@@ -176,10 +177,134 @@ static void rows_read_through_to_the_snapshot(void **state) {
     cal_snapshot_free(snapshot);
 }
 
+/* --- the tip: turns on turns that the store does not have yet --- */
+
+enum { UNDER_WAY_MAX = 12 };
+
+struct under_way { /* batches that were submitted and are not durable */
+    cal_batch *batches[UNDER_WAY_MAX];
+    int models[UNDER_WAY_MAX][KEYS]; /* after each */
+    int count;
+    uint64_t durable; /* number of the last turn whose batch is */
+    int model[KEYS];  /* as the store has it */
+};
+
+static void make_durable(struct under_way *way, int count) {
+    for (int i = 0; i < count; i++)
+        assert_int_equal(cal_store_commit(store, way->batches[i], NULL), 0);
+    if (count > 0) memcpy(way->model, way->models[count - 1], sizeof way->model);
+    way->durable += (uint64_t)count;
+    way->count -= count;
+    memmove(way->batches, way->batches + count, (size_t)way->count * sizeof *way->batches);
+    memmove(way->models, way->models + count, (size_t)way->count * sizeof *way->models);
+}
+
+/* The model's index rows also stand as state rows, so that the cache is seen, too. */
+static void mirror(cal_overlay *overlay, const int *model) {
+    for (int i = 0; i < KEYS; i++) {
+        uint8_t key[32] = {(uint8_t)i}, value = (uint8_t)model[i];
+        cal_slice at = cal_slice_of(key, 32);
+        cal_buffer read;
+        cal_buffer_init(&read, 10);
+        int found = cal_overlay_read(overlay, CAL_VM_STATE, at, &read);
+        if (model[i] < 0)
+            cal_overlay_remove(overlay, CAL_VM_STATE, at, NULL);
+        else if (found != 1 || read.data[0] != value)
+            cal_overlay_write(overlay, CAL_VM_STATE, at, cal_slice_of(&value, 1), NULL);
+        cal_buffer_deinit(&read);
+    }
+}
+
+static void mirrors(cal_overlay *overlay, const int *model) {
+    for (int i = 0; i < KEYS; i++) {
+        uint8_t key[32] = {(uint8_t)i};
+        cal_buffer read;
+        cal_buffer_init(&read, 10);
+        int found = cal_overlay_read(overlay, CAL_VM_STATE, cal_slice_of(key, 32), &read);
+        assert_int_equal(found, model[i] >= 0);
+        if (found) assert_int_equal(read.data[0], model[i]);
+        cal_buffer_deinit(&read);
+    }
+}
+
+static void take_a_turn(cal_tip *tip, cal_context_cache *cache, struct under_way *way, int *model) {
+    cal_snapshot *snapshot = NULL;
+    assert_int_equal(cal_store_snapshot(store, &snapshot), 0);
+    cal_overlay overlay;
+    cal_overlay_init(&overlay, context_id, snapshot, cache, CAL_CACHE_HOLDER);
+    overlay.below = cal_tip_top(tip);
+    int before[KEYS];
+    memcpy(before, model, sizeof before);
+    compare(&overlay, model, 0, KEYS - 1);
+    mirrors(&overlay, model);
+    for (int i = rand() % 8; i >= 0; i--) {
+        step(&overlay, model, (unsigned)rand());
+        compare(&overlay, model, 0, KEYS - 1);
+    }
+    compare(&overlay, model, 10, 40);
+    mirror(&overlay, model);
+    if (rand() % 5 == 0) { /* a call that failed leaves nothing */
+        memcpy(model, before, sizeof before);
+    } else {
+        cal_batch *batch = cal_batch_new();
+        assert_int_equal(cal_overlay_flush(&overlay, true, true, batch), 0);
+        if (!tip->closed) cal_context_cache_commit_begin(cache);
+        tip->closed = true;
+        assert_int_equal(cal_tip_take(tip, &overlay, true, true), 0);
+        assert_true(cal_overlay_is_empty(&overlay));
+        way->batches[way->count] = batch;
+        memcpy(way->models[way->count++], model, sizeof before);
+    }
+    cal_overlay_deinit(&overlay);
+    cal_snapshot_free(snapshot);
+}
+
+static void turns_on_turns_are_like_one_map(void **state) {
+    (void)state;
+    cal_context_id id;
+    memcpy(id.bytes, context_id, 32);
+    cal_hash head = {{1}};
+    cal_context_record record = {.heads = &head, .head_count = 1};
+    cal_context_cache *cache = cal_context_cache_new(4096);
+    cal_tip tip;
+    static struct under_way way;
+    int model[KEYS];
+    cal_batch *empty = cal_batch_new();
+    cal_batch_delete_prefix(empty, CAL_COLUMN_INDEX, cal_slice_of(context_id, 32));
+    cal_batch_delete_prefix(empty, CAL_COLUMN_STATE, cal_slice_of(context_id, 32));
+    assert_int_equal(cal_store_commit(store, empty, NULL), 0);
+    assert_int_equal(cal_tip_init(&tip, &id, &record), 0);
+    for (int i = 0; i < KEYS; i++) way.model[i] = model[i] = -1;
+    srand(2);
+    for (int round = 0; round < 600; round++) {
+        for (int i = rand() % 3; i >= 0 && way.count < UNDER_WAY_MAX; i--)
+            take_a_turn(&tip, cache, &way, model);
+        make_durable(&way, rand() % (way.count + 1));
+        if (rand() % 20 == 0) { /* the next one fails, and those on it with it */
+            while (way.count > 0) cal_batch_free(way.batches[--way.count]);
+            assert_int_equal(cal_tip_drop(&tip, &record, cache), 0);
+            way.durable = tip.number;
+            memcpy(model, way.model, sizeof model);
+        } else if (rand() % 3) {
+            cal_tip_settle(&tip, way.durable, cache);
+        }
+        if (way.count == UNDER_WAY_MAX) make_durable(&way, way.count);
+        if (way.durable == tip.number) {
+            cal_tip_settle(&tip, way.durable, cache);
+            assert_true(cal_tip_is_empty(&tip));
+            assert_int_equal(cal_tip_bytes(&tip), 0);
+        }
+    }
+    while (way.count > 0) cal_batch_free(way.batches[--way.count]);
+    cal_tip_deinit(&tip);
+    cal_context_cache_free(cache);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(behaves_like_one_sorted_map),
         cmocka_unit_test(rows_read_through_to_the_snapshot),
+        cmocka_unit_test(turns_on_turns_are_like_one_map),
     };
     return cmocka_run_group_tests(tests, open_store, close_store);
 }

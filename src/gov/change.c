@@ -97,6 +97,8 @@ gov_view gov_view_of(const gov_namespace *ns) {
     return (gov_view){.base = &ns->rows, .namespace_id = ns->id};
 }
 
+uint64_t gov_version(const cal_gov *gov) { return atomic_load(&gov->version); }
+
 gov_namespace *gov_find_group(const cal_gov *gov, const cal_group_id *group, gov_view *ret_view) {
     gov_namespace *ns = cal_map_get(&gov->groups, cal_slice_of(group->bytes, 32));
     if (!ns || ns->retired) return NULL;
@@ -290,6 +292,7 @@ void gov_change_commit(gov_change *change) {
     for (cal_sorted_node *node = cal_sorted_from(&change->changed, (cal_slice){0}); node && !purged;
          node = node->next[0])
         move_row(gov, ns, node);
+    atomic_fetch_add(&gov->version, 1);
     change_free(change);
     if (purged)
         purge(gov, ns);

@@ -79,6 +79,9 @@ typedef struct gov_identity {
 int gov_open(cal_store *store, const cal_os *os, cal_gov **ret_gov, cal_error *err);
 void gov_close(cal_gov *gov);                     /* no change may be open; NULL allowed */
 const gov_identity *gov_self(const cal_gov *gov); /* any thread; constant until gov_close */
+/* Moves on with every change that becomes visible: what was read under the same version still
+ * holds. Any thread. */
+uint64_t gov_version(const cal_gov *gov);
 /* Ed25519 with the node's signing key. Any thread. */
 void gov_sign(const cal_gov *gov, cal_slice message, uint8_t ret_signature[CAL_SIGNATURE_SIZE]);
 

@@ -10,6 +10,8 @@
 #ifndef CAL_GOV_INTERNAL_H
 #define CAL_GOV_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "base/list.h"
 #include "base/map.h"
 #include "base/sorted.h"
@@ -181,7 +183,8 @@ struct cal_gov {
     cal_store *store;
     const cal_os *os;
     gov_identity identity;
-    cal_sorted namespaces; /* id -> gov_namespace */
+    atomic_uint_fast64_t version; /* of the rows; see gov_version */
+    cal_sorted namespaces;        /* id -> gov_namespace */
     cal_map groups; /* group id -> gov_namespace; the group exists if it has a meta row there */
     cal_map
         contexts; /* context id -> gov_namespace; registered if it has a ROW_CONTEXT_GROUP there */

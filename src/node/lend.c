@@ -122,6 +122,8 @@ void node_lend(cal_node *node) {
 
 /* --- governance for contexts --- */
 
+static uint64_t version(void *user) { return gov_version(((cal_node *)user)->gov); }
+
 static int executor(void *user, const cal_group_id *group, cal_executor *ret_executor) {
     cal_node *node = user;
     const gov_identity *self = gov_self(node->gov);
@@ -156,6 +158,10 @@ static void sign(void *user, cal_slice message, uint8_t ret_signature[64]) {
 }
 
 cal_context_authority node_authority(cal_node *node) {
-    return (cal_context_authority){
-        .user = node, .executor = executor, .code = code, .position = position, .sign = sign};
+    return (cal_context_authority){.user = node,
+                                   .version = version,
+                                   .executor = executor,
+                                   .code = code,
+                                   .position = position,
+                                   .sign = sign};
 }

@@ -1,63 +1,20 @@
-/* After a call has run and what it changed is durable: remember it, answer, tell subscribers,
- * dispatch xcalls, let the next writer in. The order is persist, apply, acknowledge, announce
- * (architecture.md). Loop thread. */
+/* What leaves a call when it is over, and durable: the answer, then events to subscribers, then its
+ * xcalls. The order is persist, apply, acknowledge, announce (architecture.md). Loop thread. */
 #include <stdlib.h>
 
-#include "context/internal.h"
-
-static void finish(cal_task *task);
-
-void call_post_finish(struct call *call) {
-    call->task.run = finish;
-    const cal_runner *runner = call->contexts->options.runner;
-    runner->on_loop(runner->user, &call->task);
-}
-
-void call_durable(void *user, int result) {
-    struct call *call = user;
-    call->store_result = result;
-    call_post_finish(call);
-}
-
-static void cache_row(void *user, cal_slice key, const cal_slice *value) {
-    cal_context_cache_commit_put(user, key, value);
-}
-
-/* Brings the context in memory to what is now on disk. */
-static void settle(struct call *call) {
-    struct context *context = call->context;
-    if (call->store_result != 0) {
-        cal_context_cache_clear(context->cache);
-        call->changed = false;
-        call->root = context->record.root;
-        call_fail(call, CAL_CALL_INTERNAL, call->store_result,
-                  "the call's changes could not be stored, nothing was kept: %s",
-                  cal_error_text(call->store_result));
-    } else {
-        if (call->changed) { /* otherwise only index rows were kept, and the state rows are nobody's
-                              */
-            cal_overlay_each_state(&call->overlay, cache_row, context->cache);
-            context->record.root = call->root;
-            cal_hash *heads = realloc(context->record.heads, sizeof *heads);
-            if (heads) context->record.heads = heads; /* shrinking: the old block serves as well */
-            context->record.heads[0] = call->head;
-            context->record.head_count = 1;
-        }
-    }
-    cal_context_cache_commit_end(context->cache);
-}
+#include "context/call.h"
 
 /* NUL-terminated copies in the call's arena, "" when memory is short: only for showing. */
 static const char *text_of(struct call *call, cal_slice text) {
-    const char *copy = cal_arena_text(&call->arena, text);
+    const char *copy = cal_arena_text(&call->guest.arena, text);
     return copy ? copy : "";
 }
 
 static void announce_events(struct call *call) {
-    const cal_vm_outcome *outcome = &call->outcome;
+    const cal_vm_outcome *outcome = &call->guest.outcome;
     if (!call->changed && outcome->event_count == 0) return;
     cal_app_event *events =
-        cal_arena_alloc_array(&call->arena, outcome->event_count, sizeof *events);
+        cal_arena_alloc_array(&call->guest.arena, outcome->event_count, sizeof *events);
     if (!events) return;
     for (size_t i = 0; i < outcome->event_count; i++) {
         const cal_vm_event *event = &outcome->events[i];
@@ -67,46 +24,47 @@ static void announce_events(struct call *call) {
                             .data_len = event->data.len,
                             .handler = event->has_handler ? text_of(call, event->handler) : NULL};
     }
-    const cal_contexts_options *options = &call->contexts->options;
+    const cal_contexts_options *options = &call->guest.contexts->options;
     options->event(options->event_user, &(cal_event){.type = CAL_EVENT_STATE_MUTATION,
-                                                     .context = call->id,
+                                                     .context = call->guest.id,
                                                      .root = call->root,
                                                      .events = events,
                                                      .event_count = outcome->event_count});
 }
 
-void call_reply(struct call *call) {
-    cal_contexts *contexts = call->contexts;
-    const cal_vm_outcome *outcome = &call->outcome;
+static void reply(struct call *call) {
+    cal_contexts *contexts = call->guest.contexts;
+    const cal_vm_outcome *outcome = &call->guest.outcome;
     contexts->stats.calls++;
-    contexts->stats.failed += call->status != CAL_CALL_OK;
+    contexts->stats.failed += call->guest.status != CAL_CALL_OK;
     contexts->stats.call_ns +=
         contexts->options.os->mono_ns(contexts->options.os->user) - call->began_ns;
     contexts->stats.gas += outcome->gas_used;
-    const char **logs = cal_arena_alloc_array(&call->arena, outcome->log_count, sizeof *logs);
+    const char **logs = cal_arena_alloc_array(&call->guest.arena, outcome->log_count, sizeof *logs);
     for (size_t i = 0; logs && i < outcome->log_count; i++)
         logs[i] = text_of(call, outcome->logs[i]);
-    bool has_output = call->status == CAL_CALL_OK && outcome->return_kind == CAL_VM_RETURN_OK;
-    cal_call_result result = {.status = call->status,
-                              .error = call->error,
-                              .message = call->message,
+    bool has_output = call->guest.status == CAL_CALL_OK && outcome->return_kind == CAL_VM_RETURN_OK;
+    cal_call_result result = {.status = call->guest.status,
+                              .error = call->guest.error,
+                              .message = call->guest.message,
                               .output = has_output ? outcome->return_value.data : NULL,
                               .output_len = has_output ? outcome->return_value.len : 0,
-                              .guest_error = call->guest_error.data,
-                              .guest_error_len = call->guest_error.len,
+                              .guest_error = call->guest.guest_error.data,
+                              .guest_error_len = call->guest.guest_error.len,
                               .root = call->root,
                               .changed = call->changed,
                               .gas_used = outcome->gas_used,
                               .logs = logs,
                               .log_count = logs ? outcome->log_count : 0};
-    if (call->context) result.application = call->context->record.application;
+    if (call->turn.context) result.application = call->turn.context->record.application;
     call->done(call->user, &result);
 }
 
 void call_close(struct call *call) {
-    cal_contexts *contexts = call->contexts;
+    cal_contexts *contexts = call->guest.contexts;
+    size_t bytes = call->turn.cost;
     call_free(call);
-    contexts_call_closed(contexts);
+    contexts_closed(contexts, bytes);
 }
 
 /* --- xcalls (runtime-abi.md 21) --- */
@@ -144,12 +102,12 @@ static void xcall_done(void *user, const cal_call_result *result) {
 static const char *xcall_denial(const struct call *from, const struct xcall *xcall) {
     if (from->depth >= CAL_XCALL_DEPTH_MAX) return "xcall depth limit";
     struct context *target = NULL;
-    if (contexts_find(from->contexts, &xcall->target, &target) != 0 ||
-        memcmp(&target->record.group, &from->context->record.group, sizeof target->record.group) !=
-            0)
+    if (contexts_find(from->guest.contexts, &xcall->target, &target) != 0 ||
+        memcmp(&target->record.group, &from->turn.context->record.group,
+               sizeof target->record.group) != 0)
         return "owning group boundary";
     cal_executor executor;
-    const cal_context_authority *authority = &from->contexts->options.authority;
+    const cal_context_authority *authority = &from->guest.contexts->options.authority;
     if (authority->executor(authority->user, &target->record.group, &executor) != 0)
         return "no owned member";
     if (strncmp(xcall->function, "__calimero", 10) == 0) return "not an xcall entry point";
@@ -162,12 +120,13 @@ static void dispatch_xcall(const struct call *from, const cal_vm_xcall *wanted) 
         free(xcall);
         return;
     }
-    *xcall = (struct xcall){.contexts = from->contexts, .source = from->id};
+    *xcall = (struct xcall){.contexts = from->guest.contexts, .source = from->guest.id};
     memcpy(xcall->target.bytes, wanted->context_id, CAL_ID_SIZE);
     if (wanted->function.len) memcpy(xcall->function, wanted->function.data, wanted->function.len);
     const char *denial = xcall_denial(from, xcall);
     struct call *call =
-        denial ? NULL : call_new(from->contexts, &xcall->target, xcall->function, wanted->params);
+        denial ? NULL
+               : call_new(from->guest.contexts, &xcall->target, xcall->function, wanted->params);
     if (!call) {
         announce_xcall(xcall, denial ? CAL_XCALL_DENIED : CAL_XCALL_ERROR,
                        denial ? denial : "out of memory");
@@ -175,28 +134,19 @@ static void dispatch_xcall(const struct call *from, const cal_vm_xcall *wanted) 
         return;
     }
     call->is_xcall = true;
-    call->origin = from->id;
-    call->origin_application = from->context->record.application;
+    call->origin = from->guest.id;
+    call->origin_application = from->turn.context->record.application;
     call->depth = from->depth + 1;
     call->done = xcall_done;
     call->user = xcall;
     xcall->call = call;
-    contexts_submit(from->contexts, call);
+    call_submit(call);
 }
 
-static void finish(cal_task *task) {
-    struct call *call = CAL_CONTAINER_OF(task, struct call, task);
-    cal_contexts *contexts = call->contexts;
-    struct context *context = call->context;
-    bool view = call->view;
-    if (call->committing) settle(call);
-    call_reply(call);
-    if (call->status == CAL_CALL_OK) {
-        announce_events(call);
-        for (size_t i = 0; i < call->outcome.xcall_count; i++)
-            dispatch_xcall(call, &call->outcome.xcalls[i]);
-    }
-    contexts_left(contexts, context,
-                  view); /* before the call closes: a drain that ends frees the context */
-    call_close(call);
+void call_answer(struct call *call) {
+    reply(call);
+    if (call->guest.status != CAL_CALL_OK) return;
+    announce_events(call);
+    for (size_t i = 0; i < call->guest.outcome.xcall_count; i++)
+        dispatch_xcall(call, &call->guest.outcome.xcalls[i]);
 }

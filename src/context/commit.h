@@ -1,0 +1,24 @@
+/* What a guest's run becomes in the store. */
+#ifndef CAL_CONTEXT_COMMIT_H
+#define CAL_CONTEXT_COMMIT_H
+
+#include "context/guest.h"
+
+struct commit {
+    struct guest *guest;            /* its overlay gets signatures, and log entries */
+    const cal_context_record *base; /* as it stands before; heads: the parents */
+    cal_slice position;             /* governance heads, 32 bytes each */
+    bool genesis;
+    /* After commit_build: */
+    cal_batch *batch; /* the caller's */
+    cal_hash root, head;
+};
+
+/* One batch: rows, signed delta, record. CAL_E*; the words are in the guest, when there are better
+ * ones than those of the code. */
+int commit_build(struct commit *commit);
+
+/* Adds the context's row to a batch. */
+int commit_put_record(cal_batch *batch, const cal_context_id *id, const cal_context_record *record);
+
+#endif

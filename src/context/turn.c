@@ -1,0 +1,362 @@
+/* Queue, hand-over and settling of turns, see turn.h.
+ *
+ * The place says who has the context: PLACE_LOOP, or PLACE_WORKER during a run. A run that ends
+ * leaves PLACE_LEFT, and the loop takes the place back when it next looks (a turn comes back, or a
+ * new one enters): one call at a time never pays for a message of its own. When the loop has looked
+ * in vain it leaves PLACE_WORKER_CALLED, and the worker that ends sends that message. */
+#include "context/turn.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "context/internal.h"
+
+void turn_init(struct turn *turn, const turn_kind *kind, cal_contexts *contexts, size_t cost) {
+    *turn = (struct turn){.kind = kind, .contexts = contexts, .cost = cost};
+    cal_list_init(&turn->link);
+}
+
+void turn_deinit(struct turn *turn) {
+    cal_batch_free(turn->batch);
+    free(turn->heads);
+}
+
+bool turns_idle(const struct context *context) {
+    return atomic_load(&context->place) == PLACE_LOOP && context->flight_count == 0 &&
+           context->waiting_count == 0 && !context->holder;
+}
+
+void turns_halt(struct context *context) { atomic_store(&context->halt, true); }
+
+/* --- the queue --- */
+
+static void wait_before(struct context *context, struct turn *turn, cal_list *next) {
+    cal_list_push(next, &turn->link);
+    context->waiting_count++;
+    context->waiting_bytes += turn->cost;
+    context->contexts->stats.waiting++;
+}
+
+static struct turn *take_waiting(struct context *context) {
+    struct turn *turn = CAL_CONTAINER_OF(context->waiting.next, struct turn, link);
+    cal_list_remove(&turn->link);
+    context->waiting_count--;
+    context->waiting_bytes -= turn->cost;
+    context->contexts->stats.waiting--;
+    return turn;
+}
+
+static void refuse_list(cal_list *refused, int error, const char *why) {
+    for (cal_list *link; (link = cal_list_pop(refused)) != NULL;) {
+        struct turn *turn = CAL_CONTAINER_OF(link, struct turn, link);
+        turn->kind->refused(turn, error, why);
+    }
+}
+
+void turns_refuse(struct context *context, int error, const char *why) {
+    cal_list refused;
+    cal_list_init(&refused);
+    while (context->waiting_count > 0) cal_list_push(&refused, &take_waiting(context)->link);
+    refuse_list(&refused, error, why);
+}
+
+void turn_enter(struct turn *turn, struct context *context) {
+    turn->context = context;
+    if (context->waiting_count >= CAL_CALL_QUEUE_MAX) {
+        turn->kind->refused(turn, CAL_EOVERLOAD,
+                            "too many calls are waiting for this context: try again later");
+    } else if (context->waiting_count > 0 &&
+               turn->cost > CAL_CALL_QUEUE_BYTES_MAX - context->waiting_bytes) {
+        turn->kind->refused(turn, CAL_EOVERLOAD,
+                            "the calls that are waiting for this context hold too many bytes: try "
+                            "again later");
+    } else {
+        wait_before(context, turn, &context->waiting);
+        turns_go(context);
+    }
+}
+
+/* --- a run: worker --- */
+
+static void back_on_loop(cal_task *task);
+
+static void post_back(struct turn *turn) {
+    const cal_runner *runner = turn->contexts->options.runner;
+    turn->task.run = back_on_loop;
+    runner->on_loop(runner->user, &turn->task);
+}
+
+static void stored(void *user, int result) { /* the store's writer */
+    struct turn *turn = user;
+    turn->result = result;
+    post_back(turn);
+}
+
+int turn_take(struct turn *turn, cal_overlay *overlay, bool state, bool index) {
+    cal_tip *tip = &turn->context->tip;
+    int rc = cal_tip_take(tip, overlay, state, index);
+    turn->number = tip->number;
+    return rc;
+}
+
+int turn_leave(struct turn *turn, const cal_hash *root, const cal_hash *heads, size_t head_count) {
+    cal_tip *tip = &turn->context->tip;
+    cal_hash *copy = malloc(head_count * sizeof *copy + 1);
+    int rc = copy ? cal_tip_move(tip, root, heads, head_count) : CAL_ENOMEM;
+    if (rc != 0) {
+        free(copy);
+        tip->spoiled = true; /* its rows may be in already */
+        return rc;
+    }
+    memcpy(copy, heads, head_count * sizeof *copy);
+    free(turn->heads);
+    turn->heads = copy;
+    turn->head_count = head_count;
+    turn->root = *root;
+    turn->moved = true;
+    return 0;
+}
+
+/* What a turn has left goes to the store; one that left nothing goes back. The turn is not ours
+ * afterwards. */
+static void hand_in(struct context *context, struct turn *turn) {
+    if (context->tip.spoiled) { /* nothing may be built on what is missing */
+        cal_batch_free(turn->batch);
+        turn->batch = NULL;
+        if (turn->result == 0) turn->result = CAL_ENOMEM;
+    }
+    if (!turn->batch) {
+        post_back(turn);
+        return;
+    }
+    if (!context->tip.closed) cal_context_cache_commit_begin(context->cache);
+    context->tip.closed = true;
+    turn->stored = true;
+    cal_batch *batch = turn->batch;
+    turn->batch = NULL;
+    cal_store_submit(context->contexts->options.store, batch, stored, turn);
+}
+
+/* The first turn of a run has begun when it was handed over: only governance may call it back. */
+static bool run_goes_on(const struct context *context, uint64_t began_ns, bool first) {
+    const cal_os *os = context->contexts->options.os;
+    if (!grant_holds(context)) return false;
+    return first || (!atomic_load(&context->halt) && !context->tip.spoiled &&
+                     cal_tip_bytes(&context->tip) < CAL_TURNS_TIP_BYTES_MAX &&
+                     os->mono_ns(os->user) - began_ns < CAL_TURNS_RUN_NS);
+}
+
+static void left_on_loop(cal_task *task);
+
+static void run_on_worker(cal_task *task) {
+    struct context *context = CAL_CONTAINER_OF(task, struct context, run_task);
+    const cal_os *os = context->contexts->options.os;
+    const cal_runner *runner = context->contexts->options.runner;
+    uint64_t began_ns = os->mono_ns(os->user);
+    for (bool first = true; context->run && run_goes_on(context, began_ns, first); first = false) {
+        struct turn *turn = context->run;
+        context->run = turn->next;
+        turn->kind->run(turn);
+        hand_in(context, turn);
+    }
+    cal_snapshot_free(context->snapshot);
+    context->snapshot = NULL;
+    int place = PLACE_WORKER;
+    if (!atomic_compare_exchange_strong(&context->place, &place, PLACE_LEFT)) {
+        context->left_task.run = left_on_loop;
+        runner->on_loop(runner->user, &context->left_task);
+    }
+}
+
+/* --- hand-over: loop --- */
+
+static const char *const being_deleted = "the context is being deleted";
+static const char *const stopping = "the node is stopping";
+
+/* The loop has the place. What the run did not come to waits again, in front. */
+static void take_place(struct context *context) {
+    cal_contexts *contexts = context->contexts;
+    bool refuse = context->deleting || contexts->draining;
+    cal_list *front = context->waiting.next, refused;
+    cal_list_init(&refused);
+    for (struct turn *turn = context->run; turn; turn = turn->next) {
+        cal_list_remove(&turn->link);
+        context->flight_count--;
+        if (context->holder == turn) context->holder = NULL;
+        if (refuse)
+            cal_list_push(&refused, &turn->link);
+        else
+            wait_before(context, turn, front);
+    }
+    context->run = NULL;
+    atomic_store(&context->place, PLACE_LOOP);
+    contexts->open--; /* of the run. Whoever looks holds one open: this ends no drain */
+    assert(contexts->open > 0);
+    if (context->deleting)
+        refuse_list(&refused, CAL_ENOTFOUND, being_deleted);
+    else
+        refuse_list(&refused, CAL_ECANCELED, stopping);
+}
+
+/* Whether the loop has the place, or gets it now; otherwise the worker will send for the loop. */
+static bool reach_place(struct context *context) {
+    int place = PLACE_WORKER;
+    if (atomic_load(&context->place) == PLACE_LOOP) return true;
+    if (atomic_compare_exchange_strong(&context->place, &place, PLACE_WORKER_CALLED)) return false;
+    if (place != PLACE_LEFT) return false;
+    take_place(context);
+    return atomic_load(&context->place) == PLACE_LOOP; /* refusing may have handed over anew */
+}
+
+/* Takes the first of the waiting into the run that is being put together. */
+static void add_to_run(struct context *context, struct turn ***end) {
+    struct turn *turn = take_waiting(context);
+    turn->next = NULL;
+    **end = turn;
+    *end = &turn->next;
+    cal_list_push(&context->flight, &turn->link);
+    context->flight_count++;
+}
+
+static const struct turn *next_waiting(const struct context *context) {
+    return context->waiting_count == 0 ? NULL
+                                       : CAL_CONTAINER_OF(context->waiting.next, struct turn, link);
+}
+
+static void start_run(struct context *context) {
+    cal_contexts *contexts = context->contexts;
+    grant_refresh(context);
+    atomic_store(&context->halt, false);
+    atomic_store(&context->place, PLACE_WORKER);
+    contexts->open++;
+    context->run_task.run = run_on_worker;
+    contexts->options.runner->on_worker(contexts->options.runner->user, &context->run_task);
+}
+
+static void start_exclusive(struct context *context) {
+    struct turn **end = &context->run,
+                *turn = CAL_CONTAINER_OF(context->waiting.next, struct turn, link);
+    context->holder = turn;
+    if (turn->kind->run) {
+        add_to_run(context, &end);
+        start_run(context);
+    } else {
+        take_waiting(context);
+        turn->kind->settled(turn);
+    }
+}
+
+static void start_next(struct context *context) {
+    const struct turn *next = next_waiting(context);
+    if (!next || context->holder) return;
+    if (next->kind->exclusive) {
+        if (context->flight_count == 0 && cal_tip_is_empty(&context->tip)) start_exclusive(context);
+        return;
+    }
+    if (cal_tip_bytes(&context->tip) >= CAL_TURNS_TIP_BYTES_MAX) return;
+    struct turn **end = &context->run;
+    for (uint32_t count = 0; count < CAL_TURNS_RUN_MAX && next && !next->kind->exclusive &&
+                             context->flight_count < CAL_TURNS_FLIGHT_MAX;
+         count++) {
+        add_to_run(context, &end);
+        next = next_waiting(context);
+    }
+    if (context->run) start_run(context);
+}
+
+/* After a failed batch: once all it took along are answered, what they left is forgotten and the
+ * queue goes on. Whether it does. */
+static bool mend(struct context *context) {
+    if (!context->broken && !context->tip.spoiled) return true;
+    if (context->flight_count > 0) return false;
+    if (cal_tip_drop(&context->tip, &context->record, context->cache) != 0) {
+        turns_refuse(context, CAL_ENOMEM, "out of memory");
+        return false;
+    }
+    context->broken = false;
+    context->durable = context->tip.number;
+    return true;
+}
+
+void turns_go(struct context *context) {
+    if (!reach_place(context) || !mend(context)) return;
+    cal_tip_settle(&context->tip, context->durable, context->cache);
+    start_next(context);
+}
+
+/* --- settling: loop --- */
+
+/* Brings the record in memory to what is now on disk. */
+static void keep(struct context *context, struct turn *turn) {
+    if (turn->number > 0) context->durable = turn->number;
+    if (!turn->moved) return;
+    free(context->record.heads);
+    context->record.root = turn->root;
+    context->record.heads = turn->heads;
+    context->record.head_count = turn->head_count;
+    turn->heads = NULL;
+}
+
+static void settle(struct context *context, struct turn *turn) {
+    cal_list_remove(&turn->link);
+    context->flight_count--;
+    if (context->broken && turn->result == 0) {
+        assert(!turn->stored); /* the store's lane fails them all */
+        turn->result = CAL_ECANCELED;
+    }
+    if (turn->result == 0) {
+        keep(context, turn);
+    } else if (turn->stored) {
+        context->broken = true;
+        turns_halt(context);
+    }
+    turn->kind->settled(turn);
+}
+
+static void settle_answered(struct context *context) {
+    while (context->flight_count > 0) {
+        struct turn *turn = CAL_CONTAINER_OF(context->flight.next, struct turn, link);
+        if (!turn->answered) return;
+        settle(context, turn);
+    }
+}
+
+static void back_on_loop(cal_task *task) {
+    struct turn *turn = CAL_CONTAINER_OF(task, struct turn, task);
+    struct context *context = turn->context;
+    cal_contexts *contexts = turn->contexts;
+    contexts_opened(contexts, 0);
+    context->pins++;
+    turn->answered = true;
+    settle_answered(context);
+    turns_go(context);
+    context->pins--;
+    contexts_used(context);
+    contexts_closed(contexts, 0);
+}
+
+static void left_on_loop(cal_task *task) {
+    struct context *context = CAL_CONTAINER_OF(task, struct context, left_task);
+    cal_contexts *contexts = context->contexts;
+    contexts_opened(contexts, 0);
+    context->pins++;
+    atomic_store(&context->place, PLACE_LEFT);
+    turns_go(context);
+    context->pins--;
+    contexts_used(context);
+    contexts_closed(contexts, 0);
+}
+
+void turn_again(struct turn *turn) {
+    struct context *context = turn->context;
+    turn->answered = turn->stored = turn->moved = false;
+    turn->number = 0;
+    context->holder = NULL;
+    wait_before(context, turn, context->waiting.next);
+    turns_go(context);
+}
+
+void turn_end(struct context *context) {
+    context->holder = NULL;
+    turns_go(context);
+}
