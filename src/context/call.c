@@ -107,11 +107,12 @@ static bool check_turn(struct call *call, const struct context *context) {
 static int keep_state(struct call *call, struct context *context) {
     struct commit commit = {.guest = &call->guest,
                             .base = &context->tip.record,
+                            .clock = &context->clock,
                             .position = cal_buffer_slice(&context->grant.position)};
     int rc = commit_build(&commit);
     call->turn.batch = commit.batch;
     if (rc == 0) rc = turn_take(&call->turn, &call->guest.overlay, true, true);
-    if (rc == 0) rc = turn_leave(&call->turn, &commit.root, &commit.head, 1);
+    if (rc == 0) rc = turn_leave(&call->turn, &commit.record);
     if (rc != 0) return rc;
     call->changed = true;
     call->root = commit.root;

@@ -36,12 +36,9 @@ static int patch_row(struct guest *guest, const crdt_env *env, const crdt_action
     return rc < 0 ? rc : 0;
 }
 
-static crdt_hlc tick(cal_contexts *contexts) {
-    pthread_mutex_lock(&contexts->clock_lock);
-    crdt_hlc now = crdt_clock_tick(&contexts->clock,
-                                   contexts->options.os->wall_ns(contexts->options.os->user));
-    pthread_mutex_unlock(&contexts->clock_lock);
-    return now;
+static crdt_hlc tick(const struct commit *commit) {
+    const cal_os *os = commit->guest->contexts->options.os;
+    return crdt_clock_tick(commit->clock, os->wall_ns(os->user));
 }
 
 /* The events as they travel: [{"kind":text,"data":[bytes],"handler":text or null}]. Nothing when
@@ -97,17 +94,11 @@ static int put_row(cal_batch *batch, cal_column column, const cal_context_id *id
                          cal_buffer_slice(value));
 }
 
-static int put_delta(const struct commit *commit, cal_delta_record *delta) {
-    const struct guest *guest = commit->guest;
-    cal_buffer events, row;
-    cal_buffer_init(&events, CAL_STORE_VALUE_MAX);
+int commit_put_delta(cal_batch *batch, const cal_context_id *id, const cal_delta_record *delta) {
+    cal_buffer row;
     cal_buffer_init(&row, CAL_STORE_VALUE_MAX);
-    int rc = encode_events(&guest->outcome, &events);
-    delta->events = cal_buffer_slice(&events);
-    if (rc == 0 && !commit->genesis) rc = sign_envelope(guest, delta);
-    if (rc == 0) rc = cal_delta_record_encode(delta, &row);
-    if (rc == 0) rc = put_row(commit->batch, CAL_COLUMN_DELTA, &guest->id, &delta->id, &row);
-    cal_buffer_deinit(&events);
+    int rc = cal_delta_record_encode(delta, &row);
+    if (rc == 0) rc = put_row(batch, CAL_COLUMN_DELTA, id, &delta->id, &row);
     cal_buffer_deinit(&row);
     return rc;
 }
@@ -122,12 +113,16 @@ int commit_put_record(cal_batch *batch, const cal_context_id *id,
     return rc;
 }
 
-static int put_record(struct commit *commit) {
-    cal_context_record record = *commit->base;
-    record.root = commit->root;
-    record.heads = &commit->head;
-    record.head_count = 1;
-    return commit_put_record(commit->batch, &commit->guest->id, &record);
+static int put_delta(const struct commit *commit, cal_delta_record *delta) {
+    const struct guest *guest = commit->guest;
+    cal_buffer events;
+    cal_buffer_init(&events, CAL_STORE_VALUE_MAX);
+    int rc = encode_events(&guest->outcome, &events);
+    delta->events = cal_buffer_slice(&events);
+    if (rc == 0 && !commit->genesis) rc = sign_envelope(guest, delta);
+    if (rc == 0) rc = commit_put_delta(commit->batch, &guest->id, delta);
+    cal_buffer_deinit(&events);
+    return rc;
 }
 
 /* --- the author's own rotations of Shared writer sets: peers log them when they apply the delta,
@@ -215,7 +210,7 @@ static int build_delta(struct commit *commit, cal_delta_record *ret_delta) {
         .parents = first ? no_parent : (const uint8_t(*)[32])(const void *)base->heads,
         .parent_count = first ? 1 : base->head_count,
         .artifact = cal_slice_of(signed_delta.artifact.data, signed_delta.artifact.len),
-        .hlc = tick(guest->contexts),
+        .hlc = tick(commit),
         .has_author = !commit->genesis,
         .author = guest->executor.device,
         .has_position = !commit->genesis,
@@ -248,7 +243,13 @@ int commit_build(struct commit *commit) {
     commit->batch = cal_batch_new();
     if (!commit->batch) return CAL_ENOMEM;
     rc = cal_overlay_flush(&guest->overlay, true, true, commit->batch);
+    if (rc == 0) rc = cal_overlay_add_delta(&guest->overlay, &commit->head);
     if (rc == 0) rc = put_delta(commit, &delta);
-    if (rc == 0) rc = put_record(commit);
-    return rc;
+    if (rc != 0) return rc;
+    commit->record = *commit->base;
+    commit->record.root = commit->root;
+    commit->record.heads = &commit->head;
+    commit->record.head_count = 1;
+    commit->record.latest = delta.hlc.time; /* the clock was behind none before */
+    return commit_put_record(commit->batch, &guest->id, &commit->record);
 }

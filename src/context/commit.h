@@ -8,17 +8,20 @@ struct commit {
     struct guest *guest;            /* its overlay gets signatures, and log entries */
     const cal_context_record *base; /* as it stands before; heads: the parents */
     cal_slice position;             /* governance heads, 32 bytes each */
+    crdt_clock *clock;              /* of the context */
     bool genesis;
     /* After commit_build: */
     cal_batch *batch; /* the caller's */
     cal_hash root, head;
+    cal_context_record record; /* as it stands after; one head */
 };
 
 /* One batch: rows, signed delta, record. CAL_E*; the words are in the guest, when there are better
  * ones than those of the code. */
 int commit_build(struct commit *commit);
 
-/* Adds the context's row to a batch. */
+/* Add a delta's row, and the context's own, to a batch. */
+int commit_put_delta(cal_batch *batch, const cal_context_id *id, const cal_delta_record *delta);
 int commit_put_record(cal_batch *batch, const cal_context_id *id, const cal_context_record *record);
 
 #endif

@@ -70,9 +70,33 @@ static struct context *new_context(cal_contexts *contexts, const cal_context_id 
     context->cache = cal_context_cache_new(CONTEXT_CACHE_MAX);
     int rc = context->cache ? context_record_copy(record, &context->record) : CAL_ENOMEM;
     if (rc == 0) rc = cal_tip_init(&context->tip, id, &context->record);
+    crdt_clock_init(&context->clock, contexts->clock_id);
+    crdt_clock_raise(&context->clock, record->latest);
     if (rc == 0) return context;
     free_context(context);
     return NULL;
+}
+
+/* The latest time of the heads, for a record that does not say. */
+static int latest_of_heads(cal_contexts *contexts, const cal_context_id *id,
+                           cal_context_record *record) {
+    cal_buffer row;
+    cal_buffer_init(&row, CAL_STORE_VALUE_MAX);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < record->head_count; i++) {
+        uint8_t key[64];
+        cal_delta_record delta;
+        memcpy(key, id->bytes, 32);
+        memcpy(key + 32, record->heads[i].bytes, 32);
+        cal_buffer_reset(&row);
+        rc = cal_store_get(contexts->options.store, CAL_COLUMN_DELTA, cal_slice_of(key, 64), &row);
+        if (rc == 0) rc = cal_delta_record_decode(cal_buffer_slice(&row), &delta);
+        if (rc == 0 && delta.hlc.time > record->latest) record->latest = delta.hlc.time;
+        if (rc == CAL_ENOTFOUND)
+            rc = 0; /* a head whose delta is not here has no time to be behind */
+    }
+    cal_buffer_deinit(&row);
+    return rc;
 }
 
 static int load_context(cal_contexts *contexts, const cal_context_id *id,
@@ -81,6 +105,7 @@ static int load_context(cal_contexts *contexts, const cal_context_id *id,
     cal_arena_init(&arena, CALL_ARENA_MAX);
     cal_context_record record;
     int rc = read_record(contexts, id, &arena, &record);
+    if (rc == 0 && record.latest == 0) rc = latest_of_heads(contexts, id, &record);
     struct context *context = rc == 0 ? new_context(contexts, id, &record) : NULL;
     cal_arena_deinit(&arena);
     if (rc != 0) return rc;
@@ -171,11 +196,10 @@ int cal_contexts_new(const cal_contexts_options *options, cal_contexts **ret_con
         free(contexts);
         return rc;
     }
-    uint8_t clock_id[16];
-    options->os->random(options->os->user, clock_id, sizeof clock_id);
-    crdt_clock_init(&contexts->clock, clock_id);
-    pthread_mutex_init(&contexts->clock_lock, NULL);
-    cal_map_init(&contexts->table, cal_read_u64le(clock_id));
+    uint64_t seed;
+    options->os->random(options->os->user, contexts->clock_id, sizeof contexts->clock_id);
+    options->os->random(options->os->user, &seed, sizeof seed);
+    cal_map_init(&contexts->table, seed);
     cal_list_init(&contexts->recent);
     *ret_contexts = contexts;
     return 0;
@@ -206,7 +230,6 @@ void cal_contexts_free(cal_contexts *contexts) {
         unload(contexts, CAL_CONTAINER_OF(contexts->recent.next, struct context, recent));
     cal_map_deinit(&contexts->table);
     cal_modules_free(contexts->modules);
-    pthread_mutex_destroy(&contexts->clock_lock);
     free(contexts);
 }
 

@@ -51,7 +51,9 @@ static void take_init(struct genesis *genesis) {
                                 .group = genesis->told.group,
                                 .service = genesis->service,
                                 .created_at_ms = os->wall_ns(os->user) / 1000000};
-    struct commit commit = {.guest = guest, .base = &fresh, .genesis = true};
+    crdt_clock clock;
+    crdt_clock_init(&clock, guest->contexts->clock_id);
+    struct commit commit = {.guest = guest, .base = &fresh, .clock = &clock, .genesis = true};
     if (guest->outcome.return_kind != CAL_VM_RETURN_NONE) {
         guest_fail(guest, CAL_CALL_FAILED, CAL_EGUEST,
                    "init returned a value, it must return nothing");

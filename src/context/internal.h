@@ -14,7 +14,6 @@
 #ifndef CAL_CONTEXT_INTERNAL_H
 #define CAL_CONTEXT_INTERNAL_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/limits.h"
@@ -61,6 +60,7 @@ struct context {
     uint64_t durable;    /* number of the last turn whose rows are */
     bool broken;         /* a batch has failed: all in flight do */
     struct turn *holder; /* an exclusive turn has the place */
+    cal_store_lane lane; /* of its batches */
 
     /* Who has it: the place. Below it, what belongs to the loop or, during a run, to the worker. */
     atomic_int place;
@@ -69,7 +69,8 @@ struct context {
     struct turn *run;       /* the next of the run; what is left of it when it has ended */
     cal_snapshot *snapshot; /* of the run; NULL until a turn wants it */
     cal_tip tip;
-    cal_grant grant; /* read by the worker, written between runs */
+    crdt_clock clock; /* of its deltas (network-sync.md 6.4); never behind the record's latest */
+    cal_grant grant;  /* read by the worker, written between runs */
 };
 
 struct cal_contexts {
@@ -83,8 +84,7 @@ struct cal_contexts {
     bool draining;
     void (*idle)(void *user);
     void *idle_user;
-    pthread_mutex_t clock_lock;
-    crdt_clock clock;         /* of this node's deltas */
+    uint8_t clock_id[16];     /* of the clocks of all contexts */
     cal_contexts_stats stats; /* loop thread */
 };
 

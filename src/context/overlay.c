@@ -29,6 +29,7 @@ void cal_overlay_init(cal_overlay *overlay, const uint8_t context_id[32], cal_sn
         cal_sorted_init(&overlay->index[i]);
     }
     cal_sorted_init(&overlay->removed);
+    cal_map_init(&overlay->deltas, cal_read_u64le(context_id));
     cal_buffer_init(&overlay->scratch, CAL_STORE_KEY_MAX);
 }
 
@@ -50,6 +51,7 @@ void cal_overlay_clear(cal_overlay *overlay) {
         free_index(&overlay->index[i]);
     }
     cal_sorted_deinit(&overlay->removed);
+    cal_map_deinit(&overlay->deltas);
     overlay->bytes = 0;
 }
 
@@ -402,7 +404,18 @@ int cal_overlay_flush(const cal_overlay *overlay, bool state, bool index, cal_ba
 
 bool cal_overlay_is_empty(const cal_overlay *overlay) {
     return overlay->rows[0].count == 0 && overlay->rows[1].count == 0 &&
-           !cal_overlay_has_index_changes(overlay);
+           overlay->deltas.count == 0 && !cal_overlay_has_index_changes(overlay);
+}
+
+int cal_overlay_add_delta(cal_overlay *overlay, const cal_hash *id) {
+    overlay->bytes += CAL_ROW_OVERHEAD;
+    return cal_map_put(&overlay->deltas, cal_slice_of(id->bytes, 32), overlay);
+}
+
+bool cal_overlay_has_delta(const cal_overlay *overlay, const cal_hash *id) {
+    for (const cal_overlay *at = overlay; at; at = at->below)
+        if (cal_map_get(&at->deltas, cal_slice_of(id->bytes, 32))) return true;
+    return false;
 }
 
 static int merge_rows(cal_overlay *into, cal_overlay *from) {
@@ -438,11 +451,24 @@ static int merge_index(cal_overlay *into, cal_overlay *from) {
     return rc;
 }
 
+static int merge_deltas(cal_overlay *into, const cal_overlay *from) {
+    cal_map_cursor cursor = {0};
+    cal_slice key;
+    void *present;
+    int rc = 0;
+    while (rc == 0 && cal_map_next(&from->deltas, &cursor, &key, &present)) {
+        rc = cal_map_put(&into->deltas, key, into);
+        into->bytes += CAL_ROW_OVERHEAD;
+    }
+    return rc;
+}
+
 int cal_overlay_merge(cal_overlay *into, cal_overlay *from, bool state, bool index) {
     int rc = state ? merge_rows(into, from) : 0;
     int index_rc = index ? merge_index(into, from) : 0;
+    int deltas_rc = merge_deltas(into, from);
     cal_overlay_clear(from);
-    return rc != 0 ? rc : index_rc;
+    return rc != 0 ? rc : index_rc != 0 ? index_rc : deltas_rc;
 }
 
 void cal_overlay_give_state(cal_overlay *overlay,

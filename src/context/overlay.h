@@ -13,6 +13,7 @@
 
 #include "base/map.h"
 #include "base/sorted.h"
+#include "calimero/identity.h"
 #include "context/row.h"
 #include "store/store.h"
 #include "vm/vm.h"
@@ -28,7 +29,8 @@ typedef struct cal_overlay {
     cal_map rows[2];     /* STATE, PRIVATE: key -> overlay row */
     cal_sorted index[2]; /* INDEX, INDEX_META: key -> overlay row */
     cal_sorted
-        removed; /* index prefixes removed from what is committed; none starts with another */
+        removed;    /* index prefixes removed from what is committed; none starts with another */
+    cal_map deltas; /* ids of the deltas that are stored along with it */
     cal_buffer scratch; /* a store key being built */
     size_t bytes;       /* that its rows take, about */
 } cal_overlay;
@@ -50,6 +52,11 @@ int cal_overlay_write(cal_overlay *overlay, cal_vm_space space, cal_slice key, c
                       cal_buffer *ret_old);
 int cal_overlay_remove(cal_overlay *overlay, cal_vm_space space, cal_slice key,
                        cal_buffer *ret_old);
+
+/* The deltas that go with what was written, so that one that comes again is known before it can be
+ * looked up in the store. has: also those of the layers below; not what the store has. */
+int cal_overlay_add_delta(cal_overlay *overlay, const cal_hash *id);
+bool cal_overlay_has_delta(const cal_overlay *overlay, const cal_hash *id);
 
 /* Adds what was written to the batch: state and private rows (`state`), index rows (`index`). */
 int cal_overlay_flush(const cal_overlay *overlay, bool state, bool index, cal_batch *batch);

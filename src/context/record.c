@@ -6,7 +6,7 @@
 #include "crypto/crypto.h"
 #include "store/store.h"
 
-enum { RECORD_VERSION = 1, SERVICE_NAME_MAX = 256 };
+enum { RECORD_VERSION = 1, CONTEXT_VERSION = 2, SERVICE_NAME_MAX = 256 };
 
 static void write_ids(cal_buffer *out, const void *ids, size_t count) {
     cal_buffer_append_u32le(out, (uint32_t)count);
@@ -14,20 +14,22 @@ static void write_ids(cal_buffer *out, const void *ids, size_t count) {
 }
 
 int cal_context_record_encode(const cal_context_record *record, cal_buffer *ret_bytes) {
-    cal_buffer_append_u8(ret_bytes, RECORD_VERSION);
+    cal_buffer_append_u8(ret_bytes, CONTEXT_VERSION);
     cal_buffer_append(ret_bytes, record->application.bytes, 32);
     cal_buffer_append(ret_bytes, record->group.bytes, 32);
     cal_buffer_append_u8(ret_bytes, record->service != NULL);
     if (record->service) cal_borsh_put_bytes(ret_bytes, cal_slice_text(record->service));
     cal_buffer_append(ret_bytes, record->root.bytes, 32);
     write_ids(ret_bytes, record->heads, record->head_count);
-    return cal_buffer_append_u64le(ret_bytes, record->created_at_ms);
+    cal_buffer_append_u64le(ret_bytes, record->created_at_ms);
+    return cal_buffer_append_u64le(ret_bytes, record->latest);
 }
 
 int cal_context_record_decode(cal_slice bytes, cal_arena *arena, cal_context_record *ret_record) {
     cal_borsh reader = cal_borsh_read(bytes);
     cal_context_record record = {0};
-    if (cal_borsh_u8(&reader) != RECORD_VERSION) cal_borsh_fail(&reader, CAL_EDECODE);
+    uint8_t version = cal_borsh_u8(&reader);
+    if (version < 1 || version > CONTEXT_VERSION) cal_borsh_fail(&reader, CAL_EDECODE);
     cal_borsh_fixed(&reader, record.application.bytes, 32);
     cal_borsh_fixed(&reader, record.group.bytes, 32);
     bool has_service = cal_borsh_bool(&reader);
@@ -36,6 +38,7 @@ int cal_context_record_decode(cal_slice bytes, cal_arena *arena, cal_context_rec
     record.head_count = cal_borsh_count(&reader, CAL_CONTEXT_HEADS_MAX, 32);
     const uint8_t *heads = cal_borsh_take(&reader, record.head_count * 32).data;
     record.created_at_ms = cal_borsh_u64(&reader);
+    if (version > 1) record.latest = cal_borsh_u64(&reader);
     if (cal_borsh_end(&reader) != 0) return CAL_ECORRUPT;
     record.heads = cal_arena_copy(arena, heads, record.head_count * 32);
     record.service = has_service ? cal_arena_text(arena, service) : NULL;

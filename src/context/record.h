@@ -19,6 +19,8 @@ typedef struct cal_context_record {
     cal_hash *heads;
     size_t head_count;
     uint64_t created_at_ms;
+    uint64_t latest; /* no delta of the context has a later time (hlc); 0: not recorded, as in rows
+                        written before it was: the heads' own times must do */
 } cal_context_record;
 
 enum { CAL_CONTEXT_HEADS_MAX = 1024 };

@@ -51,10 +51,12 @@ int cal_tip_take(cal_tip *tip, cal_overlay *overlay, bool state, bool index) {
     return rc;
 }
 
-int cal_tip_move(cal_tip *tip, const cal_hash *root, const cal_hash *heads, size_t head_count) {
-    int rc = copy_heads(&tip->record, heads, head_count);
-    if (rc == 0) tip->record.root = *root;
-    return rc;
+int cal_tip_move(cal_tip *tip, const cal_context_record *record) {
+    int rc = copy_heads(&tip->record, record->heads, record->head_count);
+    if (rc != 0) return rc;
+    tip->record.root = record->root;
+    tip->record.latest = record->latest;
+    return 0;
 }
 
 static void to_cache(void *user, cal_slice key, cal_row *row) {
@@ -86,7 +88,7 @@ void cal_tip_settle(cal_tip *tip, uint64_t durable, struct cal_context_cache *ca
 }
 
 int cal_tip_drop(cal_tip *tip, const cal_context_record *record, struct cal_context_cache *cache) {
-    int rc = cal_tip_move(tip, &record->root, record->heads, record->head_count);
+    int rc = cal_tip_move(tip, record);
     if (rc != 0) return rc;
     cal_overlay_clear(&tip->young);
     cal_overlay_clear(&tip->old);

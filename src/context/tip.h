@@ -33,8 +33,8 @@ bool cal_tip_is_empty(const cal_tip *tip);
 
 /* Lays a turn's rows over it; spoils the tip on CAL_ENOMEM. */
 int cal_tip_take(cal_tip *tip, cal_overlay *overlay, bool state, bool index);
-/* Other root and heads (copied). CAL_ENOMEM: nothing changed. */
-int cal_tip_move(cal_tip *tip, const cal_hash *root, const cal_hash *heads, size_t head_count);
+/* Root, heads (copied) and latest time become those of the record. CAL_ENOMEM: nothing changed. */
+int cal_tip_move(cal_tip *tip, const cal_context_record *record);
 
 /* Between runs: all turns up to `durable` are. Their rows go to the cache, as far as no later turn
  * is in the same overlay; young becomes old when there is room. Opens the cache when nothing is

@@ -99,20 +99,21 @@ int turn_take(struct turn *turn, cal_overlay *overlay, bool state, bool index) {
     return rc;
 }
 
-int turn_leave(struct turn *turn, const cal_hash *root, const cal_hash *heads, size_t head_count) {
+int turn_leave(struct turn *turn, const cal_context_record *record) {
     cal_tip *tip = &turn->context->tip;
-    cal_hash *copy = malloc(head_count * sizeof *copy + 1);
-    int rc = copy ? cal_tip_move(tip, root, heads, head_count) : CAL_ENOMEM;
+    cal_hash *copy = malloc(record->head_count * sizeof *copy + 1);
+    int rc = copy ? cal_tip_move(tip, record) : CAL_ENOMEM;
     if (rc != 0) {
         free(copy);
         tip->spoiled = true; /* its rows may be in already */
         return rc;
     }
-    memcpy(copy, heads, head_count * sizeof *copy);
+    if (record->head_count) memcpy(copy, record->heads, record->head_count * sizeof *copy);
     free(turn->heads);
     turn->heads = copy;
-    turn->head_count = head_count;
-    turn->root = *root;
+    turn->head_count = record->head_count;
+    turn->root = record->root;
+    turn->latest = record->latest;
     turn->moved = true;
     return 0;
 }
@@ -134,7 +135,7 @@ static void hand_in(struct context *context, struct turn *turn) {
     turn->stored = true;
     cal_batch *batch = turn->batch;
     turn->batch = NULL;
-    cal_store_submit(context->contexts->options.store, batch, stored, turn);
+    cal_store_submit_on(context->contexts->options.store, &context->lane, batch, stored, turn);
 }
 
 /* The first turn of a run has begun when it was handed over: only governance may call it back. */
@@ -148,10 +149,21 @@ static bool run_goes_on(const struct context *context, uint64_t began_ns, bool f
 
 static void left_on_loop(cal_task *task);
 
+/* The run is over. With turns that it did not come to nobody else would send for the loop. */
+static void leave(struct context *context) {
+    const cal_runner *runner = context->contexts->options.runner;
+    int place = PLACE_WORKER;
+    if (context->run)
+        atomic_store(&context->place, PLACE_WORKER_CALLED);
+    else if (atomic_compare_exchange_strong(&context->place, &place, PLACE_LEFT))
+        return;
+    context->left_task.run = left_on_loop;
+    runner->on_loop(runner->user, &context->left_task);
+}
+
 static void run_on_worker(cal_task *task) {
     struct context *context = CAL_CONTAINER_OF(task, struct context, run_task);
     const cal_os *os = context->contexts->options.os;
-    const cal_runner *runner = context->contexts->options.runner;
     uint64_t began_ns = os->mono_ns(os->user);
     for (bool first = true; context->run && run_goes_on(context, began_ns, first); first = false) {
         struct turn *turn = context->run;
@@ -161,11 +173,7 @@ static void run_on_worker(cal_task *task) {
     }
     cal_snapshot_free(context->snapshot);
     context->snapshot = NULL;
-    int place = PLACE_WORKER;
-    if (!atomic_compare_exchange_strong(&context->place, &place, PLACE_LEFT)) {
-        context->left_task.run = left_on_loop;
-        runner->on_loop(runner->user, &context->left_task);
-    }
+    leave(context);
 }
 
 /* --- hand-over: loop --- */
@@ -227,7 +235,7 @@ static void start_run(struct context *context) {
     cal_contexts *contexts = context->contexts;
     grant_refresh(context);
     atomic_store(&context->halt, false);
-    atomic_store(&context->place, PLACE_WORKER);
+    atomic_store(&context->place, context->waiting_count > 0 ? PLACE_WORKER_CALLED : PLACE_WORKER);
     contexts->open++;
     context->run_task.run = run_on_worker;
     contexts->options.runner->on_worker(contexts->options.runner->user, &context->run_task);
@@ -273,6 +281,7 @@ static bool mend(struct context *context) {
         turns_refuse(context, CAL_ENOMEM, "out of memory");
         return false;
     }
+    if (context->broken) cal_store_lane_mend(context->contexts->options.store, &context->lane);
     context->broken = false;
     context->durable = context->tip.number;
     return true;
@@ -294,6 +303,7 @@ static void keep(struct context *context, struct turn *turn) {
     context->record.root = turn->root;
     context->record.heads = turn->heads;
     context->record.head_count = turn->head_count;
+    context->record.latest = turn->latest;
     turn->heads = NULL;
 }
 

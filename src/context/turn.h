@@ -69,6 +69,7 @@ struct turn {
     cal_hash root;
     cal_hash *heads;
     size_t head_count;
+    uint64_t latest;
 };
 
 void turn_init(struct turn *turn, const turn_kind *kind, struct cal_contexts *contexts,
@@ -81,8 +82,9 @@ void turn_enter(struct turn *turn, struct context *context);
 /* Worker, in `run`: what the overlay has becomes part of what later turns see; the overlay is empty
  * afterwards. CAL_ENOMEM: nothing of this turn or of later ones may be stored. */
 int turn_take(struct turn *turn, struct cal_overlay *overlay, bool state, bool index);
-/* The root and heads that the context has after this turn (heads are copied). CAL_ENOMEM. */
-int turn_leave(struct turn *turn, const cal_hash *root, const cal_hash *heads, size_t head_count);
+/* Root, heads and latest time that the context has after this turn: those of the record, the rest
+ * of which does not matter; heads are copied. CAL_ENOMEM. */
+int turn_leave(struct turn *turn, const cal_context_record *record);
 
 /* Loop, exclusive turns in `settled` or later: run again; or give the place to the next. The turn
  * is not touched any more by turn_end. */

@@ -75,6 +75,14 @@ int crdt_clock_observe(crdt_clock *clock, const crdt_hlc *remote, uint64_t wall_
     return 0;
 }
 
+void crdt_clock_raise(crdt_clock *clock, uint64_t time) {
+    uint64_t physical = time & ~COUNTER_MASK;
+    uint16_t counter = (uint16_t)(time & COUNTER_MASK);
+    if (physical < clock->last || (physical == clock->last && counter <= clock->counter)) return;
+    clock->last = physical;
+    clock->counter = counter;
+}
+
 int crdt_hlc_compare(const crdt_hlc *a, const crdt_hlc *b) {
     if (a->time != b->time) return a->time < b->time ? -1 : 1;
     for (int i = 15; i >= 0; i--)

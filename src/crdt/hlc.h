@@ -26,6 +26,8 @@ crdt_hlc crdt_clock_tick(crdt_clock *clock, uint64_t wall_ns);
 /* Takes a remote time in. CRDT_ELIMIT when it is more than 5 s ahead of wall_ns: then nothing
  * changes. */
 int crdt_clock_observe(crdt_clock *clock, const crdt_hlc *remote, uint64_t wall_ns);
+/* What comes next is later than this time, which this node itself has kept: however far ahead. */
+void crdt_clock_raise(crdt_clock *clock, uint64_t time);
 int crdt_hlc_compare(const crdt_hlc *a, const crdt_hlc *b); /* time, then id */
 uint64_t crdt_hlc_physical_seconds(const crdt_hlc *hlc);
 

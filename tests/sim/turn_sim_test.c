@@ -1,0 +1,573 @@
+/* Turns of one context on a disk that fails, tears, fills up and loses power, in an order of loop,
+ * worker and store that the seed chooses.
+ *
+ * Every answer given is durable after a loss of power at any point, none that failed left a trace,
+ * the order of deltas is the order of turns, and root, heads and rows are those that the deltas
+ * make. CAL_SIM_SEEDS=n runs n seeds, CAL_SIM_SEED=s repeats one. */
+#include "turn_sim.h"
+
+enum {
+    CLIENTS = 64,
+    CALLS = 160, /* of a round */
+    ROUNDS = 3,
+    KEPT_MAX = CALLS * ROUNDS * 2 + 8,
+    SEEDS_DEFAULT = 120,
+};
+
+typedef enum method { ADD, SWEEP, TRAP, PEEK, LOOK, METHODS } method;
+static const char *const method_names[] = {"add", "sweep", "trap", "peek", "look"};
+
+typedef struct tag {
+    uint8_t bytes[TURN_TAG]; /* class, number (4), method */
+} tag;
+
+typedef struct client {
+    struct sim *sim;
+    bool busy;
+    method method;
+    tag tag;
+    uint64_t durable_before; /* of a view */
+} client;
+
+typedef struct sim {
+    world *w;
+    client clients[CLIENTS];
+    uint32_t issued, answered;
+    tag kept[KEPT_MAX]; /* answered as done, in order: kept[i] made count i + 1 */
+    uint32_t kept_count;
+    uint32_t announced; /* events that came */
+    uint32_t failed;    /* calls that were to change something, and did not */
+    bool calm;          /* no failure is due: calls must succeed */
+} sim;
+
+static tag new_tag(sim *s, method m) {
+    tag t = {{(uint8_t)below(s->w, 256)}};
+    cal_write_u32le(t.bytes + 1, ++s->issued);
+    t.bytes[5] = (uint8_t)m;
+    return t;
+}
+
+/* Without power nothing can be looked up: then it is checked when there is again. */
+static uint64_t durable_now(sim *s) {
+    return cal_sim_is_off(s->w->sim) ? UINT64_MAX : stored_count(s->w);
+}
+
+static void check_change(client *c, const cal_call_result *result) {
+    sim *s = c->sim;
+    uint32_t count = s->kept_count + 1;
+    WORLD_CHECK(s->w, result->output_len == TURN_STATE, "an answer of %zu bytes",
+                result->output_len);
+    WORLD_CHECK(s->w, count_of(result->output) == count,
+                "call %u was turn %llu, after %u had been answered", s->issued,
+                (unsigned long long)count_of(result->output), s->kept_count);
+    WORLD_CHECK(s->w, memcmp(result->output + 8, c->tag.bytes, TURN_TAG) == 0, "another's answer");
+    WORLD_CHECK(s->w, result->changed && count_of(result->root.bytes) == count, "another's root");
+    WORLD_CHECK(s->w, durable_now(s) >= count, "answered before it was durable");
+    WORLD_CHECK(s->w, shown_count(s->w) == count, "the loop shows another state");
+    assert_true(s->kept_count < KEPT_MAX);
+    s->kept[s->kept_count++] = c->tag;
+}
+
+static void answered(void *user, const cal_call_result *result) {
+    client *c = user;
+    sim *s = c->sim;
+    c->busy = false;
+    s->answered++;
+    bool ok = result->status == CAL_CALL_OK;
+    if (ok && (c->method == ADD || c->method == SWEEP)) {
+        check_change(c, result);
+    } else if (ok && c->method == PEEK) { /* a turn that changes nothing: sees all before it */
+        WORLD_CHECK(s->w, count_of(result->output) == s->kept_count, "peek saw turn %llu of %u",
+                    (unsigned long long)count_of(result->output), s->kept_count);
+        WORLD_CHECK(s->w, !result->changed, "peek changed something");
+    } else if (ok && c->method == LOOK) { /* a view: durable, and no older than it began */
+        uint64_t seen = count_of(result->output);
+        WORLD_CHECK(s->w, seen <= durable_now(s) && seen >= c->durable_before,
+                    "a view saw turn %llu, durable were %llu to %llu", (unsigned long long)seen,
+                    (unsigned long long)c->durable_before, (unsigned long long)durable_now(s));
+    } else if (ok) {
+        WORLD_CHECK(s->w, false, "a trap succeeded");
+    } else {
+        WORLD_CHECK(s->w, !result->changed, "a failed call changed something");
+        WORLD_CHECK(s->w, !s->calm || c->method == TRAP, "%s failed: %s", method_names[c->method],
+                    result->message);
+        s->failed += c->method == ADD || c->method == SWEEP;
+    }
+}
+
+/* Each change is announced after its own answer, before the next. */
+static void announced(world *w, const cal_event *event) {
+    sim *s = w->user;
+    s->announced++;
+    WORLD_CHECK(w, event->type == CAL_EVENT_STATE_MUTATION, "another kind of event");
+    WORLD_CHECK(w, s->announced == s->kept_count && count_of(event->root.bytes) == s->kept_count,
+                "event %u of turn %llu after %u answers", s->announced,
+                (unsigned long long)count_of(event->root.bytes), s->kept_count);
+}
+
+static void call(client *c, method m) {
+    sim *s = c->sim;
+    c->busy = true;
+    c->method = m;
+    c->tag = new_tag(s, m);
+    if (m == LOOK) c->durable_before = s->calm ? stored_count(s->w) : 0;
+    cal_contexts_execute(s->w->contexts, &s->w->id, method_names[m],
+                         cal_slice_of(c->tag.bytes, TURN_TAG), answered, c);
+}
+
+static bool run_client(sim *s) {
+    client *c = &s->clients[below(s->w, CLIENTS)];
+    static const method mix[] = {ADD, ADD, ADD, ADD, ADD, ADD, SWEEP, TRAP, PEEK, LOOK};
+    if (c->busy) return false;
+    call(c, mix[below(s->w, sizeof mix / sizeof *mix)]);
+    return true;
+}
+
+/* --- what must be in the store: the record, the deltas and the rows that the kept turns make ---
+ */
+
+static bool swept(const sim *s, uint32_t at) {
+    for (uint32_t later = at + 1; later < s->kept_count; later++)
+        if (s->kept[later].bytes[5] == SWEEP && s->kept[later].bytes[0] == s->kept[at].bytes[0])
+            return true;
+    return false;
+}
+
+static void check_row(sim *s, cal_snapshot *snapshot, const uint8_t key[32], const void *bytes,
+                      size_t len) {
+    uint8_t full[64];
+    cal_buffer row;
+    cal_buffer_init(&row, SIZE_MAX);
+    memcpy(full, s->w->id.bytes, 32);
+    memcpy(full + 32, key, 32);
+    int rc = cal_snapshot_get(snapshot, CAL_COLUMN_STATE, cal_slice_of(full, 64), &row);
+    WORLD_CHECK(s->w, rc == (bytes ? 0 : CAL_ENOTFOUND), "a row: %s", cal_error_name(rc));
+    if (bytes)
+        WORLD_CHECK(s->w, row.len == len && memcmp(row.data, bytes, len) == 0,
+                    "a row has other content than the turns made");
+    cal_buffer_deinit(&row);
+}
+
+static void check_rows(sim *s, cal_snapshot *snapshot) {
+    uint8_t key[32] = {0}, state[TURN_STATE];
+    if (s->kept_count > 0) {
+        cal_write_u64le(state, s->kept_count);
+        memcpy(state + 8, s->kept[s->kept_count - 1].bytes, TURN_TAG);
+        check_row(s, snapshot, key, state, sizeof state);
+    }
+    for (uint8_t class = 0; class < TURN_CLASSES; class ++) {
+        const uint8_t *last = NULL;
+        for (uint32_t i = 0; i < s->kept_count; i++)
+            if (s->kept[i].bytes[0] % TURN_CLASSES == class) last = s->kept[i].bytes;
+        key[0] = (uint8_t)(1 + class);
+        check_row(s, snapshot, key, last, TURN_TAG);
+    }
+    cal_cursor *cursor;
+    cal_slice at, value;
+    uint32_t pairs = 0, expected = 0;
+    cal_slice prefix = cal_slice_of(s->w->id.bytes, 32);
+    cal_buffer end;
+    cal_buffer_init(&end, 32);
+    cal_prefix_end(prefix, &end);
+    assert_int_equal(
+        cal_cursor_open(snapshot, CAL_COLUMN_INDEX, prefix, cal_buffer_slice(&end), false, &cursor),
+        0);
+    while (cal_cursor_next(cursor, &at, &value) == 0) {
+        uint64_t count = count_of(value.data);
+        pairs++;
+        WORLD_CHECK(s->w,
+                    count >= 1 && count <= s->kept_count &&
+                        memcmp(at.data + 32, s->kept[count - 1].bytes, TURN_TAG) == 0 &&
+                        !swept(s, (uint32_t)count - 1),
+                    "an index pair that no turn left");
+    }
+    cal_cursor_free(cursor);
+    cal_buffer_deinit(&end);
+    for (uint32_t i = 0; i < s->kept_count; i++) expected += !swept(s, i);
+    WORLD_CHECK(s->w, pairs == expected, "%u index pairs, the turns left %u", pairs, expected);
+}
+
+static int read_delta(sim *s, cal_snapshot *snapshot, const uint8_t id[32], cal_buffer *row,
+                      cal_delta_record *ret_delta) {
+    uint8_t key[64];
+    memcpy(key, s->w->id.bytes, 32);
+    memcpy(key + 32, id, 32);
+    cal_buffer_reset(row);
+    int rc = cal_snapshot_get(snapshot, CAL_COLUMN_DELTA, cal_slice_of(key, 64), row);
+    return rc == 0 ? cal_delta_record_decode(cal_buffer_slice(row), ret_delta) : rc;
+}
+
+/* From the head back to the genesis: one parent each, the count falling by one, and each with the
+ * tag of the turn that made it. Turns whose fate nobody was told may follow the kept ones. */
+static void check_deltas(sim *s, cal_snapshot *snapshot, const cal_context_record *record) {
+    static const uint8_t zero[32];
+    uint64_t count = count_of(record->root.bytes);
+    WORLD_CHECK(s->w, record->head_count == 1, "%zu heads", record->head_count);
+    WORLD_CHECK(s->w, count >= s->kept_count && count < KEPT_MAX, "turn %llu of %u is kept",
+                (unsigned long long)count, s->kept_count);
+    uint32_t told = s->kept_count;
+    s->kept_count = (uint32_t)count;
+    uint8_t id[32];
+    memcpy(id, record->heads[0].bytes, 32);
+    cal_buffer row;
+    cal_buffer_init(&row, SIZE_MAX);
+    uint64_t hlc = UINT64_MAX, at = count;
+    for (;; at--) {
+        cal_delta_record delta;
+        int rc = read_delta(s, snapshot, id, &row, &delta);
+        WORLD_CHECK(s->w, rc == 0, "the delta of turn %llu: %s", (unsigned long long)at,
+                    cal_error_name(rc));
+        WORLD_CHECK(s->w, count_of(delta.root.bytes) == at && delta.parent_count == 1,
+                    "the deltas are not in the order of turns");
+        WORLD_CHECK(s->w, delta.hlc.time < hlc, "the clock went back");
+        hlc = delta.hlc.time;
+        if (at == count)
+            WORLD_CHECK(s->w, memcmp(delta.root.bytes, record->root.bytes, 32) == 0, "the root");
+        memcpy(id, delta.parents[0], 32);
+        if (at == 0) break;
+        if (at > told)
+            memcpy(s->kept[at - 1].bytes, delta.root.bytes + 8, TURN_TAG);
+        else
+            WORLD_CHECK(s->w, memcmp(s->kept[at - 1].bytes, delta.root.bytes + 8, TURN_TAG) == 0,
+                        "turn %llu was another's", (unsigned long long)at);
+    }
+    WORLD_CHECK(s->w, memcmp(id, zero, 32) == 0, "the genesis has a parent");
+    cal_buffer_deinit(&row);
+}
+
+static uint64_t stored_deltas(sim *s, cal_snapshot *snapshot) {
+    cal_cursor *cursor;
+    uint64_t count = 0;
+    assert_int_equal(
+        cal_cursor_open(snapshot, CAL_COLUMN_DELTA, (cal_slice){0}, (cal_slice){0}, false, &cursor),
+        0);
+    cal_slice key;
+    while (cal_cursor_next(cursor, &key, NULL) == 0) count++;
+    cal_cursor_free(cursor);
+    (void)s;
+    return count;
+}
+
+static void check_store(sim *s, bool power_lost) {
+    cal_snapshot *snapshot;
+    cal_arena arena;
+    cal_context_record record;
+    cal_arena_init(&arena, SIZE_MAX);
+    assert_int_equal(cal_store_snapshot(s->w->store, &snapshot), 0);
+    stored_record(s->w, &arena, &record);
+    uint32_t told = s->kept_count;
+    check_deltas(s, snapshot, &record);
+    WORLD_CHECK(s->w, power_lost || s->kept_count == told, "%u turns left a trace, %u were done",
+                s->kept_count, told);
+    s->announced = s->kept_count;
+    uint64_t deltas = stored_deltas(s, snapshot);
+    WORLD_CHECK(s->w, deltas == s->kept_count + 1u, "%llu deltas of %u turns",
+                (unsigned long long)deltas, s->kept_count);
+    check_rows(s, snapshot);
+    cal_snapshot_free(snapshot);
+    cal_arena_deinit(&arena);
+}
+
+/* --- one seed --- */
+
+/* Something goes wrong within this round, or nothing. */
+static void plan_trouble(sim *s) {
+    static const int kinds[] = {CAL_SIM_WRITE, CAL_SIM_SYNC, CAL_SIM_WRITE | CAL_SIM_SYNC};
+    uint32_t kind = below(s->w, 6);
+    s->calm = kind == 0;
+    if (kind == 1 || kind == 2)
+        cal_sim_fail(s->w->sim, kinds[below(s->w, 3)], 1 + below(s->w, 120), 1 + below(s->w, 4),
+                     kind == 1 ? CAL_EIO : CAL_EFULL);
+    else if (kind == 3)
+        cal_sim_quota(s->w->sim, cal_sim_used(s->w->sim) + below(s->w, 600000));
+    else if (kind >= 4)
+        cal_sim_power_off_at(s->w->sim, CAL_SIM_WRITE | CAL_SIM_SYNC, 1 + below(s->w, 250));
+}
+
+static void run_round(sim *s) {
+    uint32_t until = s->issued + CALLS, weights[4];
+    for (int i = 0; i < 4; i++) weights[i] = 1 + below(s->w, i == 0 ? 12 : 6);
+    while (s->issued < until && !cal_sim_is_off(s->w->sim)) {
+        uint32_t pick = below(s->w, weights[0] + weights[1] + weights[2] + weights[3]);
+        if (pick < weights[0])
+            run_client(s);
+        else if (pick < weights[0] + weights[1])
+            run_loop(s->w);
+        else if (pick < weights[0] + weights[1] + weights[2])
+            run_worker(s->w);
+        else
+            run_store(s->w);
+        if (below(s->w, 40) == 0) s->w->version++; /* governance moves, and says the same */
+        if (below(s->w, 10) == 0) cal_sim_advance(s->w->sim, 1000000);
+    }
+    settle(s->w);
+    WORLD_CHECK(s->w, s->answered == s->issued, "%u of %u calls were answered", s->answered,
+                s->issued);
+}
+
+static void end_trouble(sim *s) {
+    cal_sim_fail(s->w->sim, 0, 0, 0, 0);
+    cal_sim_power_off_at(s->w->sim, 0, 0);
+    cal_sim_quota(s->w->sim, UINT64_MAX);
+}
+
+static void lose_power(sim *s) {
+    static const cal_sim_survival modes[] = {CAL_SIM_KEEP, CAL_SIM_DROP, CAL_SIM_TEAR};
+    if (!cal_sim_is_off(s->w->sim)) cal_sim_power_off(s->w->sim);
+    close_contexts(s->w);
+    cal_store_close(s->w->store);
+    cal_sim_power_on(s->w->sim, modes[below(s->w, 3)]);
+    s->w->store = NULL;
+    WORLD_CHECK(s->w, world_open_store(s->w) == 0, "the store does not open again");
+    open_contexts(s->w);
+    check_store(s, true);
+}
+
+static void run_seed(uint64_t seed) {
+    static sim s;
+    s = (sim){.w = world_new(seed)};
+    s.w->user = &s;
+    s.w->event = announced;
+    for (int i = 0; i < CLIENTS; i++) s.clients[i].sim = &s;
+    for (int round = 0; round < ROUNDS; round++) {
+        plan_trouble(&s);
+        run_round(&s);
+        end_trouble(&s);
+        if (!cal_sim_is_off(s.w->sim)) { /* room again: it goes on without a restart */
+            check_store(&s, false);
+            s.calm = true;
+            for (int i = 0; i < CLIENTS; i++) call(&s.clients[i], ADD);
+            settle(s.w);
+            check_store(&s, false);
+        }
+        if (cal_sim_is_off(s.w->sim) || below(s.w, 2)) lose_power(&s);
+    }
+    world_free(s.w);
+}
+
+static void many_writers_on_a_bad_disk(void **state) {
+    (void)state;
+    const char *one = getenv("CAL_SIM_SEED"), *many = getenv("CAL_SIM_SEEDS");
+    if (one) {
+        run_seed(strtoull(one, NULL, 10));
+        return;
+    }
+    uint64_t seeds = many ? strtoull(many, NULL, 10) : SEEDS_DEFAULT;
+    for (uint64_t seed = 1; seed <= seeds; seed++) run_seed(seed);
+}
+
+/* --- one thing at a time --- */
+
+typedef struct answers {
+    int count, ok;
+    int errors[2000]; /* in the order they came */
+    uint64_t counts[2000];
+    char message[300]; /* of the last failure */
+} answers;
+
+static void note(void *user, const cal_call_result *result) {
+    answers *a = user;
+    a->errors[a->count] = result->error;
+    a->counts[a->count++] = result->output_len == TURN_STATE ? count_of(result->output) : 0;
+    a->ok += result->status == CAL_CALL_OK;
+    if (result->error) snprintf(a->message, sizeof a->message, "%s", result->message);
+}
+
+static void execute(world *w, const char *name, answers *a) {
+    uint8_t input[TURN_TAG] = {1};
+    cal_contexts_execute(w->contexts, &w->id, name, cal_slice_of(input, sizeof input), note, a);
+}
+
+static void workers_and_loop(world *w) {
+    while (run_worker(w) || run_loop(w)) {
+    }
+}
+
+static void turns_go_on_before_the_disk_has(void **state) {
+    (void)state;
+    world *w = world_new(1);
+    answers a = {0};
+    for (int i = 0; i < 100; i++) execute(w, "add", &a);
+    workers_and_loop(w);
+    assert_int_equal(a.count, 0); /* all have run, none is answered */
+    cal_contexts_stats stats;
+    cal_contexts_stats_get(w->contexts, &stats);
+    assert_int_equal(stats.waiting, 0);
+    assert_int_equal(shown_count(w), 0);
+    cal_store_stats before, after;
+    cal_store_stats_get(w->store, &before);
+    settle(w);
+    cal_store_stats_get(w->store, &after);
+    assert_int_equal(a.ok, 100);
+    assert_int_equal(after.transactions - before.transactions, 1);
+    for (int i = 0; i < 100; i++) assert_int_equal(a.counts[i], i + 1);
+    world_free(w);
+}
+
+static void a_failed_batch_takes_those_on_it_along(void **state) {
+    (void)state;
+    world *w = world_new(2);
+    answers a = {0};
+    for (int i = 0; i < 3; i++) execute(w, "add", &a);
+    settle(w);
+    assert_int_equal(a.ok, 3);
+    for (int i = 0; i < 5; i++) execute(w, i == 3 ? "peek" : "add", &a);
+    workers_and_loop(w);
+    cal_sim_fail(w->sim, CAL_SIM_WRITE, 1, 2, CAL_EFULL); /* together, and the first one alone */
+    execute(w, "add", &a); /* also one that has not run yet when the batch fails */
+    settle(w);
+    assert_int_equal(a.count, 9);
+    static const int expected[] = {CAL_EFULL, CAL_ECANCELED, CAL_ECANCELED, CAL_ECANCELED,
+                                   CAL_ECANCELED};
+    for (int i = 0; i < 5; i++) assert_int_equal(a.errors[3 + i], expected[i]);
+    assert_non_null(strstr(a.message, "an earlier call of this context could not be stored"));
+    assert_int_equal(shown_count(w), stored_count(w));
+    uint64_t kept = stored_count(w);
+    execute(w, "add", &a);
+    execute(w, "peek", &a);
+    settle(w);
+    assert_int_equal(a.counts[a.count - 2], kept + 1);
+    assert_int_equal(a.counts[a.count - 1], kept + 1);
+    world_free(w);
+}
+
+static void waiting_is_bounded_in_number(void **state) {
+    (void)state;
+    world *w = world_new(3);
+    answers a = {0};
+    for (int i = 0; i < 1 + CAL_CALL_QUEUE_MAX; i++) execute(w, "add", &a); /* the first one runs */
+    assert_int_equal(a.count, 0);
+    execute(w, "add", &a);
+    assert_int_equal(a.count, 1);
+    assert_int_equal(a.errors[0], CAL_EOVERLOAD);
+    cal_contexts_stats stats;
+    cal_contexts_stats_get(w->contexts, &stats);
+    assert_int_equal(stats.waiting, CAL_CALL_QUEUE_MAX);
+    assert_int_equal(stats.refused, 1);
+    workers_and_loop(w); /* and what has run without being durable */
+    cal_contexts_stats_get(w->contexts, &stats);
+    assert_int_equal(stats.waiting, 1 + CAL_CALL_QUEUE_MAX - CAL_TURNS_FLIGHT_MAX);
+    settle(w);
+    assert_int_equal(a.ok, 1 + CAL_CALL_QUEUE_MAX);
+    world_free(w);
+}
+
+static void waiting_is_bounded_in_bytes(void **state) {
+    (void)state;
+    world *w = world_new(4);
+    answers a = {0};
+    cal_slice large = {calloc(1, CAL_CALL_ARGS_MAX), CAL_CALL_ARGS_MAX};
+    assert_non_null(large.data);
+    int fit = CAL_CALL_QUEUE_BYTES_MAX / CAL_CALL_ARGS_MAX;
+    for (int i = 0; i < 1 + fit; i++)
+        cal_contexts_execute(w->contexts, &w->id, "peek", large, note, &a);
+    assert_int_equal(a.count, 0);
+    cal_contexts_execute(w->contexts, &w->id, "peek", large, note, &a);
+    assert_int_equal(a.count, 1);
+    assert_int_equal(a.errors[0], CAL_EOVERLOAD);
+    assert_non_null(strstr(a.message, "too many bytes"));
+    cal_contexts_execute(w->contexts, &w->id, "peek", (cal_slice){large.data, 16}, note, &a);
+    assert_int_equal(a.count, 1); /* a small one still fits */
+    settle(w);
+    assert_int_equal(a.count, fit + 3);
+    free((void *)(uintptr_t)large.data);
+    world_free(w);
+}
+
+static void leave_group(world *w) {
+    if (++w->version < 5) return; /* each turn signs once */
+    w->member = CAL_EDENIED;
+}
+
+static void a_removal_between_two_turns_is_seen(void **state) {
+    (void)state;
+    world *w = world_new(5);
+    answers a = {0};
+    w->signs = leave_group;
+    for (int i = 0; i < 9; i++) execute(w, "add", &a);
+    settle(w);
+    assert_int_equal(a.count, 9);
+    assert_int_equal(a.ok, 5); /* the fifth was running when the node left */
+    for (int i = 5; i < 9; i++) assert_int_equal(a.errors[i], CAL_EDENIED);
+    assert_int_equal(stored_count(w), 5);
+    world_free(w);
+}
+
+typedef struct removal {
+    world *w;
+    bool ready, deleted;
+} removal;
+
+static void removal_stored(void *user, int result) {
+    removal *r = user;
+    r->deleted = result == 0;
+}
+
+static void removal_ready(void *user, const cal_error *err, cal_batch *batch) {
+    removal *r = user;
+    assert_null(err);
+    r->ready = true;
+    cal_store_submit(r->w->store, batch, removal_stored, r);
+}
+
+static void a_context_goes_while_turns_are_in_flight(void **state) {
+    (void)state;
+    for (int steps = 0; steps < 12; steps++) { /* whenever it is asked for */
+        world *w = world_new(6);
+        answers a = {0};
+        removal r = {.w = w};
+        for (int i = 0; i < 40; i++) execute(w, "add", &a);
+        for (int i = 0; i < steps; i++)
+            if (i % 3 == 2)
+                run_store(w);
+            else if (!(i % 3 ? run_loop(w) : run_worker(w)))
+                break;
+        cal_contexts_delete(w->contexts, &w->id, removal_ready, &r);
+        execute(w, "add", &a);
+        assert_int_equal(a.errors[a.count - 1], CAL_ENOTFOUND);
+        settle(w);
+        assert_int_equal(a.count, 41);
+        assert_true(r.ready && r.deleted);
+        cal_contexts_delete_end(w->contexts, &w->id, true);
+        settle(w);
+        assert_int_equal(cal_store_get(w->store, CAL_COLUMN_CONTEXT,
+                                       cal_slice_of(w->id.bytes, CAL_ID_SIZE), NULL),
+                         CAL_ENOTFOUND);
+        world_free(w);
+    }
+}
+
+static void a_stop_answers_all_and_keeps_what_ran(void **state) {
+    (void)state;
+    for (int steps = 0; steps < 12; steps++) {
+        world *w = world_new(7);
+        answers a = {0};
+        for (int i = 0; i < 60; i++) execute(w, "add", &a);
+        for (int i = 0; i < steps; i++)
+            if (i % 3 == 2)
+                run_store(w);
+            else if (!(i % 3 ? run_loop(w) : run_worker(w)))
+                break;
+        close_contexts(w);
+        assert_int_equal(a.count, 60);
+        assert_int_equal(stored_count(w), a.ok);
+        assert_true(a.ok > 0);
+        for (int i = 0; i < a.count; i++)
+            assert_true(a.errors[i] == 0 || a.errors[i] == CAL_ECANCELED);
+        world_free(w);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(turns_go_on_before_the_disk_has),
+        cmocka_unit_test(a_failed_batch_takes_those_on_it_along),
+        cmocka_unit_test(waiting_is_bounded_in_number),
+        cmocka_unit_test(waiting_is_bounded_in_bytes),
+        cmocka_unit_test(a_removal_between_two_turns_is_seen),
+        cmocka_unit_test(a_context_goes_while_turns_are_in_flight),
+        cmocka_unit_test(a_stop_answers_all_and_keeps_what_ran),
+        cmocka_unit_test(many_writers_on_a_bad_disk),
+    };
+    return cmocka_run_group_tests(tests, world_setup, world_teardown);
+}
