@@ -1,5 +1,5 @@
 /* What the files of the benchmark share. One process measures, another (merod) is measured; the
- * benchmark knows the node only by its command line, its HTTP API and /proc.
+ * benchmark knows the node only by its command line, its HTTP API and /proc (but for deltas.c).
  *
  * Functions end the program with a message when a step cannot be done: a benchmark has nobody to
  * report an error to. Times are microseconds unless named otherwise. Protocol: http-api.md 5, 6. */
@@ -137,6 +137,10 @@ typedef struct process_memory {
 } process_memory;
 process_memory process_memory_get(pid_t pid);
 double node_cpu_us(const bench_node *n); /* user and system time so far */
+
+/* --- deltas.c: received deltas, in this process --- */
+
+void deltas_measure(const char *wasm_path, const char *folder);
 
 /* --- net.c: the network's figures --- */
 

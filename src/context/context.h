@@ -14,11 +14,14 @@
 #include "base/task.h"
 #include "calimero/context.h"
 #include "context/record.h"
+#include "crdt/crdt.h"
 #include "store/removal.h"
 #include "store/store.h"
 #include "vm/vm.h"
 
 typedef struct cal_contexts cal_contexts;
+
+enum { CAL_APPLY_MESSAGE_MAX = 256 };
 
 /* Who executes in a group, on this node. */
 typedef struct cal_executor {
@@ -86,6 +89,36 @@ typedef void (*cal_context_genesis_done)(void *user, const cal_error *err,
 void cal_contexts_create(cal_contexts *contexts, const cal_context_create_options *options,
                          cal_context_genesis_done done, void *user);
 
+/* A delta of another node, decoded, and judged by whoever received it: its author may write at the
+ * position it cites, its envelope and its content address verify (network-sync.md 6.6). */
+typedef struct cal_received_delta {
+    cal_delta_record record;
+    const crdt_entity_writers *writers; /* that hold at its parents; sorted by entity */
+    uint32_t writer_count;
+    const cal_account_id *signer; /* the account that its author speaks for; NULL: none */
+} cal_received_delta;
+
+typedef struct cal_apply_outcome {
+    int error;   /* 0: applied, and durable. CAL_EGUEST: the application refused it; CAL_ELIMIT: its
+                    time is more than 5 s ahead; CAL_EDECODE: not a list of actions; CAL_EINVAL: no
+                    parents; CAL_ECANCELED: one that it descends from was not applied, or an earlier
+                    turn could not be stored; and what the node or the store says */
+    bool before; /* it had been applied before: nothing was done */
+    cal_hash root;                       /* after it, when it was applied now */
+    char message[CAL_APPLY_MESSAGE_MAX]; /* why not; "" */
+} cal_apply_outcome;
+
+/* One for each delta, in their order; they live until it returns. count 0: there was no memory. */
+typedef void (*cal_apply_done)(void *user, const cal_apply_outcome *outcomes, size_t count);
+/* Takes a turn of the context in which the deltas are applied one after the other, each alone: one
+ * that fails leaves no trace and takes only its descendants with it. All that are applied become
+ * durable in one transaction. The deltas stand in causal order, their parents are applied or among
+ * them, and all of it stays where it is until `done`. At most CAL_APPLY_DELTAS_MAX of them; those
+ * that together have more than CAL_APPLY_BYTES_MAX of artifacts go alone. */
+void cal_contexts_apply(cal_contexts *contexts, const cal_context_id *id,
+                        const cal_received_delta *deltas, size_t count, cal_apply_done done,
+                        void *user);
+
 /* The record as it stands. CAL_ENOTFOUND. Strings live in the arena. */
 int cal_contexts_get(cal_contexts *contexts, const cal_context_id *id, cal_arena *arena,
                      cal_context_record *ret_record);
@@ -118,6 +151,7 @@ int cal_contexts_sweep(cal_contexts *contexts, cal_error *err);
 
 typedef struct cal_contexts_stats {
     uint64_t calls, failed, waiting, refused, call_ns, gas, modules_loaded, modules_compiled;
+    uint64_t applied, apply_failed; /* received deltas */
 } cal_contexts_stats;
 void cal_contexts_stats_get(cal_contexts *contexts, cal_contexts_stats *ret_stats);
 

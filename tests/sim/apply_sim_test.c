@@ -1,0 +1,387 @@
+/* Received deltas: what they leave, in which order, and what becomes of those that cannot be
+ * applied, alone and beside a disk that fails. World and guest: turn_sim.h, turn_guest.h. */
+#include "turn_sim.h"
+
+enum { DELTAS_MAX = CAL_APPLY_DELTAS_MAX + 1, SEEDS_DEFAULT = 40 };
+
+typedef struct made { /* a delta and what it points to */
+    cal_received_delta delta;
+    uint8_t parents[4][32];
+    cal_buffer artifact;
+} made;
+
+/* One whose first action's id is `tag` sixteen times; its own id follows from that. */
+static void make(made *m, uint8_t tag, uint64_t time) {
+    cal_arena arena;
+    cal_arena_init(&arena, SIZE_MAX);
+    crdt_memory memory = cal_crdt_memory(&arena);
+    static const uint8_t data[40] = {1};
+    crdt_action action = {.kind = CRDT_ACTION_ADD, .data = crdt_bytes_of(data, sizeof data)};
+    memset(action.id.bytes, tag, 32);
+    crdt_delta actions = {.kind = CRDT_DELTA_ACTIONS, .actions = &action, .action_count = 1};
+    crdt_bytes bytes;
+    assert_int_equal(crdt_delta_encode(&memory, &actions, &bytes), 0);
+    *m = (made){.delta = {.record = {.hlc = {.time = time, .id = {7}}, .has_author = true}}};
+    cal_buffer_init(&m->artifact, SIZE_MAX);
+    cal_buffer_append(&m->artifact, bytes.data, bytes.len);
+    memset(m->delta.record.id.bytes, tag, 31);
+    m->delta.record.id.bytes[31] = (uint8_t)time;
+    cal_arena_deinit(&arena);
+}
+
+static void set_parents(made *m, const cal_hash *const *parents, size_t count) {
+    for (size_t i = 0; i < count; i++) memcpy(m->parents[i], parents[i]->bytes, 32);
+    m->delta.record.parents = (const uint8_t(*)[32])m->parents;
+    m->delta.record.parent_count = count;
+    m->delta.record.artifact = cal_buffer_slice(&m->artifact);
+}
+
+typedef struct batch {
+    made made[DELTAS_MAX];
+    cal_received_delta deltas[DELTAS_MAX];
+    size_t count;
+    cal_apply_outcome outcomes[DELTAS_MAX];
+    bool answered;
+    size_t events; /* heard when it was answered */
+} batch;
+
+static size_t heard;
+static void hear(world *w, const cal_event *event) {
+    (void)w;
+    heard += event->type == CAL_EVENT_STATE_MUTATION;
+}
+
+static void applied(void *user, const cal_apply_outcome *outcomes, size_t count) {
+    batch *b = user;
+    assert_int_equal(count, b->count);
+    memcpy(b->outcomes, outcomes, count * sizeof *outcomes);
+    b->answered = true;
+    b->events = heard;
+}
+
+static uint64_t now_time(world *w) {
+    const cal_os *os = cal_sim_os(w->sim);
+    uint64_t wall = os->wall_ns(os->user);
+    return (wall / 1000000000) << 32 | ((wall % 1000000000) << 32) / 1000000000;
+}
+
+static cal_hash head_of(world *w, size_t *ret_count) {
+    cal_arena arena;
+    cal_context_record record;
+    cal_arena_init(&arena, SIZE_MAX);
+    stored_record(w, &arena, &record);
+    cal_hash head = record.heads[record.head_count - 1];
+    if (ret_count) *ret_count = record.head_count;
+    cal_arena_deinit(&arena);
+    return head;
+}
+
+/* Tags in a chain after `parent`. */
+static batch *chain(world *w, const cal_hash *parent, const uint8_t *tags, size_t count) {
+    batch *b = calloc(1, sizeof *b);
+    assert_non_null(b);
+    b->count = count;
+    for (size_t i = 0; i < count; i++) {
+        make(&b->made[i], tags[i], now_time(w) + i);
+        set_parents(&b->made[i], &parent, 1);
+        b->deltas[i] = b->made[i].delta;
+        parent = &b->made[i].delta.record.id;
+    }
+    return b;
+}
+
+static void free_batch(batch *b) {
+    for (size_t i = 0; i < b->count; i++) cal_buffer_deinit(&b->made[i].artifact);
+    free(b);
+}
+
+static void apply(world *w, batch *b) {
+    for (size_t i = 0; i < b->count; i++) b->deltas[i] = b->made[i].delta;
+    b->answered = false;
+    cal_contexts_apply(w->contexts, &w->id, b->deltas, b->count, applied, b);
+}
+
+static world *new_world(uint64_t seed) {
+    world *w = world_new(seed);
+    w->event = hear;
+    heard = 0;
+    return w;
+}
+
+static void deltas_follow_each_other(void **state) {
+    (void)state;
+    world *w = new_world(1);
+    static const uint8_t tags[] = {1, 2, 3, 4, 5, 6, 7, 8};
+    cal_hash genesis = head_of(w, NULL);
+    batch *b = chain(w, &genesis, tags, sizeof tags);
+    cal_store_stats before, after;
+    cal_store_stats_get(w->store, &before);
+    apply(w, b);
+    while (run_worker(w) || run_loop(w)) {
+    }
+    assert_false(b->answered); /* not durable yet */
+    settle(w);
+    assert_true(b->answered);
+    assert_int_equal(b->events, 0); /* first the answer, then the events */
+    assert_int_equal(heard, sizeof tags);
+    cal_store_stats_get(w->store, &after);
+    assert_int_equal(after.batches - before.batches, 1);
+    for (size_t i = 0; i < b->count; i++) {
+        assert_int_equal(b->outcomes[i].error, 0);
+        assert_int_equal(count_of(b->outcomes[i].root.bytes), i + 1);
+        assert_int_equal(b->outcomes[i].root.bytes[8], tags[i]);
+    }
+    size_t heads;
+    cal_hash head = head_of(w, &heads);
+    assert_int_equal(heads, 1);
+    assert_memory_equal(&head, &b->deltas[7].record.id, 32);
+    assert_int_equal(stored_count(w), 8);
+    assert_int_equal(shown_count(w), 8);
+    apply(w, b); /* all of them again */
+    settle(w);
+    for (size_t i = 0; i < b->count; i++)
+        assert_true(b->outcomes[i].error == 0 && b->outcomes[i].before);
+    assert_int_equal(stored_count(w), 8);
+    assert_int_equal(heard, sizeof tags);
+    free_batch(b);
+    world_free(w);
+}
+
+static void one_that_traps_takes_only_its_descendants(void **state) {
+    (void)state;
+    world *w = new_world(2);
+    cal_hash genesis = head_of(w, NULL);
+    static const uint8_t tags[] = {1, 0xEE, 3, 4, 0xEF, 6};
+    batch *b = chain(w, &genesis, tags, sizeof tags);
+    const cal_hash *first = &b->made[0].delta.record.id;
+    set_parents(&b->made[3], &first, 1); /* beside the one that traps and its child */
+    set_parents(&b->made[4], &first, 1); /* returns an error of its own */
+    set_parents(&b->made[5], (const cal_hash *[]){&b->made[3].delta.record.id, first}, 2);
+    apply(w, b);
+    settle(w);
+    static const int errors[] = {0, CAL_EGUEST, CAL_ECANCELED, 0, CAL_EGUEST, 0};
+    for (size_t i = 0; i < b->count; i++) assert_int_equal(b->outcomes[i].error, errors[i]);
+    assert_string_equal(b->outcomes[1].message, "unreachable code reached");
+    assert_int_equal(stored_count(w), 3);
+    assert_int_equal(heard, 3);
+    size_t heads;
+    cal_hash head = head_of(w, &heads);
+    assert_int_equal(heads, 1);
+    assert_memory_equal(&head, &b->made[5].delta.record.id, 32);
+    free_batch(b);
+    world_free(w);
+}
+
+static void called(void *user, const cal_call_result *result) {
+    (void)user;
+    assert_int_equal(result->status, CAL_CALL_OK);
+}
+
+static void heads_are_what_nobody_builds_on(void **state) {
+    (void)state;
+    world *w = new_world(3);
+    cal_hash genesis = head_of(w, NULL);
+    static const uint8_t tags[] = {1, 2, 3};
+    batch *b = chain(w, &genesis, tags, sizeof tags);
+    const cal_hash *parent = &genesis;
+    for (int i = 0; i < 3; i++) set_parents(&b->made[i], &parent, 1); /* three beside each other */
+    apply(w, b);
+    settle(w);
+    size_t heads;
+    head_of(w, &heads);
+    assert_int_equal(heads, 3);
+    uint8_t input[TURN_TAG] = {9}; /* an own call builds on all of them */
+    cal_contexts_execute(w->contexts, &w->id, "add", cal_slice_of(input, sizeof input), called, w);
+    settle(w);
+    cal_hash head = head_of(w, &heads);
+    assert_int_equal(heads, 1);
+    uint8_t key[64];
+    memcpy(key, w->id.bytes, 32);
+    memcpy(key + 32, head.bytes, 32);
+    cal_buffer row;
+    cal_delta_record delta;
+    cal_buffer_init(&row, SIZE_MAX);
+    assert_int_equal(cal_store_get(w->store, CAL_COLUMN_DELTA, cal_slice_of(key, sizeof key), &row),
+                     0);
+    assert_int_equal(cal_delta_record_decode(cal_buffer_slice(&row), &delta), 0);
+    assert_int_equal(delta.parent_count, 3);
+    for (int i = 0; i < 3; i++) {
+        assert_memory_equal(delta.parents[i], &b->made[i].delta.record.id, 32);
+        assert_true(delta.hlc.time > b->made[i].delta.record.hlc.time);
+    }
+    cal_buffer_deinit(&row);
+    free_batch(b);
+    world_free(w);
+}
+
+static void the_clock_takes_in_what_comes(void **state) {
+    (void)state;
+    world *w = new_world(4);
+    cal_hash genesis = head_of(w, NULL);
+    static const uint8_t tags[] = {1, 2, 3};
+    batch *b = chain(w, &genesis, tags, sizeof tags);
+    uint64_t second = UINT64_C(1) << 32, bound = now_time(w) + 5 * second;
+    b->made[0].delta.record.hlc.time = bound & ~UINT64_C(0xFFFF);
+    b->made[1].delta.record.hlc.time = (bound & ~UINT64_C(0xFFFF)) + 0x10000;
+    b->made[2].delta.record.hlc.time = now_time(w) - 1000 * second;
+    const cal_hash *first = &b->made[0].delta.record.id;
+    set_parents(&b->made[2], &first, 1);
+    apply(w, b);
+    settle(w);
+    assert_int_equal(b->outcomes[0].error, 0);
+    assert_int_equal(b->outcomes[1].error, CAL_ELIMIT);
+    assert_int_equal(b->outcomes[2].error, 0);
+    cal_arena arena;
+    cal_context_record record;
+    cal_arena_init(&arena, SIZE_MAX);
+    stored_record(w, &arena, &record);
+    assert_true(record.latest == (bound & ~UINT64_C(0xFFFF)));
+    cal_arena_deinit(&arena);
+    free_batch(b);
+    world_free(w);
+}
+
+static void what_is_no_list_of_actions_is_refused(void **state) {
+    (void)state;
+    world *w = new_world(5);
+    cal_hash genesis = head_of(w, NULL);
+    static const uint8_t tags[] = {1, 2, 3, 4};
+    batch *b = chain(w, &genesis, tags, sizeof tags);
+    const cal_hash *parent = &genesis;
+    cal_buffer_append_u8(&b->made[0].artifact, 0); /* a byte too many: would begin our own part */
+    b->made[1].artifact.data[0] = CRDT_DELTA_CAUSAL_ACTIONS;
+    for (int i = 0; i < 3; i++) set_parents(&b->made[i], &parent, 1);
+    b->made[2].delta.record.artifact.len--;
+    set_parents(&b->made[3], &parent, 0);
+    apply(w, b);
+    settle(w);
+    static const int errors[] = {CAL_EDECODE, CAL_EDECODE, CAL_EDECODE, CAL_EINVAL};
+    for (size_t i = 0; i < b->count; i++) assert_int_equal(b->outcomes[i].error, errors[i]);
+    assert_int_equal(stored_count(w), 0);
+    free_batch(b);
+    world_free(w);
+}
+
+static void a_turn_takes_only_so_many(void **state) {
+    (void)state;
+    world *w = new_world(6);
+    cal_hash genesis = head_of(w, NULL);
+    uint8_t tags[DELTAS_MAX];
+    for (size_t i = 0; i < sizeof tags; i++) tags[i] = (uint8_t)(1 + i % 200);
+    batch *b = chain(w, &genesis, tags, DELTAS_MAX);
+    apply(w, b);
+    settle(w);
+    for (size_t i = 0; i < b->count; i++) assert_int_equal(b->outcomes[i].error, CAL_ELIMIT);
+    cal_buffer_deinit(&b->made[--b->count].artifact);
+    apply(w, b);
+    settle(w);
+    for (size_t i = 0; i < b->count; i++) assert_int_equal(b->outcomes[i].error, 0);
+    assert_int_equal(stored_count(w), CAL_APPLY_DELTAS_MAX);
+    free_batch(b);
+    world_free(w);
+}
+
+static void a_failed_batch_fails_what_was_there_before_too(void **state) {
+    (void)state;
+    world *w = new_world(7);
+    cal_hash genesis = head_of(w, NULL);
+    static const uint8_t tags[] = {1, 2, 3};
+    batch *b = chain(w, &genesis, tags, sizeof tags), *again = chain(w, &genesis, tags, 3);
+    apply(w, b);
+    apply(w, again); /* the same, while the first are on their way */
+    while (run_worker(w) || run_loop(w)) {
+    }
+    cal_sim_fail(w->sim, CAL_SIM_WRITE, 1, 1, CAL_EFULL);
+    settle(w);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(b->outcomes[i].error, CAL_EFULL);
+        assert_int_equal(again->outcomes[i].error, CAL_ECANCELED);
+        assert_false(again->outcomes[i].before);
+    }
+    assert_int_equal(stored_count(w), 0);
+    apply(w, again);
+    settle(w);
+    for (size_t i = 0; i < 3; i++) assert_int_equal(again->outcomes[i].error, 0);
+    assert_int_equal(stored_count(w), 3);
+    free_batch(b);
+    free_batch(again);
+    world_free(w);
+}
+
+/* Handed over in pieces on a disk that loses power: what was answered is there, the rest can come
+ * again, and in the end it is as if nothing had happened. */
+static void run_seed(uint64_t seed) {
+    world *w = new_world(seed);
+    uint8_t tags[60];
+    for (size_t i = 0; i < sizeof tags; i++) tags[i] = (uint8_t)(1 + i);
+    cal_hash genesis = head_of(w, NULL);
+    batch *all = chain(w, &genesis, tags, sizeof tags);
+    static batch pieces[20];
+    for (int attempt = 0; attempt < 3; attempt++) {
+        size_t at = 0, piece = 0;
+        if (attempt < 2)
+            cal_sim_power_off_at(w->sim, CAL_SIM_WRITE | CAL_SIM_SYNC, 1 + below(w, 60));
+        while (at < all->count && piece < 20) {
+            size_t len = piece == 19 ? all->count - at : 1 + below(w, 8);
+            if (len > all->count - at) len = all->count - at;
+            batch *b = &pieces[piece++];
+            memset(b, 0, sizeof *b);
+            b->count = len;
+            for (size_t i = 0; i < len; i++) b->made[i].delta = all->made[at + i].delta;
+            apply(w, b);
+            at += len;
+            for (uint32_t i = below(w, 6); i > 0; i--)
+                if (!run_worker(w) && !run_loop(w)) run_store(w);
+        }
+        settle(w);
+        uint64_t done = 0;
+        for (size_t i = 0; i < piece; i++) {
+            assert_true(pieces[i].answered);
+            for (size_t k = 0; k < pieces[i].count; k++) done += pieces[i].outcomes[k].error == 0;
+        }
+        if (cal_sim_is_off(w->sim)) {
+            close_contexts(w);
+            cal_store_close(w->store);
+            cal_sim_power_on(w->sim, CAL_SIM_TEAR);
+            assert_int_equal(world_open_store(w), 0);
+            open_contexts(w);
+        } else {
+            WORLD_CHECK(w, done == all->count, "%llu of %zu were applied", (unsigned long long)done,
+                        all->count);
+        }
+        cal_sim_power_off_at(w->sim, 0, 0);
+        WORLD_CHECK(w, stored_count(w) >= done, "%llu were answered, %llu are there",
+                    (unsigned long long)done, (unsigned long long)stored_count(w));
+    }
+    cal_hash head = head_of(w, NULL);
+    WORLD_CHECK(w, stored_count(w) == all->count, "%llu turns",
+                (unsigned long long)stored_count(w));
+    assert_memory_equal(&head, &all->made[all->count - 1].delta.record.id, 32);
+    free_batch(all);
+    world_free(w);
+}
+
+static void deltas_on_a_bad_disk(void **state) {
+    (void)state;
+    const char *one = getenv("CAL_SIM_SEED"), *many = getenv("CAL_SIM_SEEDS");
+    if (one) {
+        run_seed(strtoull(one, NULL, 10));
+        return;
+    }
+    uint64_t seeds = many ? strtoull(many, NULL, 10) : SEEDS_DEFAULT;
+    for (uint64_t seed = 1; seed <= seeds; seed++) run_seed(seed);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(deltas_follow_each_other),
+        cmocka_unit_test(one_that_traps_takes_only_its_descendants),
+        cmocka_unit_test(heads_are_what_nobody_builds_on),
+        cmocka_unit_test(the_clock_takes_in_what_comes),
+        cmocka_unit_test(what_is_no_list_of_actions_is_refused),
+        cmocka_unit_test(a_turn_takes_only_so_many),
+        cmocka_unit_test(a_failed_batch_fails_what_was_there_before_too),
+        cmocka_unit_test(deltas_on_a_bad_disk),
+    };
+    return cmocka_run_group_tests(tests, world_setup, world_teardown);
+}
