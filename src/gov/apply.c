@@ -8,9 +8,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "gov/internal.h"
-
-enum { LOG_OPAQUE = 1 }; /* flag in the log row: its effect waits for a key */
+#include "gov/graph.h"
 
 /* The operation's bytes, kept by the change for gossip and for the decoder. */
 static gov_logged *keep_bytes(gov_change *change, cal_slice bytes) {
@@ -39,34 +37,6 @@ static int check_position(const gov_apply *apply) {
     if (same) return 0;
     return cal_fail(apply->err, CAL_ESTATE,
                     "the operation's parents are not the namespace's heads");
-}
-
-/* governance.md 6: cited heads go, the operation becomes one; it and its number are stored. */
-static int log_op(gov_apply *apply, cal_slice bytes, bool opaque) {
-    gov_change *change = apply->change;
-    cal_slice heads = gov_heads_get(&apply->view);
-    uint64_t sequence = gov_sequence_get(&apply->view) + 1;
-    cal_buffer value, left;
-    cal_buffer_init(&value, GOV_OP_MAX + 16);
-    cal_buffer_init(&left, GOV_HEADS_MAX * 32);
-    for (size_t at = 0; at < heads.len; at += 32)
-        if (!cites(&apply->op->parents, heads.data + at))
-            cal_buffer_append(&left, heads.data + at, 32);
-    cal_buffer_append(&left, apply->id.bytes, 32);
-    gov_put_heads(change, sequence, cal_buffer_slice(&left));
-    cal_buffer_append_u64le(&value, sequence);
-    cal_buffer_append_u8(&value, opaque ? LOG_OPAQUE : 0);
-    cal_buffer_append_slice(&value, bytes);
-    int result = value.error ? value.error : left.error;
-    uint8_t key[64];
-    memcpy(key, change->ns->id.bytes, 32);
-    memcpy(key + 32, apply->id.bytes, 32);
-    if (!result)
-        result = cal_batch_put(change->batch, CAL_COLUMN_GOVERNANCE, cal_slice_of(key, sizeof key),
-                               cal_buffer_slice(&value));
-    cal_buffer_deinit(&value);
-    cal_buffer_deinit(&left);
-    return result ? cal_fail(apply->err, result, "the operation could not be kept") : 0;
 }
 
 /* --- sealed operations --- */
@@ -125,15 +95,15 @@ static int check_nonce(gov_apply *apply, const cal_group_id *group, bool *ret_se
     return result;
 }
 
-static int apply_sealed(gov_apply *apply, bool *ret_opaque) {
+static int apply_sealed(gov_apply *apply, gov_group_op *ret_plain, bool *ret_opaque) {
     const gov_op *op = &apply->op->op;
     gov_group_key key;
-    gov_group_op plain;
     *ret_opaque = !find_key(apply, &op->group_id, &op->key_id, &key);
     if (*ret_opaque) return 0;
-    int result = gov_group_op_open(op->sealed, op->nonce, &key.key, &apply->change->arena, &plain);
+    int result =
+        gov_group_op_open(op->sealed, op->nonce, &key.key, &apply->change->arena, ret_plain);
     cal_secret_wipe(&key.key);
-    if (!result) result = gov_group_op_check(&plain);
+    if (!result) result = gov_group_op_check(ret_plain);
     if (result)
         return cal_fail(apply->err, result,
                         "the sealed operation is malformed or not sealed with its key");
@@ -145,7 +115,7 @@ static int apply_sealed(gov_apply *apply, bool *ret_opaque) {
     if (result) return cal_fail(apply->err, result, "no memory for an operation's number");
     if (seen) return 0;
     take_rotation(apply, &op->group_id, &op->rotation);
-    return gov_apply_group(apply, &op->group_id, &plain);
+    return gov_apply_group(apply, &op->group_id, ret_plain);
 }
 
 int gov_apply_op(gov_change *change, cal_slice bytes, cal_error *err) {
@@ -163,11 +133,19 @@ int gov_apply_op(gov_change *change, cal_slice bytes, cal_error *err) {
     if ((result = check_position(&apply))) return result;
     apply.attributed = gov_account_of_key(apply.cut, op.signer, &apply.signer);
     bool opaque = false;
-    result = op.op.group ? apply_sealed(&apply, &opaque) : gov_apply_root(&apply, &op.op.root);
+    gov_group_op plain;
+    result =
+        op.op.group ? apply_sealed(&apply, &plain, &opaque) : gov_apply_root(&apply, &op.op.root);
     if (result) return result;
     if (change->error)
         return cal_fail(err, change->error, "the operation's rows could not be kept");
-    return log_op(&apply, bytes, opaque);
+    gov_noted noted = {.id = apply.id,
+                       .op = &op,
+                       .bytes = bytes,
+                       .effect = opaque ? GOV_EFFECT_OPAQUE : GOV_EFFECT_FULL,
+                       .plain = op.op.group && !opaque ? &plain : NULL,
+                       .author = apply.attributed ? &apply.signer : NULL};
+    return gov_graph_note(change, &noted, err);
 }
 
 /* --- authoring --- */

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "gov/internal.h"
+#include "gov/graph.h"
 
 enum { CHANGE_ARENA_MAX = 64 * 1024 * 1024 };
 
@@ -250,6 +250,7 @@ static void wake(cal_gov *gov, const cal_group_id *id) {
 /* The rows of the change, and with it the change, are gone afterwards. */
 static void change_free(gov_change *change) {
     change->ns->change = NULL;
+    gov_graph_forget(change);
     rows_free(&change->changed);
     for (cal_list *link; (link = cal_list_pop(&change->ops));)
         free(CAL_CONTAINER_OF(link, gov_logged, link));

@@ -315,6 +315,9 @@ void gov_fold_add(gov_fold *fold, const gov_fold_op *op) {
         add_root(fold, op);
     else if (op->group_op)
         add_group(fold, op);
+    else if (op->key_id)
+        put_row(fold, gov_key_of(ROW_OPAQUE, op->group.bytes, op->id.bytes, NULL),
+                cal_slice_of(op->key_id->bytes, 32));
 }
 
 /* --- finishing --- */

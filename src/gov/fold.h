@@ -24,9 +24,10 @@ typedef struct gov_fold_op {
     cal_hash id;
     uint32_t generation;
     const cal_account_id *author; /* whom the signer speaks for; NULL: nobody known */
-    const gov_root_op *root;      /* one of the two; both NULL: unreadable, folds to nothing */
+    const gov_root_op *root;      /* one of the two; both NULL: unreadable */
     const gov_group_op *group_op;
-    cal_group_id group; /* of a group operation */
+    cal_group_id group;     /* of a group operation */
+    const cal_hash *key_id; /* of one that is unreadable: what it is sealed with */
 } gov_fold_op;
 
 void gov_fold_init(gov_fold *fold, const cal_group_id *namespace_id);

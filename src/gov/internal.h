@@ -48,6 +48,7 @@ typedef enum gov_row_kind {
     ROW_CONTEXT_MASK = 'k', /* group, context, account -> u8 */
     ROW_ROOT_ADMIN =
         'A', /* -> account named by AdminChanged: an admin in every group of the namespace */
+    ROW_OPAQUE = 'o', /* group, operation -> key id: nobody could read it; only inside a fold */
 } gov_row_kind;
 
 enum { GOV_KEY_MAX = 1 + 3 * 32, GOV_ROOT_WALK_MAX = GOV_DEPTH_MAX + 1, GOV_HEADS_MAX = 4096 };
@@ -230,6 +231,7 @@ struct gov_change {
     bool purge; /* the namespace goes */
     int error;  /* first failure to note a row; sticks */
     cal_arena arena;
+    struct gov_draft *draft; /* what it adds to the graph, see graph.h; NULL: nothing yet */
 };
 
 /* CAL_EBUSY while another is open. */

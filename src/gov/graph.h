@@ -1,0 +1,70 @@
+/* Inside gov/: the graph of a namespace's operations and the rows at a cut of it (governance.md 6
+ * and 7).
+ *
+ * Whoever judges an operation asks gov_cut_view for the rows as they stood at its parents, asks
+ * gov_cut_readable whether they say anything about the group in question, and, when a verdict
+ * stands, gives the operation its place with gov_graph_note, last of all. Nothing of it shows, in
+ * memory or on disk, before the change it belongs to is committed. Loop thread. */
+#ifndef CAL_GOV_GRAPH_H
+#define CAL_GOV_GRAPH_H
+
+#include "gov/internal.h"
+
+/* --- the rows at a cut --- */
+
+typedef enum gov_wait_kind { GOV_WAIT_PARENT, GOV_WAIT_KEY, GOV_WAIT_HISTORY } gov_wait_kind;
+
+/* What would have to arrive before a question can be answered: an operation (id), a key of a group
+ * (id is the key's), or history that this node no longer has. */
+typedef struct gov_wait {
+    gov_wait_kind kind;
+    cal_hash id;
+    cal_group_id group;
+} gov_wait;
+
+/* The rows as they stand at the parents: without any, the present rows with the change's own laid
+ * over them; otherwise the fold of exactly the operations that the parents are or descend from, the
+ * change's own among them. The view is valid until the change ends or notes an operation. ESTATE:
+ * not decidable yet, *ret_wait says what is missing. CAL_EIO, CAL_ECORRUPT, CAL_ENOMEM. */
+int gov_cut_view(gov_change *change, const cal_hash *parents, uint32_t count, gov_view *ret_view,
+                 gov_wait *ret_wait);
+/* Whether the cut answers for this group: not while an operation of it or of a group above it,
+ * that nobody here could read yet, lies below the cut. 0, or CAL_ESTATE with what it waits for. */
+int gov_cut_readable(const gov_view *cut, const cal_group_id *group, gov_wait *ret_wait);
+
+/* --- placing operations --- */
+
+/* What became of an operation that has its place. */
+typedef enum gov_effect {
+    GOV_EFFECT_FULL,   /* its rows are there, the fold counts it */
+    GOV_EFFECT_OPAQUE, /* nobody here could read it yet: cuts above it do not answer for its group
+                        */
+    GOV_EFFECT_NONE,   /* kept for causality: changes nothing, hides nothing */
+} gov_effect;
+
+typedef struct gov_noted {
+    cal_hash id;
+    const gov_signed_op *op;
+    cal_slice bytes; /* borsh(SignedNamespaceOp), kept as received */
+    gov_effect effect;
+    const gov_group_op *plain;    /* of a sealed operation that was opened; NULL */
+    const cal_account_id *author; /* whom the signer speaks for at its cut; NULL: nobody known */
+} gov_noted;
+
+/* Gives the operation its number, makes it a head in place of its parents (which must be here) and
+ * folds its effect: whole or not at all. CAL_ELIMIT: the namespace would have more heads than an
+ * operation may cite. */
+int gov_graph_note(gov_change *change, const gov_noted *noted, cal_error *err);
+/* An operation that was opaque has been opened and judged: FULL with its plain text, or NONE. */
+int gov_graph_settle(gov_change *change, const gov_noted *noted, cal_error *err);
+
+/* Whether the operation has its place already, in the store or in this change: 0, CAL_ENOTFOUND, or
+ * why it could not be looked up. ret_effect may be NULL. */
+int gov_graph_find(const gov_change *change, const cal_hash *id, gov_effect *ret_effect);
+/* Appends the signed operation as it was received. CAL_ENOTFOUND. */
+int gov_graph_read(const gov_change *change, const cal_hash *id, cal_buffer *ret_bytes);
+
+/* --- for change.c --- */
+void gov_graph_forget(gov_change *change); /* the change ends: what it noted is freed */
+
+#endif
