@@ -1,6 +1,8 @@
 /* Codecs of the context's rows, see record.h. */
 #include "context/record.h"
 
+#include <string.h>
+
 #include "calimero/error.h"
 #include "codec/borsh.h"
 #include "crypto/crypto.h"
@@ -14,6 +16,9 @@ static void write_ids(cal_buffer *out, const void *ids, size_t count) {
 }
 
 int cal_context_record_encode(const cal_context_record *record, cal_buffer *ret_bytes) {
+    if (record->head_count > CAL_CONTEXT_HEADS_MAX ||
+        (record->service && strlen(record->service) > SERVICE_NAME_MAX))
+        return CAL_ELIMIT;
     cal_buffer_append_u8(ret_bytes, CONTEXT_VERSION);
     cal_buffer_append(ret_bytes, record->application.bytes, 32);
     cal_buffer_append(ret_bytes, record->group.bytes, 32);
@@ -54,6 +59,10 @@ static void write_hlc(cal_buffer *out, const crdt_hlc *hlc) {
 }
 
 int cal_delta_record_encode(const cal_delta_record *record, cal_buffer *ret_bytes) {
+    if (record->parent_count > CAL_DELTA_PARENTS_MAX ||
+        (record->has_position && record->position_count > CAL_DELTA_POSITION_MAX) ||
+        record->artifact.len > CAL_STORE_VALUE_MAX || record->events.len > CAL_STORE_VALUE_MAX)
+        return CAL_ELIMIT;
     cal_buffer_append_u8(ret_bytes, RECORD_VERSION);
     cal_buffer_append(ret_bytes, record->id.bytes, 32);
     write_ids(ret_bytes, record->parents, record->parent_count);

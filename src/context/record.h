@@ -9,6 +9,7 @@
 #include "calimero/identity.h"
 #include "crdt/base.h"
 #include "crdt/hlc.h"
+#include "dag/dag.h"
 #include "gov/delta.h"
 
 typedef struct cal_context_record {
@@ -23,10 +24,10 @@ typedef struct cal_context_record {
                         written before it was: the heads' own times must do */
 } cal_context_record;
 
-enum { CAL_CONTEXT_HEADS_MAX = 1024 };
+enum { CAL_CONTEXT_HEADS_MAX = DAG_HEADS_MAX };
 
-int cal_context_record_encode(const cal_context_record *record,
-                              cal_buffer *ret_bytes); /* appends */
+/* Both encoders append, and refuse with CAL_ELIMIT what their decoders would refuse. */
+int cal_context_record_encode(const cal_context_record *record, cal_buffer *ret_bytes);
 int cal_context_record_decode(cal_slice bytes, cal_arena *arena,
                               cal_context_record *ret_record); /* CAL_ECORRUPT, CAL_ENOMEM */
 
@@ -49,7 +50,7 @@ typedef struct cal_delta_record {
     cal_blob_id app_key;
 } cal_delta_record;
 
-enum { CAL_DELTA_PARENTS_MAX = 1024, CAL_DELTA_POSITION_MAX = 32 };
+enum { CAL_DELTA_PARENTS_MAX = DAG_PARENTS_MAX, CAL_DELTA_POSITION_MAX = GOV_POSITION_HEADS_MAX };
 
 int cal_delta_record_encode(const cal_delta_record *record, cal_buffer *ret_bytes);
 int cal_delta_record_decode(cal_slice bytes,

@@ -1,8 +1,9 @@
 /* Operations, heads, waiting, causal order: see dag.h.
  *
- * Applied operations live in an array in the order in which they were applied, so a parent's index
- * is always below its child's; that makes ancestry a walk down the indexes. A waiting operation
- * knows how many parents it still lacks, and each lacking parent knows who waits for it. */
+ * What is applied and not settled is kept whole, so that it can be taken back; of what is settled
+ * the last few are remembered by id and generation, to spare the store the usual question. A
+ * waiting operation knows how many parents it still lacks, each lacking parent knows who waits for
+ * it, and each sender what it makes us keep. */
 #include "dag/dag.h"
 
 #include <assert.h>
@@ -13,18 +14,27 @@
 #include "calimero/error.h"
 
 typedef struct {
+    cal_list link; /* of unsettled or settled, oldest first */
     cal_hash id;
     uint32_t generation;
-    uint32_t parent_count;
-    uint32_t *parents; /* indexes of applied operations; the zero parent is left out */
+    uint32_t parent_count; /* kept until it is settled; without a store, for good */
+    cal_hash parents[];
 } applied_op;
 
 typedef struct {
-    cal_list link; /* of waiting, in order of arrival, or of ready */
+    cal_list ops; /* of waiting_op.of_sender, oldest first; not those that are ready */
+    cal_hash id;
+    size_t count, cost;
+} sender_share;
+
+typedef struct {
+    cal_list link;      /* of queue, in order of arrival, or of ready */
+    cal_list of_sender; /* while it is in the queue */
+    sender_share *sender;
     dag_op op;
     cal_hash *parents;
     uint32_t lacking;
-    size_t len;
+    size_t cost, len;
     uint8_t bytes[];
 } waiting_op;
 
@@ -34,16 +44,22 @@ typedef struct {
     size_t count, capacity;
 } lacking_parent;
 
+typedef struct {
+    cal_hash *ids;
+    size_t count, capacity;
+} head_list;
+
 struct cal_dag {
-    applied_op *applied;
-    size_t applied_count, applied_capacity;
-    cal_map index;   /* id -> 1 + position, as a pointer */
-    cal_map waiting; /* id -> waiting_op */
-    cal_map lacking; /* id -> lacking_parent */
+    dag_store store; /* find NULL: none */
+    cal_map applied; /* id -> applied_op */
+    cal_list unsettled, settled;
+    size_t unsettled_count, settled_count;
+    head_list heads, settled_heads; /* now, and as they are in the store */
+    cal_map waiting;                /* id -> waiting_op */
+    cal_map lacking;                /* id -> lacking_parent */
+    cal_map senders;                /* id -> sender_share */
     cal_list queue, ready;
-    size_t waiting_count, waiting_bytes;
-    cal_hash *heads;
-    size_t head_count, head_capacity;
+    size_t waiting_count, waiting_cost;
     uint64_t evicted;
     waiting_op *taken; /* the last one handed out */
 };
@@ -55,23 +71,21 @@ static bool is_zero(const cal_hash *id) {
     return memcmp(id, &zero, sizeof zero) == 0;
 }
 
-cal_dag *dag_new(uint64_t seed) {
+static bool same(const cal_hash *a, const cal_hash *b) { return memcmp(a, b, sizeof *a) == 0; }
+
+cal_dag *dag_new(uint64_t seed, const dag_store *store) {
     cal_dag *dag = calloc(1, sizeof *dag);
     if (!dag) return NULL;
-    cal_map_init(&dag->index, seed);
+    if (store) dag->store = *store;
+    cal_map_init(&dag->applied, seed);
     cal_map_init(&dag->waiting, seed + 1);
     cal_map_init(&dag->lacking, seed + 2);
+    cal_map_init(&dag->senders, seed + 3);
+    cal_list_init(&dag->unsettled);
+    cal_list_init(&dag->settled);
     cal_list_init(&dag->queue);
     cal_list_init(&dag->ready);
     return dag;
-}
-
-static void free_list(cal_list *list) {
-    for (cal_list *link; (link = cal_list_pop(list));) {
-        waiting_op *op = CAL_CONTAINER_OF(link, waiting_op, link);
-        free(op->parents);
-        free(op);
-    }
 }
 
 static void free_waiting(waiting_op *op) {
@@ -80,52 +94,86 @@ static void free_waiting(waiting_op *op) {
     free(op);
 }
 
+static void free_waiting_list(cal_list *list) {
+    for (cal_list *link; (link = cal_list_pop(list));)
+        free_waiting(CAL_CONTAINER_OF(link, waiting_op, link));
+}
+
+static void free_applied_list(cal_list *list) {
+    for (cal_list *link; (link = cal_list_pop(list));)
+        free(CAL_CONTAINER_OF(link, applied_op, link));
+}
+
 void dag_free(cal_dag *dag) {
     if (!dag) return;
-    cal_map_cursor cursor = {0};
+    cal_map_cursor lacking = {0}, senders = {0};
     cal_slice key;
     void *value;
-    while (cal_map_next(&dag->lacking, &cursor, &key, &value)) {
+    while (cal_map_next(&dag->lacking, &lacking, &key, &value)) {
         free(((lacking_parent *)value)->children);
         free(value);
     }
-    free_list(&dag->queue);
-    free_list(&dag->ready);
+    while (cal_map_next(&dag->senders, &senders, &key, &value)) free(value);
+    free_waiting_list(&dag->queue);
+    free_waiting_list(&dag->ready);
     free_waiting(dag->taken);
-    for (size_t i = 0; i < dag->applied_count; i++) free(dag->applied[i].parents);
-    free(dag->applied);
-    free(dag->heads);
-    cal_map_deinit(&dag->index);
+    free_applied_list(&dag->unsettled);
+    free_applied_list(&dag->settled);
+    free(dag->heads.ids);
+    free(dag->settled_heads.ids);
+    cal_map_deinit(&dag->applied);
     cal_map_deinit(&dag->waiting);
     cal_map_deinit(&dag->lacking);
+    cal_map_deinit(&dag->senders);
     free(dag);
 }
 
-/* 1 + position among the applied, 0 when it is not applied. */
-static size_t position_of(const cal_dag *dag, const cal_hash *id) {
-    return (size_t)(uintptr_t)cal_map_get(&dag->index, key_of(id));
+/* --- what is applied --- */
+
+int dag_generation(const cal_dag *dag, const cal_hash *id, uint32_t *ret_generation) {
+    const applied_op *op = cal_map_get(&dag->applied, key_of(id));
+    if (op) {
+        *ret_generation = op->generation;
+        return 0;
+    }
+    return dag->store.find ? dag->store.find(dag->store.user, id, ret_generation, NULL)
+                           : CAL_ENOTFOUND;
 }
 
-bool dag_applied(const cal_dag *dag, const cal_hash *id) { return position_of(dag, id) != 0; }
-
-static bool parent_present(const cal_dag *dag, const cal_hash *id) {
-    return is_zero(id) || dag_applied(dag, id);
+int dag_applied(const cal_dag *dag, const cal_hash *id) {
+    uint32_t ignored;
+    return dag_generation(dag, id, &ignored);
 }
 
-dag_verdict dag_check(const cal_dag *dag, const dag_op *op) {
-    if (dag_applied(dag, &op->id) || cal_map_get(&dag->waiting, key_of(&op->id)))
-        return DAG_DUPLICATE;
-    for (uint32_t i = 0; i < op->parent_count; i++)
-        if (!parent_present(dag, &op->parents[i])) return DAG_WAITING;
-    return DAG_READY;
+static int parent_present(const cal_dag *dag, const cal_hash *id) {
+    return is_zero(id) ? 0 : dag_applied(dag, id);
 }
 
-/* --- applying --- */
+int dag_check(const cal_dag *dag, const dag_op *op, dag_verdict *ret_verdict) {
+    dag_verdict verdict = DAG_READY;
+    int result = cal_map_get(&dag->waiting, key_of(&op->id)) ? 0 : dag_applied(dag, &op->id);
+    if (result == 0) {
+        *ret_verdict = DAG_DUPLICATE;
+        return 0;
+    }
+    for (uint32_t i = 0; i < op->parent_count && result == CAL_ENOTFOUND && verdict == DAG_READY;
+         i++) {
+        int present = parent_present(dag, &op->parents[i]);
+        if (present == CAL_ENOTFOUND)
+            verdict = DAG_WAITING;
+        else if (present)
+            result = present;
+    }
+    if (result != CAL_ENOTFOUND) return result;
+    *ret_verdict = verdict;
+    return 0;
+}
 
 static int grow(void *array_pointer, size_t *capacity, size_t needed, size_t size) {
     void **array = array_pointer;
     if (needed <= *capacity) return 0;
-    size_t next = *capacity ? *capacity * 2 : 16;
+    size_t next = *capacity ? *capacity * 2 : 4;
+    while (next < needed) next *= 2;
     void *grown = realloc(*array, next * size);
     if (!grown) return CAL_ENOMEM;
     *array = grown;
@@ -133,21 +181,54 @@ static int grow(void *array_pointer, size_t *capacity, size_t needed, size_t siz
     return 0;
 }
 
-static void move_heads(cal_dag *dag, const dag_op *op) {
-    for (uint32_t i = 0; i < op->parent_count; i++)
-        for (size_t j = 0; j < dag->head_count; j++) {
-            if (memcmp(&dag->heads[j], &op->parents[i], sizeof(cal_hash)) != 0) continue;
-            memmove(dag->heads + j, dag->heads + j + 1,
-                    (dag->head_count - j - 1) * sizeof *dag->heads);
-            dag->head_count--;
-            break;
-        }
-    dag->heads[dag->head_count++] = op->id;
+static int reserve_heads(head_list *heads, size_t more) {
+    return grow(&heads->ids, &heads->capacity, heads->count + more, sizeof *heads->ids);
+}
+
+/* governance.md 6: cited heads go, the operation becomes one. Its place has been reserved. */
+static void move_heads(head_list *heads, const cal_hash *id, const cal_hash *parents,
+                       uint32_t count) {
+    size_t kept = 0;
+    for (size_t j = 0; j < heads->count; j++) {
+        bool cited = false;
+        for (uint32_t i = 0; i < count && !cited; i++) cited = same(&heads->ids[j], &parents[i]);
+        if (!cited) heads->ids[kept++] = heads->ids[j];
+    }
+    assert(kept < heads->capacity);
+    heads->ids[kept++] = *id;
+    heads->count = kept;
+}
+
+int dag_load(cal_dag *dag, const cal_hash *heads, size_t count) {
+    assert(dag->heads.count == 0);
+    if (count > DAG_HEADS_MAX) return CAL_ELIMIT;
+    if (grow(&dag->heads.ids, &dag->heads.capacity, count, sizeof *heads) ||
+        grow(&dag->settled_heads.ids, &dag->settled_heads.capacity, count, sizeof *heads))
+        return CAL_ENOMEM;
+    if (count) {
+        memcpy(dag->heads.ids, heads, count * sizeof *heads);
+        memcpy(dag->settled_heads.ids, heads, count * sizeof *heads);
+    }
+    dag->heads.count = dag->settled_heads.count = count;
+    return 0;
+}
+
+static size_t heads_left(const cal_dag *dag, const dag_op *op) {
+    size_t left = 0;
+    if (dag->heads.count < DAG_HEADS_MAX) return dag->heads.count;
+    for (size_t j = 0; j < dag->heads.count; j++) {
+        bool cited = false;
+        for (uint32_t i = 0; i < op->parent_count && !cited; i++)
+            cited = same(&dag->heads.ids[j], &op->parents[i]);
+        left += !cited;
+    }
+    return left;
 }
 
 static void enqueue_ready(cal_dag *dag, waiting_op *op) {
     cal_list_remove(&op->link);
     cal_list_push(&dag->ready, &op->link);
+    cal_list_remove(&op->of_sender);
 }
 
 /* Whoever waited for this id waits for one parent less. */
@@ -164,40 +245,78 @@ static void release_children(cal_dag *dag, const cal_hash *id) {
 
 static void remove_waiting(cal_dag *dag, waiting_op *op);
 
-int dag_apply(cal_dag *dag, const dag_op *op) {
-    if (dag_applied(dag, &op->id)) return CAL_EEXISTS;
-    applied_op applied = {.id = op->id};
-    if (grow(&dag->applied, &dag->applied_capacity, dag->applied_count + 1, sizeof *dag->applied) ||
-        grow(&dag->heads, &dag->head_capacity, dag->head_count + 1, sizeof *dag->heads))
-        return CAL_ENOMEM;
-    if (op->parent_count && !(applied.parents = malloc(op->parent_count * sizeof *applied.parents)))
-        return CAL_ENOMEM;
-    int result = 0;
-    for (uint32_t i = 0; i < op->parent_count && !result; i++) {
-        size_t position = position_of(dag, &op->parents[i]);
+static int generation_of(const cal_dag *dag, const dag_op *op, uint32_t *ret_generation) {
+    uint32_t highest = 0;
+    for (uint32_t i = 0; i < op->parent_count; i++) {
+        uint32_t generation;
         if (is_zero(&op->parents[i])) continue;
-        if (!position) {
-            result = CAL_ESTATE;
-            break;
-        }
-        uint32_t generation = dag->applied[position - 1].generation + 1;
-        if (generation > applied.generation) applied.generation = generation;
-        applied.parents[applied.parent_count++] = (uint32_t)(position - 1);
+        int result = dag_generation(dag, &op->parents[i], &generation);
+        if (result) return result == CAL_ENOTFOUND ? CAL_ESTATE : result;
+        if (generation == UINT32_MAX) return CAL_ELIMIT;
+        if (generation + 1 > highest) highest = generation + 1;
     }
-    if (!result)
-        result =
-            cal_map_put(&dag->index, key_of(&op->id), (void *)(uintptr_t)(dag->applied_count + 1));
-    if (result) {
-        free(applied.parents);
-        return result;
+    *ret_generation = highest;
+    return 0;
+}
+
+int dag_apply(cal_dag *dag, const dag_op *op) {
+    uint32_t generation = 0;
+    int result = dag_applied(dag, &op->id);
+    if (result != CAL_ENOTFOUND) return result ? result : CAL_EEXISTS;
+    if (op->parent_count > DAG_PARENTS_MAX || heads_left(dag, op) >= DAG_HEADS_MAX)
+        return CAL_ELIMIT;
+    if ((result = generation_of(dag, op, &generation))) return result;
+    applied_op *applied = malloc(sizeof *applied + op->parent_count * sizeof *op->parents);
+    if (!applied || reserve_heads(&dag->heads, 1) ||
+        reserve_heads(&dag->settled_heads, dag->unsettled_count + 1) ||
+        cal_map_put(&dag->applied, key_of(&op->id), applied)) {
+        free(applied);
+        return CAL_ENOMEM;
     }
-    dag->applied[dag->applied_count++] = applied;
-    move_heads(dag, op);
+    applied->id = op->id;
+    applied->generation = generation;
+    applied->parent_count = op->parent_count;
+    if (op->parent_count)
+        memcpy(applied->parents, op->parents, op->parent_count * sizeof *op->parents);
+    cal_list_push(&dag->unsettled, &applied->link);
+    dag->unsettled_count++;
+    move_heads(&dag->heads, &op->id, op->parents, op->parent_count);
     waiting_op *waited =
         cal_map_get(&dag->waiting, key_of(&op->id)); /* it came again by another way */
     if (waited) remove_waiting(dag, waited);
     release_children(dag, &op->id);
+    if (!dag->store.find) dag_settle(dag, 1);
     return 0;
+}
+
+static void forget_oldest(cal_dag *dag) {
+    cal_list *link = cal_list_pop(&dag->settled);
+    applied_op *op = CAL_CONTAINER_OF(link, applied_op, link);
+    cal_map_remove(&dag->applied, key_of(&op->id));
+    free(op);
+    dag->settled_count--;
+}
+
+/* Each head in turn takes its place among the settled ones; room was reserved by dag_apply, one for
+ * each operation that was applied. */
+void dag_settle(cal_dag *dag, size_t count) {
+    assert(count <= dag->unsettled_count);
+    for (; count; count--) {
+        cal_list *link = cal_list_pop(&dag->unsettled);
+        applied_op *op = CAL_CONTAINER_OF(link, applied_op, link);
+        dag->unsettled_count--;
+        move_heads(&dag->settled_heads, &op->id, op->parents, op->parent_count);
+        cal_list_push(&dag->settled, &op->link);
+        dag->settled_count++;
+        if (!dag->store.find) continue; /* nobody else would know it */
+        if (dag->settled_count > DAG_RECENT_MAX) forget_oldest(dag);
+        if (op->parent_count == 0) continue;
+        op->parent_count = 0; /* from now on the store knows them */
+        applied_op *slim = realloc(op, sizeof *op);
+        if (!slim) continue;
+        slim->link.prev->next = slim->link.next->prev = &slim->link;
+        cal_map_put(&dag->applied, key_of(&slim->id), slim); /* replaces: cannot fail */
+    }
 }
 
 /* --- waiting --- */
@@ -215,26 +334,29 @@ static void forget_child(cal_dag *dag, const cal_hash *parent_id, const waiting_
     free(parent);
 }
 
+static void leave_sender(cal_dag *dag, waiting_op *op) {
+    sender_share *sender = op->sender;
+    cal_list_remove(&op->of_sender);
+    sender->count--;
+    sender->cost -= op->cost;
+    if (sender->count) return;
+    cal_map_remove(&dag->senders, key_of(&sender->id));
+    free(sender);
+}
+
 /* Out of every table and list, not freed. */
 static void detach(cal_dag *dag, waiting_op *op) {
     for (uint32_t i = 0; i < op->op.parent_count; i++) forget_child(dag, &op->parents[i], op);
     cal_map_remove(&dag->waiting, key_of(&op->op.id));
     cal_list_remove(&op->link);
     dag->waiting_count--;
-    dag->waiting_bytes -= op->len;
+    dag->waiting_cost -= op->cost;
+    leave_sender(dag, op);
 }
 
 static void remove_waiting(cal_dag *dag, waiting_op *op) {
     detach(dag, op);
     free_waiting(op);
-}
-
-static bool evict_oldest(cal_dag *dag) {
-    cal_list *oldest = !cal_list_empty(&dag->queue) ? dag->queue.next : NULL;
-    if (!oldest) return false;
-    remove_waiting(dag, CAL_CONTAINER_OF(oldest, waiting_op, link));
-    dag->evicted++;
-    return true;
 }
 
 static int wait_for(cal_dag *dag, const cal_hash *id, waiting_op *child) {
@@ -248,8 +370,7 @@ static int wait_for(cal_dag *dag, const cal_hash *id, waiting_op *child) {
             return CAL_ENOMEM;
         }
     }
-    for (size_t i = 0; i < parent->count; i++)
-        if (parent->children[i] == child) return 0; /* cited twice */
+    if (parent->count && parent->children[parent->count - 1] == child) return 0; /* cited twice */
     if (grow(&parent->children, &parent->capacity, parent->count + 1, sizeof *parent->children)) {
         forget_child(dag, id, child); /* drops the parent when nobody waits for it */
         return CAL_ENOMEM;
@@ -259,35 +380,103 @@ static int wait_for(cal_dag *dag, const cal_hash *id, waiting_op *child) {
     return 0;
 }
 
-int dag_park(cal_dag *dag, const dag_op *op, cal_slice bytes) {
-    if (op->parent_count > DAG_PARENTS_MAX || bytes.len > DAG_WAITING_BYTES_MAX) return CAL_ELIMIT;
-    if (dag_check(dag, op) != DAG_WAITING) return CAL_EEXISTS;
-    while (dag->waiting_count >= DAG_WAITING_MAX ||
-           dag->waiting_bytes > DAG_WAITING_BYTES_MAX - bytes.len)
-        if (!evict_oldest(dag)) return CAL_ELIMIT; /* all the room is taken by what is ready */
+/* The sender that takes the most room, counting what the newcomer would take for its own. */
+static sender_share *heaviest(const cal_dag *dag, bool by_cost, const cal_hash *newcomer,
+                              size_t cost) {
+    cal_map_cursor cursor = {0};
+    cal_slice key;
+    void *value;
+    sender_share *found = NULL;
+    size_t most = 0;
+    while (cal_map_next(&dag->senders, &cursor, &key, &value)) {
+        sender_share *sender = value;
+        size_t own = same(&sender->id, newcomer) ? (by_cost ? cost : 1) : 0;
+        size_t weight = own + (by_cost ? sender->cost : sender->count);
+        if (cal_list_empty(&sender->ops) || weight <= most) continue;
+        most = weight;
+        found = sender;
+    }
+    return found && most >= (by_cost ? cost : 1) ? found : NULL;
+}
+
+static int make_room(cal_dag *dag, const cal_hash *sender, size_t cost) {
+    for (;;) {
+        bool count = dag->waiting_count >= DAG_WAITING_MAX,
+             bytes = dag->waiting_cost > DAG_WAITING_BYTES_MAX - cost;
+        if (!count && !bytes) return 0;
+        sender_share *heavy = heaviest(dag, bytes, sender, cost);
+        if (!heavy) return CAL_ELIMIT; /* the newcomer itself, or all the room is what is ready */
+        remove_waiting(dag, CAL_CONTAINER_OF(heavy->ops.next, waiting_op, of_sender));
+        dag->evicted++;
+    }
+}
+
+static sender_share *share_of(cal_dag *dag, const cal_hash *id) {
+    sender_share *sender = cal_map_get(&dag->senders, key_of(id));
+    if (sender) return sender;
+    sender = calloc(1, sizeof *sender);
+    if (!sender) return NULL;
+    sender->id = *id;
+    cal_list_init(&sender->ops);
+    if (cal_map_put(&dag->senders, key_of(id), sender)) {
+        free(sender);
+        return NULL;
+    }
+    return sender;
+}
+
+static waiting_op *waiting_new(const dag_op *op, cal_slice bytes, size_t cost) {
     waiting_op *waiting = calloc(1, sizeof *waiting + bytes.len);
     cal_hash *parents = malloc(op->parent_count * sizeof *parents);
-    if (!waiting || !parents || cal_map_put(&dag->waiting, key_of(&op->id), waiting)) {
+    if (!waiting || !parents) {
         free(waiting);
         free(parents);
-        return CAL_ENOMEM;
+        return NULL;
     }
     memcpy(parents, op->parents, op->parent_count * sizeof *parents);
     waiting->parents = parents;
     waiting->op = (dag_op){op->id, parents, op->parent_count};
     waiting->len = bytes.len;
+    waiting->cost = cost;
     if (bytes.len) memcpy(waiting->bytes, bytes.data, bytes.len);
+    cal_list_init(&waiting->link);
+    cal_list_init(&waiting->of_sender);
+    return waiting;
+}
+
+int dag_park(cal_dag *dag, const dag_op *op, cal_slice bytes, const cal_hash *sender) {
+    dag_verdict verdict;
+    if (op->parent_count > DAG_PARENTS_MAX) return CAL_ELIMIT;
+    size_t cost = op->parent_count * (size_t)DAG_WAITING_PARENT_COST;
+    if (bytes.len > DAG_WAITING_BYTES_MAX - cost) return CAL_ELIMIT;
+    cost += bytes.len;
+    int result = dag_check(dag, op, &verdict);
+    if (!result && verdict != DAG_WAITING) result = CAL_EEXISTS;
+    if (!result) result = make_room(dag, sender, cost);
+    if (result) return result;
+    waiting_op *waiting = waiting_new(op, bytes, cost);
+    sender_share *share = waiting ? share_of(dag, sender) : NULL;
+    if (!share || cal_map_put(&dag->waiting, key_of(&op->id), waiting)) {
+        if (share && share->count == 0) {
+            cal_map_remove(&dag->senders, key_of(sender));
+            free(share);
+        }
+        free_waiting(waiting);
+        return CAL_ENOMEM;
+    }
+    waiting->sender = share;
+    share->count++;
+    share->cost += cost;
+    cal_list_push(&share->ops, &waiting->of_sender);
     cal_list_push(&dag->queue, &waiting->link);
     dag->waiting_count++;
-    dag->waiting_bytes += bytes.len;
-    for (uint32_t i = 0; i < op->parent_count; i++) {
-        if (parent_present(dag, &parents[i])) continue;
-        if (wait_for(dag, &parents[i], waiting)) {
-            remove_waiting(dag, waiting);
-            return CAL_ENOMEM;
-        }
+    dag->waiting_cost += cost;
+    for (uint32_t i = 0; i < op->parent_count && !result; i++) {
+        result = parent_present(dag, &waiting->parents[i]);
+        if (result == CAL_ENOTFOUND) result = wait_for(dag, &waiting->parents[i], waiting);
     }
-    return 0;
+    if (result) remove_waiting(dag, waiting);
+    return result;
 }
 
 bool dag_next_ready(cal_dag *dag, dag_op *ret_op, cal_slice *ret_bytes) {
@@ -314,123 +503,119 @@ size_t dag_missing(const cal_dag *dag, cal_hash *ret_ids, size_t max) {
     return count;
 }
 
+/* --- taking back --- */
+
+/* Whoever cites one of those that go lacks it again. Without memory for that it stays as ready as
+ * it was, and its owner finds out when it checks it. */
+static void wait_again(cal_dag *dag, const cal_map *gone, cal_list *list) {
+    for (cal_list *link = list->next, *next; link != list; link = next) {
+        waiting_op *op = CAL_CONTAINER_OF(link, waiting_op, link);
+        uint32_t before = op->lacking;
+        next = link->next;
+        for (uint32_t i = 0; i < op->op.parent_count; i++)
+            if (cal_map_get(gone, key_of(&op->parents[i])) && wait_for(dag, &op->parents[i], op))
+                break;
+        if (before || !op->lacking) continue;
+        cal_list_remove(&op->link);
+        cal_list_push(&dag->queue, &op->link);
+        cal_list_push(&op->sender->ops, &op->of_sender);
+    }
+}
+
+void dag_revert(cal_dag *dag) {
+    cal_map gone;
+    cal_map_init(&gone, dag->applied.seed);
+    for (cal_list *link; (link = cal_list_pop(&dag->unsettled));) {
+        applied_op *op = CAL_CONTAINER_OF(link, applied_op, link);
+        cal_map_remove(&dag->applied, key_of(&op->id));
+        cal_map_put(&gone, key_of(&op->id), dag);
+        free(op);
+    }
+    dag->unsettled_count = 0;
+    assert(dag->settled_heads.count <= dag->heads.capacity || !dag->settled_heads.count);
+    if (dag->settled_heads.count)
+        memcpy(dag->heads.ids, dag->settled_heads.ids,
+               dag->settled_heads.count * sizeof *dag->heads.ids);
+    dag->heads.count = dag->settled_heads.count;
+    wait_again(dag, &gone, &dag->queue);
+    wait_again(dag, &gone, &dag->ready);
+    cal_map_deinit(&gone);
+}
+
 /* --- reading --- */
 
 size_t dag_heads(const cal_dag *dag, const cal_hash **ret_heads) {
-    *ret_heads = dag->heads;
-    return dag->head_count;
+    *ret_heads = dag->heads.ids;
+    return dag->heads.count;
 }
 
-size_t dag_applied_count(const cal_dag *dag) { return dag->applied_count; }
+size_t dag_known(const cal_dag *dag) { return dag->applied.count; }
+size_t dag_unsettled(const cal_dag *dag) { return dag->unsettled_count; }
 size_t dag_waiting_count(const cal_dag *dag) { return dag->waiting_count; }
 uint64_t dag_evicted(const cal_dag *dag) { return dag->evicted; }
 
-int dag_generation(const cal_dag *dag, const cal_hash *id, uint32_t *ret_generation) {
-    size_t position = position_of(dag, id);
-    if (!position) return CAL_ENOTFOUND;
-    *ret_generation = dag->applied[position - 1].generation;
-    return 0;
+static int node_of(const cal_dag *dag, const cal_hash *id, uint32_t *ret_generation,
+                   cal_buffer *ret_parents) {
+    const applied_op *op = cal_map_get(&dag->applied, key_of(id));
+    cal_buffer_reset(ret_parents);
+    if (op && (!dag->store.find || op->parent_count)) {
+        *ret_generation = op->generation;
+        return cal_buffer_append(ret_parents, op->parents, op->parent_count * sizeof(cal_hash));
+    }
+    if (op && op->generation == 0) {
+        *ret_generation = 0;
+        return 0;
+    }
+    return dag->store.find ? dag->store.find(dag->store.user, id, ret_generation, ret_parents)
+                           : CAL_ENOTFOUND;
+}
+
+static int by_generation(const void *a, const void *b) {
+    const dag_entry *x = a, *y = b;
+    if (x->generation != y->generation) return x->generation < y->generation ? -1 : 1;
+    return memcmp(&x->id, &y->id, sizeof x->id);
+}
+
+typedef struct {
+    cal_map seen;
+    cal_buffer found, parents; /* of dag_entry; ids */
+} ancestry;
+
+static int visit(ancestry *a, const cal_hash *id) {
+    dag_entry entry = {*id, 0};
+    if (is_zero(id) || cal_map_get(&a->seen, key_of(id))) return 0;
+    if (cal_map_put(&a->seen, key_of(id), a)) return CAL_ENOMEM;
+    return cal_buffer_append(&a->found, &entry, sizeof entry);
 }
 
 int dag_ancestry(const cal_dag *dag, const cal_hash *cut, size_t count, cal_arena *arena,
                  dag_entry **ret_entries, size_t *ret_count) {
-    bool *inside = cal_arena_alloc_array(arena, dag->applied_count + 1, sizeof *inside);
-    size_t total = 0, top = 0;
-    if (!inside) return CAL_ENOMEM;
-    for (size_t i = 0; i < count; i++) {
-        if (is_zero(&cut[i])) continue;
-        size_t position = position_of(dag, &cut[i]);
-        if (!position) return CAL_ENOTFOUND;
-        inside[position - 1] = true;
-        if (position > top) top = position;
-    }
-    for (size_t i = top; i-- > 0;) { /* parents have lower indexes: one walk down finds them all */
-        if (!inside[i]) continue;
-        total++;
-        for (uint32_t p = 0; p < dag->applied[i].parent_count; p++)
-            inside[dag->applied[i].parents[p]] = true;
-    }
-    dag_entry *entries = cal_arena_alloc_array(arena, total + 1, sizeof *entries);
-    if (!entries) return CAL_ENOMEM;
-    for (size_t i = 0, at = 0; i < top; i++)
-        if (inside[i]) entries[at++] = (dag_entry){dag->applied[i].id, dag->applied[i].generation};
-    *ret_entries = entries;
-    *ret_count = total;
-    return 0;
-}
-
-/* --- sorting a list --- */
-
-typedef struct {
-    cal_map index;                                      /* id -> 1 + position in the list */
-    size_t *lacking, *first_child, *next_child, *child; /* edges as linked lists in arrays */
-    size_t edges;
-} sorter;
-
-static int sorter_build(sorter *s, const dag_op *ops, size_t count) {
-    size_t edges = 0;
-    for (size_t i = 0; i < count; i++) edges += ops[i].parent_count;
-    s->lacking = calloc(count + 1, sizeof(size_t));
-    s->first_child = calloc(count + 1, sizeof(size_t));
-    s->next_child = calloc(edges + 1, sizeof(size_t));
-    s->child = calloc(edges + 1, sizeof(size_t));
-    if (!s->lacking || !s->first_child || !s->next_child || !s->child) return CAL_ENOMEM;
-    for (size_t i = 0; i < count; i++)
-        if (cal_map_put(&s->index, key_of(&ops[i].id), (void *)(uintptr_t)(i + 1)))
-            return CAL_ENOMEM;
-    for (size_t i = 0; i < count; i++)
-        for (uint32_t p = 0; p < ops[i].parent_count; p++) {
-            size_t parent = (size_t)(uintptr_t)cal_map_get(&s->index, key_of(&ops[i].parents[p]));
-            if (!parent) continue;
-            s->edges++;
-            s->child[s->edges] = i;
-            s->next_child[s->edges] = s->first_child[parent - 1];
-            s->first_child[parent - 1] = s->edges;
-            s->lacking[i]++;
+    ancestry a = {.seen = {0}};
+    int result = 0;
+    cal_map_init(&a.seen, dag->applied.seed);
+    cal_buffer_init(&a.found, arena->max);
+    cal_buffer_init(&a.parents, DAG_PARENTS_MAX * sizeof(cal_hash));
+    for (size_t i = 0; i < count && !result; i++) result = visit(&a, &cut[i]);
+    for (size_t at = 0; at < a.found.len / sizeof(dag_entry) && !result; at++) {
+        dag_entry *entry = (dag_entry *)(void *)a.found.data + at;
+        cal_hash id = entry->id; /* the list moves as it grows */
+        result = node_of(dag, &id, &entry->generation, &a.parents);
+        for (size_t p = 0; p < a.parents.len && !result; p += sizeof(cal_hash)) {
+            cal_hash parent;
+            memcpy(&parent, a.parents.data + p, sizeof parent);
+            result = visit(&a, &parent);
         }
-    return 0;
-}
-
-/* A binary heap of list positions, smallest first: it keeps the given order among what is ready. */
-static void heap_push(size_t *heap, size_t *count, size_t value) {
-    size_t at = (*count)++;
-    for (; at > 0 && heap[(at - 1) / 2] > value; at = (at - 1) / 2) heap[at] = heap[(at - 1) / 2];
-    heap[at] = value;
-}
-
-static size_t heap_pop(size_t *heap, size_t *count) {
-    size_t least = heap[0], last = heap[--*count], at = 0;
-    for (;;) {
-        size_t child = 2 * at + 1;
-        if (child >= *count) break;
-        if (child + 1 < *count && heap[child + 1] < heap[child]) child++;
-        if (heap[child] >= last) break;
-        heap[at] = heap[child];
-        at = child;
     }
-    heap[at] = last;
-    return least;
-}
-
-int dag_sort(const dag_op *ops, size_t count, size_t *ret_order) {
-    sorter s = {.edges = 0};
-    size_t *heap = calloc(count + 1, sizeof *heap), waiting = 0, done = 0;
-    cal_map_init(&s.index, count);
-    int result = heap ? sorter_build(&s, ops, count) : CAL_ENOMEM;
-    for (size_t i = 0; i < count && !result; i++)
-        if (s.lacking[i] == 0) heap_push(heap, &waiting, i);
-    while (!result && waiting) {
-        size_t at = heap_pop(heap, &waiting);
-        ret_order[done++] = at;
-        for (size_t edge = s.first_child[at]; edge; edge = s.next_child[edge])
-            if (--s.lacking[s.child[edge]] == 0) heap_push(heap, &waiting, s.child[edge]);
+    size_t total = a.found.len / sizeof(dag_entry);
+    dag_entry *entries = result ? NULL : cal_arena_copy(arena, a.found.data, a.found.len);
+    if (!result && !entries) result = CAL_ENOMEM;
+    if (!result) {
+        if (total) qsort(entries, total, sizeof *entries, by_generation);
+        *ret_entries = entries;
+        *ret_count = total;
     }
-    if (!result && done < count) result = CAL_EDECODE;
-    free(heap);
-    free(s.lacking);
-    free(s.first_child);
-    free(s.next_child);
-    free(s.child);
-    cal_map_deinit(&s.index);
+    cal_map_deinit(&a.seen);
+    cal_buffer_deinit(&a.found);
+    cal_buffer_deinit(&a.parents);
     return result;
 }

@@ -86,7 +86,7 @@ static int check_order(checker *c) {
     const dag_op *ops = (const dag_op *)(const void *)c->ops.data;
     size_t count = c->ops.len / sizeof *ops;
     size_t *order = calloc(count + 1, sizeof *order);
-    cal_dag *dag = dag_new(count);
+    cal_dag *dag = dag_new(count, NULL);
     int result = order && dag ? dag_sort(ops, count, order) : CAL_ENOMEM;
     if (result == CAL_EDECODE) finding(c, "the operations cite one another in a circle", NULL);
     for (size_t i = 0; i < count && !result; i++) {

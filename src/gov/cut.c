@@ -103,13 +103,13 @@ static int fold_ancestry(walker *w, const cal_hash *parents, uint32_t count, gov
     const dag_op *nodes = (const dag_op *)(const void *)w->nodes.data;
     size_t total = w->nodes.len / sizeof *nodes, found;
     size_t *order = calloc(total + 1, sizeof *order);
-    cal_dag *dag = dag_new(total);
+    cal_dag *dag = dag_new(total, NULL);
     dag_entry *entries;
     int result = order && dag ? dag_sort(nodes, total, order) : CAL_ENOMEM;
     for (size_t i = 0; i < total && !result; i++) result = dag_apply(dag, &nodes[order[i]]);
     if (result == CAL_ESTATE || result == CAL_EDECODE) result = CAL_ECORRUPT;
     for (uint32_t i = 0; i < count && !result; i++) {
-        if (gov_id_zero(parents[i].bytes) || dag_applied(dag, &parents[i])) continue;
+        if (gov_id_zero(parents[i].bytes) || dag_applied(dag, &parents[i]) == 0) continue;
         *ret_wait = (gov_wait){.kind = GOV_WAIT_PARENT, .id = parents[i]};
         result = CAL_ESTATE;
     }

@@ -116,6 +116,7 @@ int gov_delta_open(const cal_secret *group_key, const uint8_t nonce[CAL_AEAD_NON
 /* --- gossip --- */
 
 int gov_state_delta_write(const gov_state_delta *delta, cal_buffer *out) {
+    if (delta->parent_count > GOV_DELTA_PARENTS_MAX) return CAL_ELIMIT;
     cal_buffer_append_u8(out, STATE_DELTA_VARIANT);
     cal_buffer_append(out, delta->context.bytes, 32);
     cal_buffer_append(out, delta->author_key, 32);

@@ -10,11 +10,12 @@
 #include "calimero/identity.h"
 #include "codec/borsh.h"
 #include "crypto/crypto.h"
+#include "dag/dag.h"
 
 enum {
     GOV_POSITION_HEADS_MAX = 32, /* a node with more heads cannot author */
     GOV_DELTA_PLAIN_MAX = 1024 * 1024,
-    GOV_DELTA_PARENTS_MAX = 4096,
+    GOV_DELTA_PARENTS_MAX = DAG_PARENTS_MAX,
 };
 
 typedef struct gov_hlc {

@@ -199,7 +199,7 @@ static void test_cuts(void **state) {
                *in = yyjson_obj_get(item, "inputs");
     static recorded r;
     load(&r, yyjson_obj_get(in, "log"));
-    cal_dag *dag = dag_new(3);
+    cal_dag *dag = dag_new(3, NULL);
     for (size_t i = 0; i < r.count; i++) {
         dag_op op = {r.ops[i].id, r.signed_ops[i].parents.items, r.signed_ops[i].parents.count};
         assert_int_equal(dag_apply(dag, &op), 0);

@@ -51,7 +51,11 @@ typedef enum gov_row_kind {
     ROW_OPAQUE = 'o', /* group, operation -> key id: nobody could read it; only inside a fold */
 } gov_row_kind;
 
-enum { GOV_KEY_MAX = 1 + 3 * 32, GOV_ROOT_WALK_MAX = GOV_DEPTH_MAX + 1, GOV_HEADS_MAX = 4096 };
+enum {
+    GOV_KEY_MAX = 1 + 3 * 32,
+    GOV_ROOT_WALK_MAX = GOV_DEPTH_MAX + 1,
+    GOV_HEADS_MAX = DAG_HEADS_MAX
+};
 
 typedef struct gov_key {
     uint8_t bytes[GOV_KEY_MAX];

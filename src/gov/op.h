@@ -8,6 +8,7 @@
 #ifndef CAL_GOV_OP_H
 #define CAL_GOV_OP_H
 
+#include "dag/dag.h"
 #include "gov/account.h"
 #include "gov/delta.h"
 #include "gov/invitation.h"
@@ -16,7 +17,7 @@
 enum {
     GOV_NAMESPACE_OP_VERSION = 7,
     GOV_GROUP_OP_VERSION = 10, /* the reference's local log; never on the wire */
-    GOV_PARENTS_MAX = 4096,
+    GOV_PARENTS_MAX = DAG_PARENTS_MAX,
     GOV_SEALED_OP_MAX = 1024 * 1024,
     GOV_BLOB_MAX = 1024 * 1024,
     GOV_ENVELOPES_MAX = 65536,

@@ -52,7 +52,9 @@ static bool member_fits(cal_slice value) {
     return value.len == MEMBER_SIZE && value.data[0] < GOV_ROLE_COUNT;
 }
 static bool visibility_fits(cal_slice value) { return value.len == 1 && value.data[0] <= 1; }
-static bool heads_fit(cal_slice value) { return value.len >= 8 && (value.len - 8) % 32 == 0; }
+static bool heads_fit(cal_slice value) {
+    return value.len >= 8 && (value.len - 8) % 32 == 0 && value.len <= 8 + GOV_HEADS_MAX * 32;
+}
 static bool window_fits(cal_slice value) { return value.len >= 8 && value.len % 8 == 0; }
 static bool any_fits(cal_slice value) { return value.len < CAL_STORE_VALUE_MAX; }
 
