@@ -53,7 +53,9 @@ gov_namespace *gov_namespace_add(cal_gov *gov, const cal_group_id *id) {
     cal_sorted_init(&ns->counts);
     cal_list_init(&ns->waiting);
     cal_list_init(&ns->retired_link);
-    if (cal_sorted_put(&gov->namespaces, cal_slice_of(id->bytes, 32), ns, NULL)) {
+    ns->graph = gov_graph_new(id);
+    if (!ns->graph || cal_sorted_put(&gov->namespaces, cal_slice_of(id->bytes, 32), ns, NULL)) {
+        gov_graph_free(ns->graph);
         free(ns);
         return NULL;
     }
@@ -77,13 +79,14 @@ bool gov_namespace_shrink(cal_gov *gov, gov_namespace *ns, size_t max) {
         if (index) index_remove(index, cal_slice_of(node->key.data + 1, 32), ns);
         row_free(cal_sorted_remove(&ns->rows, node->key));
     }
-    return ns->rows.count > 0;
+    return gov_graph_shrink(ns->graph, max) || ns->rows.count > 0;
 }
 
 void gov_namespace_free(gov_namespace *ns) {
     assert(!ns->change && cal_list_empty(&ns->waiting) && ns->rows.count == 0);
     cal_sorted_deinit(&ns->rows);
     gov_counts_free(ns);
+    gov_graph_free(ns->graph);
     free(ns);
 }
 
@@ -203,7 +206,7 @@ static int reserve(gov_change *change) {
 int gov_change_finish(gov_change *change, int result, gov_change **ret_change, cal_error *err) {
     if (!result && change->error)
         result = cal_fail(err, change->error, "the change could not be prepared");
-    if (!result && reserve(change))
+    if (!result && (reserve(change) || gov_graph_reserve(change)))
         result = cal_fail(err, CAL_ENOMEM, "no memory for a change of a namespace");
     if (!result)
         *ret_change = change;
@@ -294,6 +297,7 @@ void gov_change_commit(gov_change *change) {
          node = node->next[0])
         move_row(gov, ns, node);
     atomic_fetch_add(&gov->version, 1);
+    if (!purged) gov_graph_commit(change);
     change_free(change);
     if (purged)
         purge(gov, ns);

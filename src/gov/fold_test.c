@@ -57,7 +57,7 @@ static void check_state(const gov_fold *fold, yyjson_val *in, yyjson_val *state)
 /* The first `count` operations, or all from the last to the first. */
 static void fold_ops(gov_fold *fold, const recorded *r, size_t count, bool backwards,
                      const cal_group_id *ns) {
-    gov_fold_init(fold, ns);
+    gov_fold_init(fold, ns, NULL);
     for (size_t i = 0; i < count; i++) gov_fold_add(fold, &r->ops[backwards ? count - 1 - i : i]);
     assert_int_equal(gov_fold_finish(fold, NULL), 0);
 }
@@ -173,7 +173,7 @@ static void check_cut(const recorded *r, const cal_dag *dag, yyjson_val *account
     assert_int_equal(result == 0, yyjson_get_bool(yyjson_obj_get(cut, "complete")));
     for (int known = 0; known < 2 && !result; known++) { /* without and with what live rows add */
         gov_fold fold;
-        gov_fold_init(&fold, &ns);
+        gov_fold_init(&fold, &ns, NULL);
         for (size_t i = 0; i < count; i++)
             for (size_t j = 0; j < r->count; j++)
                 if (memcmp(&r->ops[j].id, &entries[i].id, 32) == 0) {
@@ -284,7 +284,7 @@ static void test_forged_handoffs(void **state) {
     gov_root_op genesis = {
         .kind = GOV_NAMESPACE_CREATED, .account = cert->account, .credential = credential};
     gov_fold fold;
-    gov_fold_init(&fold, &ns);
+    gov_fold_init(&fold, &ns, NULL);
     gov_fold_add(&fold, &(gov_fold_op){.id = {{1}}, .root = &genesis});
     gov_group_op rotate = {.kind = GOV_ACCOUNT_KEYS_ROTATED, .handoff = real};
     cal_account_id stranger = {{9}};

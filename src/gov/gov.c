@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "gov/internal.h"
+#include "gov/graph.h"
 
 static const char identity_key[] = "gov/identity";
 enum { IDENTITY_VERSION = 1, IDENTITY_SIZE = 1 + 3 * 32 + GOV_DEVICE_NONCE_SIZE };
@@ -143,6 +143,14 @@ static int load_rows(cal_gov *gov, cal_snapshot *snapshot, cal_error *err) {
     return result;
 }
 
+static int load_graphs(cal_gov *gov, cal_snapshot *snapshot, cal_error *err) {
+    cal_sorted_node *node = cal_sorted_from(&gov->namespaces, (cal_slice){0});
+    int result = 0;
+    for (; node && !result; node = node->next[0])
+        result = gov_graph_load(gov, node->value, snapshot, err);
+    return result;
+}
+
 int gov_open(cal_store *store, const cal_os *os, cal_gov **ret_gov, cal_error *err) {
     cal_snapshot *snapshot = NULL;
     uint64_t seeds[2];
@@ -160,6 +168,7 @@ int gov_open(cal_store *store, const cal_os *os, cal_gov **ret_gov, cal_error *e
     if (result) cal_fail(err, result, "the store could not be read: %s", cal_error_text(result));
     if (!result) result = load_rows(self, snapshot, err);
     if (!result) result = identity_load(self, snapshot, err);
+    if (!result) result = load_graphs(self, snapshot, err);
     cal_snapshot_free(snapshot);
     if (result)
         gov_close(self);

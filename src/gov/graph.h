@@ -47,13 +47,14 @@ typedef struct gov_noted {
     const gov_signed_op *op;
     cal_slice bytes; /* borsh(SignedNamespaceOp), kept as received */
     gov_effect effect;
+    bool aside; /* without effect, and no head either: nobody else would place what cites it */
     const gov_group_op *plain;    /* of a sealed operation that was opened; NULL */
     const cal_account_id *author; /* whom the signer speaks for at its cut; NULL: nobody known */
 } gov_noted;
 
 /* Gives the operation its number, makes it a head in place of its parents (which must be here) and
  * folds its effect: whole or not at all. CAL_ELIMIT: the namespace would have more heads than an
- * operation may cite. */
+ * operation may cite. It must not have its place already (gov_graph_find). */
 int gov_graph_note(gov_change *change, const gov_noted *noted, cal_error *err);
 /* An operation that was opaque has been opened and judged: FULL with its plain text, or NONE. */
 int gov_graph_settle(gov_change *change, const gov_noted *noted, cal_error *err);
@@ -64,7 +65,18 @@ int gov_graph_find(const gov_change *change, const cal_hash *id, gov_effect *ret
 /* Appends the signed operation as it was received. CAL_ENOTFOUND. */
 int gov_graph_read(const gov_change *change, const cal_hash *id, cal_buffer *ret_bytes);
 
-/* --- for change.c --- */
+/* --- for change.c and gov.c --- */
+struct gov_graph *gov_graph_new(const cal_group_id *namespace_id); /* NULL out of memory */
+void gov_graph_free(struct gov_graph *graph);
+/* Frees up to max pieces of a graph that is of no use any more; true: there are more. */
+bool gov_graph_shrink(struct gov_graph *graph, size_t max);
+/* The fold of a namespace whose rows are in memory; brings an older layout forward. CAL_ECORRUPT,
+ * CAL_EVERSION, CAL_EIO, CAL_ENOMEM. Blocks. */
+int gov_graph_load(cal_gov *gov, gov_namespace *ns, cal_snapshot *snapshot, cal_error *err);
+/* A place with this number, without moving the heads; for bringing forward. */
+int gov_graph_place(gov_change *change, const gov_noted *noted, uint64_t sequence, cal_error *err);
+int gov_graph_reserve(gov_change *change); /* so that the commit cannot fail; CAL_ENOMEM */
+void gov_graph_commit(gov_change *change); /* the batch is durable */
 void gov_graph_forget(gov_change *change); /* the change ends: what it noted is freed */
 
 #endif

@@ -52,9 +52,9 @@ typedef enum gov_row_kind {
 } gov_row_kind;
 
 enum {
-    GOV_KEY_MAX = 1 + 3 * 32,
+    GOV_KEY_MAX = 1 + 32 + 4 + 32 + 64, /* a handoff's slot in a fold; rows have at most 3 ids */
     GOV_ROOT_WALK_MAX = GOV_DEPTH_MAX + 1,
-    GOV_HEADS_MAX = DAG_HEADS_MAX
+    GOV_HEADS_MAX = DAG_HEADS_MAX,
 };
 
 typedef struct gov_key {
@@ -176,11 +176,12 @@ typedef struct gov_counts {
 typedef struct gov_namespace {
     cal_group_id id;
     cal_sorted rows;
-    cal_sorted counts;  /* group id -> gov_counts of its rows (count.c) */
-    gov_counts total;   /* of all groups */
-    gov_change *change; /* the open one */
-    cal_list waiting;   /* of struct gov_waiter */
-    bool retired;       /* deleted: indexes may still lead here, and must not be followed */
+    cal_sorted counts;       /* group id -> gov_counts of its rows (count.c) */
+    gov_counts total;        /* of all groups */
+    struct gov_graph *graph; /* of its operations, see graph.h */
+    gov_change *change;      /* the open one */
+    cal_list waiting;        /* of struct gov_waiter */
+    bool retired;            /* deleted: indexes may still lead here, and must not be followed */
     cal_list retired_link;
 } gov_namespace;
 

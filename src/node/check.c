@@ -371,8 +371,8 @@ static int check_governance(struct check *check, const cal_os *os, cal_error *er
 }
 
 static int count_operation(struct check *check, cal_slice key, cal_slice value) {
-    (void)value;
-    check->summary.operations += key.len == 64;
+    (void)value; /* namespace id || 'N' || number; of an older layout namespace id || id */
+    check->summary.operations += (key.len == 41 && key.data[32] == 'N') || key.len == 64;
     return 0;
 }
 

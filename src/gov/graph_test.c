@@ -1,0 +1,510 @@
+/* The graph and the fold at its cuts: compared, in every order of arrival, with a plain model that
+ * goes over all operations each time; over aborts, restarts and the layout of before; and what the
+ * next operation costs when there are many. */
+#include <ftw.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "golden.h"
+#include "gov/draft.h"
+#include "store/key.h"
+
+typedef struct {
+    char folder[64], key_file[96];
+    cal_key_source key;
+    cal_store_options options;
+    cal_store *store;
+    cal_gov *gov;
+    cal_error err;
+    cal_secret group_key, signer;
+    cal_hash key_id;
+} fixture;
+
+static int remove_entry(const char *path, const struct stat *stat, int kind, struct FTW *walk) {
+    (void)stat, (void)kind, (void)walk;
+    return remove(path);
+}
+
+static void open_all(fixture *f) {
+    assert_int_equal(cal_store_open(&f->options, &f->store, &f->err), 0);
+    int result = gov_open(f->store, cal_os_posix(), &f->gov, &f->err);
+    if (result) print_error("%s\n", f->err.message);
+    assert_int_equal(result, 0);
+}
+
+static void close_all(fixture *f) {
+    gov_close(f->gov);
+    cal_store_close(f->store);
+}
+
+static int setup(void **state) {
+    fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    strcpy(f->folder, "/tmp/cal_graph_XXXXXX");
+    assert_non_null(mkdtemp(f->folder));
+    snprintf(f->key_file, sizeof f->key_file, "%s/master.key", f->folder);
+    f->key = (cal_key_source){CAL_KEY_FILE, f->key_file};
+    f->options =
+        (cal_store_options){.folder = f->folder, .durability = CAL_DURABLE_PROCESS, .key = &f->key};
+    memset(f->group_key.bytes, 0x77, 32);
+    memset(f->signer.bytes, 0x66, 32);
+    gov_key_id(&f->group_key, &f->key_id);
+    assert_int_equal(cal_store_create(&f->options, &f->err), 0);
+    open_all(f);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    close_all(f);
+    nftw(f->folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    free(f);
+    return 0;
+}
+
+/* --- operations of a small world --- */
+
+enum { GROUPS = 3, ACCOUNTS = 3, OPS_MAX = 8, PARENTS = 3 }; /* group 0 is the namespace */
+
+static cal_group_id group_of(int number) {
+    cal_group_id id = {{0x20, (uint8_t)number}};
+    return id;
+}
+
+static gov_credential make_credential(int account, uint32_t epoch) {
+    gov_credential credential = {.genesis = {.version = GOV_GENESIS_VERSION}};
+    cal_secret root = {{0x30, (uint8_t)account}};
+    uint8_t nonce[GOV_DEVICE_NONCE_SIZE] = {7};
+    gov_cert *cert = &credential.cert;
+    cal_sign_public_key(&root, credential.genesis.root_key);
+    gov_account_id(&credential.genesis, &cert->account);
+    gov_device_id(&cert->account, nonce, &cert->device);
+    cert->device_epoch = epoch;
+    cert->sign_key[0] = (uint8_t)epoch;
+    gov_cert_sign(cert, &root);
+    return credential;
+}
+
+/* Made once each: signing is what would take the time here. */
+static gov_credential credential_of(int account, uint32_t epoch) {
+    static gov_credential made[ACCOUNTS][4];
+    gov_credential *credential = &made[account][epoch];
+    if (!credential->genesis.version) *credential = make_credential(account, epoch);
+    return *credential;
+}
+
+static cal_account_id account_of(int number) { return credential_of(number, 0).cert.account; }
+
+typedef struct {
+    bool group, opaque;
+    gov_root_op root;
+    gov_group_op plain;
+    int at; /* the group */
+    size_t parents[PARENTS], parent_count;
+    cal_hash id; /* when signed */
+    uint32_t generation;
+    uint8_t *bytes;
+    size_t len;
+} world_op;
+
+typedef struct {
+    world_op ops[OPS_MAX];
+    size_t count;
+} world;
+
+static unsigned pick(unsigned below) { return (unsigned)rand() % below; }
+
+static void random_root(world_op *op) {
+    static const uint8_t kinds[] = {GOV_GROUP_CREATED, GOV_GROUP_REPARENTED, GOV_GROUP_DELETED,
+                                    GOV_ADMIN_CHANGED, GOV_MEMBER_JOINED_OPEN};
+    int number = (int)pick(ACCOUNTS);
+    op->at = 1 + (int)pick(GROUPS - 1);
+    op->root = (gov_root_op){.kind = kinds[pick(sizeof kinds)],
+                             .group = group_of(op->at),
+                             .parent = group_of((int)pick(GROUPS)),
+                             .restricted = pick(2),
+                             .account = account_of(number),
+                             .credential = credential_of(number, 1 + pick(3))};
+}
+
+static void random_group(world_op *op) {
+    static const uint8_t kinds[] = {GOV_MEMBER_ADDED,          GOV_MEMBER_REMOVED,
+                                    GOV_MEMBER_ROLE_SET,       GOV_MEMBER_CAPABILITY_SET,
+                                    GOV_VISIBILITY_SET,        GOV_DEFAULT_CAPABILITIES_SET,
+                                    GOV_OWNERSHIP_TRANSFERRED, GOV_DEVICE_UNLINKED};
+    op->group = true;
+    op->at = (int)pick(GROUPS);
+    int number = (int)pick(ACCOUNTS);
+    op->plain = (gov_group_op){.kind = kinds[pick(sizeof kinds)],
+                               .account = account_of(number),
+                               .role = (uint8_t)pick(3),
+                               .capabilities = pick(4),
+                               .visibility = (uint8_t)pick(2),
+                               .device = credential_of(number, 0).cert.device};
+    op->opaque = pick(8) == 0;
+}
+
+static void sign_op(fixture *f, const cal_group_id *ns, world *w, world_op *op) {
+    cal_hash parents[PARENTS];
+    cal_buffer sealed, bytes;
+    cal_buffer_init(&sealed, GOV_SEALED_OP_MAX);
+    cal_buffer_init(&bytes, GOV_OP_MAX);
+    for (size_t i = 0; i < op->parent_count; i++) {
+        const world_op *parent = &w->ops[op->parents[i]];
+        parents[i] = parent->id;
+        if (parent->generation >= op->generation) op->generation = parent->generation + 1;
+    }
+    gov_signed_op signed_op = {.namespace_id = *ns,
+                               .parents = {parents, (uint32_t)op->parent_count},
+                               .nonce = (uint64_t)rand(),
+                               .op = {.group = op->group, .root = op->root}};
+    if (op->group) {
+        signed_op.op.group_id = op->at == 0 ? *ns : group_of(op->at);
+        signed_op.op.key_id = f->key_id;
+        assert_int_equal(gov_group_op_seal(&op->plain, &f->group_key, signed_op.op.nonce, &sealed),
+                         0);
+        signed_op.op.sealed = cal_buffer_slice(&sealed);
+    }
+    assert_int_equal(gov_signed_op_sign(&signed_op, &f->signer, &bytes, &op->id), 0);
+    op->bytes = cal_buffer_detach(&bytes, &op->len);
+    cal_buffer_deinit(&sealed);
+}
+
+/* The founder's genesis, then operations that cite some before them. */
+static void make_world(fixture *f, const cal_group_id *ns, world *w, size_t count) {
+    *w = (world){.count = count};
+    for (size_t i = 0; i < count; i++) {
+        world_op *op = &w->ops[i];
+        if (i == 0)
+            op->root = (gov_root_op){.kind = GOV_NAMESPACE_CREATED,
+                                     .account = account_of(0),
+                                     .credential = credential_of(0, 1)};
+        else if (pick(3) == 0)
+            random_root(op);
+        else
+            random_group(op);
+        op->parent_count = i ? 1 + pick(i < PARENTS ? (unsigned)i : PARENTS) : 0;
+        for (size_t p = 0; p < op->parent_count; p++) op->parents[p] = pick((unsigned)i);
+        sign_op(f, ns, w, op);
+    }
+}
+
+static void free_world(world *w) {
+    for (size_t i = 0; i < w->count; i++) free(w->ops[i].bytes);
+}
+
+/* --- the plain model: the last word about each thing, over all operations below the cut --- */
+
+static void mark_below(const world *w, size_t at, bool *below) {
+    below[at] = true;
+    for (size_t i = 0; i < w->ops[at].parent_count; i++)
+        mark_below(w, w->ops[at].parents[i], below);
+}
+
+static bool later(const world_op *a, const world_op *b) {
+    if (!b) return true;
+    if (a->generation != b->generation) return a->generation > b->generation;
+    return memcmp(&a->id, &b->id, 32) > 0;
+}
+
+typedef bool (*says)(const world_op *op, int group, int account);
+
+/* The last of those below the cut that say something about it; NULL: nobody. */
+static const world_op *last_word(const world *w, const bool *below, says about, int group,
+                                 int account) {
+    const world_op *last = NULL;
+    for (size_t i = 0; i < w->count; i++)
+        if (below[i] && !w->ops[i].opaque && about(&w->ops[i], group, account) &&
+            later(&w->ops[i], last))
+            last = &w->ops[i];
+    return last;
+}
+
+static bool is_account(const cal_account_id *id, int number) {
+    cal_account_id account = account_of(number);
+    return memcmp(id, &account, 32) == 0;
+}
+static bool kind_is(const world_op *op, bool group, int kind) {
+    return op->group == group && (group ? op->plain.kind : op->root.kind) == kind;
+}
+static bool about_member(const world_op *op, int group, int account) {
+    return op->at == group && is_account(&op->plain.account, account) &&
+           (kind_is(op, true, GOV_MEMBER_ADDED) || kind_is(op, true, GOV_MEMBER_ROLE_SET) ||
+            kind_is(op, true, GOV_MEMBER_REMOVED));
+}
+static bool about_capability(const world_op *op, int group, int account) {
+    return op->at == group && is_account(&op->plain.account, account) &&
+           kind_is(op, true, GOV_MEMBER_CAPABILITY_SET);
+}
+static bool about_default(const world_op *op, int group, int account) {
+    (void)account;
+    return op->at == group && kind_is(op, true, GOV_DEFAULT_CAPABILITIES_SET);
+}
+static bool about_existence(const world_op *op, int group, int account) {
+    (void)account;
+    return op->at == group &&
+           (kind_is(op, false, GOV_GROUP_CREATED) || kind_is(op, false, GOV_GROUP_REPARENTED) ||
+            kind_is(op, false, GOV_GROUP_DELETED) || kind_is(op, true, GOV_VISIBILITY_SET));
+}
+static bool about_parent(const world_op *op, int group, int account) {
+    (void)account;
+    return op->at == group &&
+           (kind_is(op, false, GOV_GROUP_CREATED) || kind_is(op, false, GOV_GROUP_REPARENTED));
+}
+static bool about_visibility(const world_op *op, int group, int account) {
+    (void)account;
+    return op->at == group &&
+           (kind_is(op, false, GOV_GROUP_CREATED) || kind_is(op, true, GOV_VISIBILITY_SET));
+}
+static bool about_creation(const world_op *op, int group, int account) {
+    (void)account;
+    return op->at == group && kind_is(op, false, GOV_GROUP_CREATED);
+}
+static bool about_admin(const world_op *op, int group, int account) {
+    (void)group, (void)account;
+    return kind_is(op, false, GOV_ADMIN_CHANGED) ||
+           (op->at == 0 && kind_is(op, true, GOV_OWNERSHIP_TRANSFERRED));
+}
+static bool about_revocation(const world_op *op, int group, int account) {
+    cal_device_id device = credential_of(account, 0).cert.device;
+    (void)group;
+    return kind_is(op, true, GOV_DEVICE_UNLINKED) && memcmp(&op->plain.device, &device, 32) == 0;
+}
+
+/* The greatest epoch linked below the cut, 0: none. */
+static uint32_t epoch_of(const world *w, const bool *below, int account) {
+    uint32_t epoch = 0;
+    for (size_t i = 0; i < w->count; i++) {
+        const world_op *op = &w->ops[i];
+        if (!below[i] || op->group || !is_account(&op->root.account, account)) continue;
+        if (op->root.kind != GOV_NAMESPACE_CREATED && op->root.kind != GOV_MEMBER_JOINED_OPEN)
+            continue;
+        if (op->root.credential.cert.device_epoch > epoch)
+            epoch = op->root.credential.cert.device_epoch;
+    }
+    return epoch;
+}
+
+static void expect(const gov_view *view, gov_key key, bool present, const void *value, size_t len) {
+    cal_slice found = {0};
+    bool is = gov_view_get(view, &key, &found);
+    if (is != present || (present && memcmp(found.data, value, len) != 0))
+        fail_msg("row '%c' (%02x %02x): %s", key.bytes[0], key.bytes[1], key.bytes[2],
+                 is == present ? "another value"
+                 : is          ? "not expected"
+                               : "missing");
+}
+
+static void expect_u32(const gov_view *view, gov_key key, const world_op *op) {
+    uint8_t value[4] = {0};
+    if (op) cal_write_u32le(value, op->plain.capabilities);
+    expect(view, key, op != NULL, value, 4);
+}
+
+static void expect_group(const gov_view *view, const world *w, const bool *below,
+                         const cal_group_id *ns, int number) {
+    cal_group_id group = number == 0 ? *ns : group_of(number);
+    const world_op *said = last_word(w, below, about_existence, number, 0),
+                   *parent = last_word(w, below, about_parent, number, 0),
+                   *visible = last_word(w, below, about_visibility, number, 0),
+                   *created = last_word(w, below, about_creation, number, 0);
+    bool exists = said && !kind_is(said, false, GOV_GROUP_DELETED);
+    uint8_t restricted = !visible         ? 0
+                         : visible->group ? visible->plain.visibility
+                                          : visible->root.restricted;
+    expect(view, gov_key_of(ROW_PARENT, group.bytes, NULL, NULL), exists && parent,
+           parent ? parent->root.parent.bytes : NULL, 32);
+    expect(view, gov_key_of(ROW_VISIBILITY, group.bytes, NULL, NULL), exists, &restricted, 1);
+    if (number)
+        expect(view, gov_key_of(ROW_META, group.bytes, NULL, NULL), created,
+               created ? created->root.account.bytes : NULL, 32);
+    expect_u32(view, gov_key_of(ROW_DEFAULTS, group.bytes, NULL, NULL),
+               last_word(w, below, about_default, number, 0));
+    bool opaque = false;
+    for (size_t i = 0; i < w->count; i++)
+        opaque |= below[i] && w->ops[i].opaque && w->ops[i].at == number;
+    assert_int_equal(gov_walk_count(view, ROW_OPAQUE, group.bytes) > 0, opaque);
+    for (int account = 0; account < ACCOUNTS; account++) {
+        cal_account_id id = account_of(account);
+        const world_op *member = last_word(w, below, about_member, number, account);
+        bool is = member && !kind_is(member, true, GOV_MEMBER_REMOVED);
+        expect(view, gov_key_of(ROW_MEMBER, group.bytes, id.bytes, NULL), is,
+               is ? &member->plain.role : NULL, 1);
+        expect_u32(view, gov_key_of(ROW_CAPABILITIES, group.bytes, id.bytes, NULL),
+                   last_word(w, below, about_capability, number, account));
+    }
+}
+
+static void expect_cut(const gov_view *view, const world *w, const bool *below,
+                       const cal_group_id *ns) {
+    const world_op *admin = last_word(w, below, about_admin, 0, 0);
+    cal_account_id founder = account_of(0), governs = founder;
+    if (admin) governs = admin->group ? admin->plain.account : admin->root.account;
+    expect(view, gov_key_of(ROW_ROOT_ADMIN, NULL, NULL, NULL), admin, governs.bytes, 32);
+    expect(view, gov_key_of(ROW_META, ns->bytes, NULL, NULL), true, governs.bytes, 32);
+    for (int group = 0; group < GROUPS; group++) expect_group(view, w, below, ns, group);
+    for (int account = 0; account < ACCOUNTS; account++) {
+        gov_credential credential = credential_of(account, 0);
+        uint32_t epoch = epoch_of(w, below, account);
+        bool revoked = last_word(w, below, about_revocation, 0, account) != NULL;
+        gov_key key = gov_key_of(ROW_BINDING, credential.cert.device.bytes, NULL, NULL);
+        cal_slice value;
+        bool bound = gov_view_get(view, &key, &value);
+        assert_int_equal(bound, epoch && !revoked);
+        if (bound) assert_int_equal(gov_binding_read(value).device_epoch, epoch);
+        expect(view, gov_key_of(ROW_REVOKED, credential.cert.device.bytes, NULL, NULL), revoked,
+               NULL, 0);
+    }
+}
+
+/* --- placing them --- */
+
+static gov_change *begin(fixture *f, const cal_group_id *ns) {
+    gov_change *change;
+    assert_int_equal(gov_change_begin(f->gov, ns, &change, &f->err), 0);
+    gov_put_key(change, ns, &f->group_key, 0);
+    return change;
+}
+
+static void commit(fixture *f, gov_change *change) {
+    assert_int_equal(gov_change_finish(change, 0, &change, &f->err), 0);
+    cal_batch *batch = cal_batch_new();
+    assert_int_equal(cal_batch_merge(batch, gov_change_batch(change)), 0);
+    assert_int_equal(cal_store_commit(f->store, batch, &f->err), 0);
+    gov_change_commit(change);
+}
+
+static int view_at(gov_change *change, const world *w, const size_t *parents, size_t count,
+                   gov_view *ret_view) {
+    cal_hash ids[PARENTS];
+    gov_wait wait = {0};
+    for (size_t i = 0; i < count; i++) ids[i] = w->ops[parents[i]].id;
+    return gov_cut_view(change, ids, (uint32_t)count, ret_view, &wait);
+}
+
+/* As whoever judges does: the rows at its parents first. */
+static void place(fixture *f, gov_change *change, const world *w, size_t at) {
+    const world_op *op = &w->ops[at];
+    gov_signed_op decoded;
+    cal_arena arena;
+    gov_view view;
+    cal_arena_init(&arena, 1 << 20);
+    assert_int_equal(gov_signed_op_decode(cal_slice_of(op->bytes, op->len), &arena, &decoded), 0);
+    assert_int_equal(view_at(change, w, op->parents, op->parent_count, &view), 0);
+    gov_noted noted = {.id = op->id,
+                       .op = &decoded,
+                       .bytes = cal_slice_of(op->bytes, op->len),
+                       .effect = op->opaque ? GOV_EFFECT_OPAQUE : GOV_EFFECT_FULL,
+                       .plain = op->group && !op->opaque ? &op->plain : NULL};
+    int result = gov_graph_note(change, &noted, &f->err);
+    if (result) print_error("%s\n", f->err.message);
+    assert_int_equal(result, 0);
+    cal_arena_deinit(&arena);
+}
+
+/* Every cut of one or two operations that are there. */
+static void check_cuts(gov_change *change, const world *w, const bool *placed,
+                       const cal_group_id *ns) {
+    for (size_t i = 0; i < w->count; i++)
+        for (size_t j = 0; j <= i; j++) {
+            size_t parents[2] = {i, j};
+            bool below[OPS_MAX] = {false};
+            gov_view view;
+            int result = view_at(change, w, parents, i == j ? 1 : 2, &view);
+            assert_int_equal(result, placed[i] && placed[j] ? 0 : CAL_ESTATE);
+            if (result) continue;
+            mark_below(w, i, below);
+            mark_below(w, j, below);
+            expect_cut(&view, w, below, ns);
+        }
+}
+
+typedef struct {
+    fixture *f;
+    const world *w;
+    size_t order[OPS_MAX];
+    unsigned orders, max;
+} permuter;
+
+/* One order of arrival: in changes of random sizes, some of them aborted and done again. */
+static void run_order(permuter *p) {
+    fixture *f = p->f;
+    cal_group_id ns;
+    bool placed[OPS_MAX] = {false};
+    size_t at = 0;
+    memcpy(ns.bytes, p->w->ops[0].bytes + 1, 32); /* version, namespace */
+    while (at < p->w->count) {
+        size_t size = 1 + pick((unsigned)(p->w->count - at));
+        bool aborted = pick(4) == 0;
+        gov_change *change = begin(f, &ns);
+        for (size_t i = at; i < at + size; i++) {
+            place(f, change, p->w, p->order[i]);
+            placed[p->order[i]] = true;
+            if (pick(2)) check_cuts(change, p->w, placed, &ns);
+        }
+        if (aborted) {
+            for (size_t i = at; i < at + size; i++) placed[p->order[i]] = false;
+            if (pick(2)) assert_int_equal(gov_change_finish(change, 0, &change, &f->err), 0);
+            gov_change_abort(change);
+        } else {
+            commit(f, change);
+            at += size;
+        }
+        change = begin(f, &ns);
+        check_cuts(change, p->w, placed, &ns);
+        gov_change_abort(change);
+    }
+    p->orders++;
+    gov_change *change = begin(f, &ns); /* gone, so that the next order starts with nothing */
+    change->purge = true;
+    cal_batch_delete_prefix(change->batch, CAL_COLUMN_GOVERNANCE, cal_slice_of(ns.bytes, 32));
+    cal_batch_delete_prefix(change->batch, CAL_COLUMN_GROUP, cal_slice_of(ns.bytes, 32));
+    cal_batch *batch = cal_batch_new();
+    cal_batch_merge(batch, change->batch);
+    assert_int_equal(cal_store_commit(f->store, batch, &f->err), 0);
+    gov_change_commit(change);
+}
+
+/* All orders in which parents come before children, up to max. */
+static void permute(permuter *p, size_t done, unsigned used) {
+    if (p->orders >= p->max) return;
+    if (done == p->w->count) {
+        run_order(p);
+        return;
+    }
+    for (size_t i = 0; i < p->w->count; i++) {
+        bool ready = !(used & 1u << i);
+        for (size_t j = 0; j < p->w->ops[i].parent_count; j++)
+            ready = ready && used & 1u << p->w->ops[i].parents[j];
+        if (!ready) continue;
+        p->order[done] = i;
+        permute(p, done + 1, used | 1u << i);
+    }
+}
+
+static void test_every_order_gives_the_same(void **state) {
+    fixture *f = *state;
+    unsigned orders = 0;
+    for (unsigned seed = 1; seed <= 30; seed++) {
+        cal_group_id ns = {{0x99, (uint8_t)seed}};
+        world w;
+        srand(seed);
+        make_world(f, &ns, &w, 4 + seed % 4);
+        permuter p = {.f = f, .w = &w, .max = 24};
+        permute(&p, 0, 0);
+        orders += p.orders;
+        free_world(&w);
+    }
+    print_message("%u orders of arrival\n", orders);
+}
+
+int main(void) {
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_every_order_gives_the_same),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
