@@ -82,8 +82,9 @@ typedef struct gov_draft {
     gov_fold fold; /* over the graph's */
     cal_list cuts; /* of gov_cut, as the graph's */
     size_t cut_count;
-    bool settled;  /* an operation of before has changed its effect: cuts of before are wrong */
-    bool reserved; /* its slots and rows have their places in the graph's fold */
+    cal_map effects; /* id -> 1 + effect, of those that were settled */
+    bool settled;    /* an operation of before has changed its effect: cuts of before are wrong */
+    bool reserved;   /* its slots and rows have their places in the graph's fold */
 } gov_draft;
 
 gov_draft *gov_draft_of(gov_change *change); /* makes it; NULL out of memory */

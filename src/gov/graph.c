@@ -95,6 +95,7 @@ gov_draft *gov_draft_of(gov_change *change) {
     if (!draft) return NULL;
     change->gov->os->random(change->gov->os->user, &seed, sizeof seed);
     cal_map_init(&draft->index, seed);
+    cal_map_init(&draft->effects, seed + 1);
     cal_list_init(&draft->cuts);
     gov_fold_init(&draft->fold, &change->ns->id, &change->ns->graph->fold);
     return change->draft = draft;
@@ -122,6 +123,7 @@ void gov_graph_forget(gov_change *change) {
     free(draft->ops);
     free(draft->writes);
     cal_map_deinit(&draft->index);
+    cal_map_deinit(&draft->effects);
     gov_cuts_free(&draft->cuts, &draft->cut_count);
     gov_fold_deinit(&draft->fold);
     free(draft);
@@ -201,8 +203,11 @@ int gov_graph_find(const gov_change *change, const cal_hash *id, gov_effect *ret
     gov_node node;
     int result = gov_graph_locate(change, id, &sequence, &generation);
     if (result || !ret_effect) return result;
-    if (own) {
-        *ret_effect = own->node.effect;
+    uintptr_t settled =
+        change->draft ? (uintptr_t)cal_map_get(&change->draft->effects, cal_slice_of(id->bytes, 32))
+                      : 0;
+    if (own || settled) {
+        *ret_effect = settled ? (gov_effect)(settled - 1) : own->node.effect;
         return 0;
     }
     if ((result = node_at(change, sequence, &node))) return result;
@@ -428,8 +433,11 @@ int gov_graph_settle(gov_change *change, const gov_noted *noted, cal_error *err)
     int result = draft ? gov_graph_locate(change, &noted->id, &sequence, &generation) : CAL_ENOMEM;
     if (!result && own) node = own->node;
     if (!result && !own) result = node_at(change, sequence, &node);
-    if (!result && (node.effect != GOV_EFFECT_OPAQUE || noted->effect == GOV_EFFECT_OPAQUE))
+    cal_slice id = cal_slice_of(noted->id.bytes, 32);
+    if (!result && (node.effect != GOV_EFFECT_OPAQUE || noted->effect == GOV_EFFECT_OPAQUE ||
+                    cal_map_get(&draft->effects, id)))
         result = CAL_ESTATE;
+    if (!result) result = cal_map_put(&draft->effects, id, (void *)((uintptr_t)noted->effect + 1));
     if (!result) {
         node.effect = noted->effect;
         node.has_author = noted->author != NULL;

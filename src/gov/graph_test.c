@@ -366,6 +366,7 @@ static gov_change *begin(fixture *f, const cal_group_id *ns) {
     gov_change *change;
     assert_int_equal(gov_change_begin(f->gov, ns, &change, &f->err), 0);
     gov_put_key(change, ns, &f->group_key, 0);
+    gov_put_meta(change, ns, &(gov_meta){.created_at_s = 1});
     return change;
 }
 
@@ -501,10 +502,421 @@ static void test_every_order_gives_the_same(void **state) {
     print_message("%u orders of arrival\n", orders);
 }
 
+/* --- what stays after a restart, and after an abort --- */
+
+static void place_all(fixture *f, const cal_group_id *ns, const world *w) {
+    for (size_t i = 0; i < w->count; i += 2) {
+        gov_change *change = begin(f, ns);
+        place(f, change, w, i);
+        if (i + 1 < w->count) place(f, change, w, i + 1);
+        commit(f, change);
+    }
+}
+
+static void check_all_cuts(fixture *f, const cal_group_id *ns, const world *w) {
+    bool placed[OPS_MAX];
+    gov_change *change = begin(f, ns);
+    for (size_t i = 0; i < w->count; i++) placed[i] = true;
+    check_cuts(change, w, placed, ns);
+    gov_change_abort(change);
+}
+
+static void print_finding(void *user, const char *finding) {
+    (void)user;
+    print_error("%s\n", finding);
+}
+
+static int check_store(fixture *f) {
+    cal_snapshot *snapshot;
+    assert_int_equal(cal_store_snapshot(f->store, &snapshot), 0);
+    int result = gov_check(f->gov, snapshot, print_finding, NULL);
+    cal_snapshot_free(snapshot);
+    return result;
+}
+
+static void reopen(fixture *f) {
+    close_all(f);
+    open_all(f);
+}
+
+static void test_restart(void **state) {
+    fixture *f = *state;
+    for (unsigned seed = 100; seed < 130; seed++) {
+        cal_group_id ns = {{0x98, (uint8_t)seed}};
+        world w;
+        srand(seed);
+        make_world(f, &ns, &w, OPS_MAX);
+        place_all(f, &ns, &w);
+        reopen(f); /* nothing of it comes from memory */
+        check_all_cuts(f, &ns, &w);
+        check_all_cuts(f, &ns, &w); /* from the cuts of a moment ago, when they were kept */
+        free_world(&w);
+    }
+    assert_int_equal(check_store(f), 0);
+}
+
+/* What was sealed is opened later: as if it had been readable when it came, at every cut. */
+static void test_settling(void **state) {
+    fixture *f = *state;
+    for (unsigned seed = 200; seed < 230; seed++) {
+        cal_group_id ns = {{0x97, (uint8_t)seed}};
+        world w;
+        srand(seed);
+        make_world(f, &ns, &w, OPS_MAX);
+        for (size_t i = 1; i < w.count; i++) w.ops[i].opaque |= w.ops[i].group && pick(2);
+        place_all(f, &ns, &w);
+        check_all_cuts(f, &ns, &w);
+        gov_change *change = begin(f, &ns);
+        for (size_t i = 0; i < w.count; i++) {
+            gov_signed_op decoded;
+            cal_arena arena;
+            gov_effect effect;
+            if (!w.ops[i].opaque) continue;
+            cal_arena_init(&arena, 1 << 20);
+            assert_int_equal(gov_graph_find(change, &w.ops[i].id, &effect), 0);
+            assert_int_equal(effect, GOV_EFFECT_OPAQUE);
+            assert_int_equal(
+                gov_signed_op_decode(cal_slice_of(w.ops[i].bytes, w.ops[i].len), &arena, &decoded),
+                0);
+            gov_noted noted = {.id = w.ops[i].id,
+                               .op = &decoded,
+                               .effect = GOV_EFFECT_FULL,
+                               .plain = &w.ops[i].plain};
+            assert_int_equal(gov_graph_settle(change, &noted, &f->err), 0);
+            assert_int_equal(gov_graph_settle(change, &noted, &f->err), CAL_ESTATE);
+            w.ops[i].opaque = false;
+            cal_arena_deinit(&arena);
+            if (pick(2)) {
+                commit(f, change);
+                change = begin(f, &ns);
+            }
+        }
+        commit(f, change);
+        check_all_cuts(f, &ns, &w);
+        if (seed % 3 == 0) reopen(f);
+        check_all_cuts(f, &ns, &w);
+        free_world(&w);
+    }
+    reopen(f);
+    assert_int_equal(check_store(f), 0);
+}
+
+typedef struct {
+    size_t slots, rows, cuts;
+    uint64_t count;
+} memory_of;
+
+static memory_of look(fixture *f, const cal_group_id *ns) {
+    const gov_graph *graph = gov_namespace_find(f->gov, ns)->graph;
+    return (memory_of){graph->fold.slots.count, graph->fold.rows.count, graph->cut_count,
+                       graph->count};
+}
+
+static void test_an_abort_leaves_nothing(void **state) {
+    fixture *f = *state;
+    for (unsigned seed = 300; seed < 320; seed++) {
+        cal_group_id ns = {{0x96, (uint8_t)seed}};
+        world w;
+        srand(seed);
+        make_world(f, &ns, &w, OPS_MAX);
+        gov_change *change = begin(f, &ns);
+        place(f, change, &w, 0);
+        place(f, change, &w, 1);
+        commit(f, change);
+        memory_of before = look(f, &ns), after;
+        change = begin(f, &ns);
+        for (size_t i = 2; i < w.count; i++) place(f, change, &w, i);
+        if (seed % 2) assert_int_equal(gov_change_finish(change, 0, &change, &f->err), 0);
+        gov_change_abort(change);
+        after = look(f, &ns);
+        assert_memory_equal(&before, &after, sizeof before);
+        cal_sorted_node *node =
+            cal_sorted_from(&gov_namespace_find(f->gov, &ns)->graph->fold.rows, (cal_slice){0});
+        for (; node; node = node->next[0]) assert_ptr_not_equal(node->value, &gov_row_absent);
+        free_world(&w);
+    }
+}
+
+/* --- the layout of before --- */
+
+/* Puts operations from `first` on back as they used to be stored. */
+static void make_old(fixture *f, const cal_group_id *ns, const world *w, size_t first) {
+    cal_batch *batch = cal_batch_new();
+    uint8_t key[GOV_GRAPH_KEY_MAX], heads[8 + 32];
+    if (first == 0)
+        cal_batch_delete_prefix(batch, CAL_COLUMN_GOVERNANCE, cal_slice_of(ns->bytes, 32));
+    cal_batch_delete(batch, CAL_COLUMN_GOVERNANCE, gov_graph_key(ns, GRAPH_LAYOUT, NULL, 0, key));
+    for (size_t i = first; i < w->count; i++) {
+        cal_buffer value;
+        cal_buffer_init(&value, GOV_OP_MAX);
+        cal_buffer_append_u64le(&value, i + 1);
+        cal_buffer_append_u8(&value, w->ops[i].opaque);
+        cal_buffer_append(&value, w->ops[i].bytes, w->ops[i].len);
+        memcpy(key, ns->bytes, 32);
+        memcpy(key + 32, w->ops[i].id.bytes, 32);
+        cal_batch_put(batch, CAL_COLUMN_GOVERNANCE, cal_slice_of(key, 64),
+                      cal_buffer_slice(&value));
+        cal_buffer_deinit(&value);
+    }
+    memcpy(key, ns->bytes, 32);
+    key[32] = ROW_HEADS;
+    cal_write_u64le(heads, w->count);
+    memcpy(heads + 8, w->ops[w->count - 1].id.bytes, 32);
+    cal_batch_put(batch, CAL_COLUMN_GROUP, cal_slice_of(key, 33),
+                  cal_slice_of(heads, sizeof heads));
+    assert_int_equal(cal_store_commit(f->store, batch, &f->err), 0);
+}
+
+static void test_older_layout(void **state) {
+    fixture *f = *state;
+    for (unsigned seed = 400; seed < 412; seed++) {
+        cal_group_id ns = {{0x95, (uint8_t)seed}};
+        size_t first = seed % 2 ? 0 : 3; /* a stop in the middle: the first three had their turn */
+        world w;
+        srand(seed);
+        make_world(f, &ns, &w, OPS_MAX);
+        for (size_t i = 1; i < w.count; i++) { /* a chain, as it always was then */
+            free(w.ops[i].bytes);
+            w.ops[i].parents[0] = i - 1;
+            w.ops[i].parent_count = 1;
+            w.ops[i].generation = 0;
+            sign_op(f, &ns, &w, &w.ops[i]);
+        }
+        gov_change *change = begin(f, &ns);
+        for (size_t i = 0; i < (first ? first : w.count); i++) place(f, change, &w, i);
+        commit(f, change);
+        make_old(f, &ns, &w, first);
+        reopen(f);
+        assert_int_equal(look(f, &ns).count, w.count);
+        check_all_cuts(f, &ns, &w);
+        reopen(f);
+        check_all_cuts(f, &ns, &w);
+        free_world(&w);
+    }
+    assert_int_equal(check_store(f), 0);
+}
+
+static void test_older_layout_damaged(void **state) {
+    fixture *f = *state;
+    cal_group_id ns = {{0x94}};
+    world w;
+    srand(1);
+    make_world(f, &ns, &w, 1);
+    gov_change *change = begin(f, &ns);
+    place(f, change, &w, 0);
+    commit(f, change);
+    for (int kind = 0; kind < 3; kind++) {
+        world bad = w;
+        bad.ops[0].bytes = malloc(w.ops[0].len);
+        memcpy(bad.ops[0].bytes, w.ops[0].bytes, w.ops[0].len);
+        if (kind == 0) bad.ops[0].bytes[40] ^= 1; /* not the operation of this id */
+        if (kind == 1) bad.ops[0].len = 20;
+        if (kind == 2) bad.ops[0].id.bytes[3] ^= 1;
+        make_old(f, &ns, &bad, 0);
+        gov_close(f->gov);
+        f->gov = NULL;
+        assert_int_equal(gov_open(f->store, cal_os_posix(), &f->gov, &f->err), CAL_ECORRUPT);
+        make_old(f, &ns, &w, 0);
+        assert_int_equal(gov_open(f->store, cal_os_posix(), &f->gov, &f->err), 0);
+        free(bad.ops[0].bytes);
+    }
+    free_world(&w);
+}
+
+/* --- what cannot be decided, and limits --- */
+
+static void test_waiting(void **state) {
+    fixture *f = *state;
+    cal_group_id ns = {{0x93}}, child = group_of(2), open = group_of(1);
+    world w = {.count = 4};
+    w.ops[0].root = (gov_root_op){
+        .kind = GOV_NAMESPACE_CREATED, .account = account_of(0), .credential = credential_of(0, 1)};
+    w.ops[1] = (world_op){.at = 1,
+                          .root = {.kind = GOV_GROUP_CREATED, .group = open, .parent = ns},
+                          .parent_count = 1};
+    w.ops[2] = (world_op){.at = 2,
+                          .root = {.kind = GOV_GROUP_CREATED, .group = child, .parent = open},
+                          .parents = {1},
+                          .parent_count = 1};
+    w.ops[3] = (world_op){.at = 1,
+                          .group = true,
+                          .opaque = true,
+                          .plain = {.kind = GOV_NOOP},
+                          .parents = {2},
+                          .parent_count = 1};
+    for (size_t i = 0; i < w.count; i++) sign_op(f, &ns, &w, &w.ops[i]);
+    gov_change *change = begin(f, &ns);
+    gov_view view;
+    gov_wait wait;
+    for (size_t i = 0; i < w.count; i++) place(f, change, &w, i);
+    cal_hash parents[2] = {w.ops[3].id, {{5}}};
+    assert_int_equal(gov_cut_view(change, parents, 2, &view, &wait), CAL_ESTATE);
+    assert_int_equal(wait.kind, GOV_WAIT_PARENT);
+    assert_memory_equal(&wait.id, &parents[1], 32);
+    assert_int_equal(gov_cut_view(change, &w.ops[2].id, 1, &view, &wait), 0);
+    assert_int_equal(gov_cut_readable(&view, &child, &wait), 0);
+    assert_int_equal(gov_cut_view(change, &w.ops[3].id, 1, &view, &wait), 0);
+    for (int i = 0; i < 2; i++) { /* the group, and the one below it */
+        assert_int_equal(gov_cut_readable(&view, i ? &child : &open, &wait), CAL_ESTATE);
+        assert_int_equal(wait.kind, GOV_WAIT_KEY);
+        assert_memory_equal(&wait.id, &f->key_id, 32);
+        assert_memory_equal(&wait.group, &open, 32);
+    }
+    assert_int_equal(gov_cut_readable(&view, &ns, &wait), 0); /* not the one above */
+    cal_hash zero = {{0}};                                    /* no parents: the present rows */
+    assert_int_equal(gov_cut_view(change, &zero, 1, &view, &wait), 0);
+    assert_ptr_equal(view.base, &change->ns->rows);
+    assert_int_equal(gov_cut_view(change, NULL, 0, &view, &wait), 0);
+    assert_ptr_equal(view.base, &change->ns->rows);
+    gov_change_abort(change);
+    free_world(&w);
+}
+
+/* As many heads as an operation may cite, not one more; one that cites them all is placed. */
+static void test_limit_of_heads(void **state) {
+    fixture *f = *state;
+    cal_group_id ns = {{0x92}};
+    gov_change *change = begin(f, &ns);
+    cal_hash *heads = calloc(GOV_HEADS_MAX + 1, sizeof *heads);
+    assert_non_null(heads);
+    int result = 0;
+    for (size_t i = 0; i <= GOV_HEADS_MAX + 1; i++) {
+        bool merge = i == GOV_HEADS_MAX + 1;
+        gov_signed_op op = {.namespace_id = ns,
+                            .nonce = i,
+                            .op = {.root = {.kind = GOV_POLICY_UPDATED}},
+                            .parents = {heads, merge ? GOV_HEADS_MAX : 0}};
+        cal_buffer bytes;
+        cal_buffer_init(&bytes, GOV_OP_MAX);
+        gov_noted noted = {.op = &op, .effect = GOV_EFFECT_FULL};
+        assert_int_equal(gov_signed_op_sign(&op, &f->signer, &bytes, &noted.id), 0);
+        noted.bytes = cal_buffer_slice(&bytes);
+        result = gov_graph_note(change, &noted, &f->err);
+        assert_int_equal(result, i == GOV_HEADS_MAX ? CAL_ELIMIT : 0);
+        if (!merge) heads[i] = noted.id;
+        cal_buffer_deinit(&bytes);
+    }
+    gov_view view = gov_change_view(change);
+    assert_int_equal(gov_heads_get(&view).len, 32);
+    commit(f, change);
+    reopen(f);
+    free(heads);
+}
+
+/* --- what the next operation costs --- */
+
+typedef struct {
+    uint64_t next_ns, start_ns, bytes;
+} costs;
+
+enum { FEW = 1000, MANY = 20000, BULK = 500, NEXT = 32, ROUNDS = 6 };
+
+static uint64_t processor_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static int author_one(gov_change *change, const cal_group_id *ns, size_t number, cal_error *err) {
+    gov_group_op op = {.kind = GOV_MEMBER_CAPABILITY_SET,
+                       .account = account_of((int)(number % ACCOUNTS)),
+                       .capabilities = (uint32_t)number & 0xFF};
+    return gov_author_group(change, ns, &op, err);
+}
+
+static void commit_prepared(fixture *f, gov_change *change) {
+    cal_batch *batch = cal_batch_new();
+    assert_int_equal(cal_batch_merge(batch, gov_change_batch(change)), 0);
+    assert_int_equal(cal_store_commit(f->store, batch, &f->err), 0);
+    gov_change_commit(change);
+}
+
+/* A namespace with that many operations of this node, each through the one way in. */
+static cal_group_id fill(fixture *f, size_t count) {
+    cal_group_id ns;
+    gov_change *change;
+    gov_namespace_spec spec = {.app_key = {{1}}};
+    assert_int_equal(gov_namespace_create(f->gov, &spec, &ns, &change, &f->err), 0);
+    commit_prepared(f, change);
+    for (int i = 0; i < ACCOUNTS; i++) {
+        cal_account_id account = account_of(i);
+        gov_group_op op = {.kind = GOV_MEMBER_ADDED, .account = account, .role = GOV_ROLE_MEMBER};
+        assert_int_equal(gov_change_begin(f->gov, &ns, &change, &f->err), 0);
+        assert_int_equal(gov_author_group(change, &ns, &op, &f->err), 0);
+        commit(f, change);
+    }
+    for (size_t done = 1 + ACCOUNTS; done < count;) {
+        assert_int_equal(gov_change_begin(f->gov, &ns, &change, &f->err), 0);
+        for (size_t i = 0; i < BULK && done < count; i++, done++)
+            assert_int_equal(author_one(change, &ns, done, &f->err), 0);
+        commit(f, change);
+    }
+    return ns;
+}
+
+static void least(uint64_t *known, uint64_t value) {
+    if (!*known || value < *known) *known = value;
+}
+
+static void measure(fixture *f, const cal_group_id *ns, costs *c) {
+    gov_change *change;
+    uint64_t before = processor_ns();
+    for (size_t i = 0; i < NEXT; i++) {
+        assert_int_equal(gov_change_begin(f->gov, ns, &change, &f->err), 0);
+        assert_int_equal(author_one(change, ns, i, &f->err), 0);
+        commit(f, change);
+    }
+    least(&c->next_ns, (processor_ns() - before) / NEXT);
+    size_t held = mallinfo2().uordblks;
+    gov_close(f->gov);
+    least(&c->bytes, held - mallinfo2().uordblks);
+    before = processor_ns();
+    assert_int_equal(gov_open(f->store, cal_os_posix(), &f->gov, &f->err), 0);
+    least(&c->start_ns, processor_ns() - before);
+}
+
+static bool within(uint64_t few, uint64_t many) { return many * 10 <= few * 12; }
+
+/* The least of several rounds in turns, of processor time: what other programs do counts little. */
+static void test_cost_does_not_grow(void **state) {
+    fixture *few = *state, *many;
+    const char *wanted = getenv("CAL_GRAPH_OPS");
+    size_t count = wanted ? strtoul(wanted, NULL, 10) : MANY;
+    costs a = {0}, b = {0};
+    void *other;
+    assert_int_equal(setup(&other), 0);
+    many = other;
+    cal_group_id few_ns = fill(few, FEW), many_ns = fill(many, count);
+    for (int round = 0; round < 5 * ROUNDS; round++) {
+        measure(few, &few_ns, &a);
+        measure(many, &many_ns, &b);
+        if (round >= ROUNDS && within(a.next_ns, b.next_ns) && within(a.start_ns, b.start_ns))
+            break;
+    }
+    print_message("%d and %zu operations: next one %llu and %llu us, start %llu and %llu us, "
+                  "memory %llu and %llu bytes\n",
+                  FEW, count, (unsigned long long)a.next_ns / 1000,
+                  (unsigned long long)b.next_ns / 1000, (unsigned long long)a.start_ns / 1000,
+                  (unsigned long long)b.start_ns / 1000, (unsigned long long)a.bytes,
+                  (unsigned long long)b.bytes);
+    assert_true(within(a.next_ns, b.next_ns));
+    assert_true(within(a.start_ns, b.start_ns));
+    assert_true(within(a.bytes, b.bytes));
+    teardown(&other);
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_every_order_gives_the_same),
+        T(test_restart),
+        T(test_settling),
+        T(test_an_abort_leaves_nothing),
+        T(test_older_layout),
+        T(test_older_layout_damaged),
+        T(test_waiting),
+        T(test_limit_of_heads),
+        T(test_cost_does_not_grow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
