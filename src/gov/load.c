@@ -211,6 +211,7 @@ int gov_graph_load(cal_gov *gov, gov_namespace *ns, cal_snapshot *snapshot, cal_
     uint8_t key[GOV_GRAPH_KEY_MAX];
     cal_buffer version;
     ns->graph->count = gov_sequence_get(&view);
+    if (ns->graph->count == 0) return 0; /* no operation yet, or the namespace is on its way out */
     cal_buffer_init(&version, 64);
     int result = cal_snapshot_get(snapshot, CAL_COLUMN_GOVERNANCE,
                                   gov_graph_key(&ns->id, GRAPH_LAYOUT, NULL, 0, key), &version);

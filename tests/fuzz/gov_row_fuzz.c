@@ -1,10 +1,11 @@
 /* Rows as they come from the disk: what passes the check of its shape can be read by everything
  * that reads rows. Input: rows of one byte key length, the key, two bytes value length, the value.
- */
+ * The same rows are tried as slots of a fold, as nodes and as index rows of the graph. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "gov/internal.h"
+#include "calimero/error.h"
+#include "gov/draft.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -69,9 +70,72 @@ static size_t ask(const gov_view *view, cal_slice key, cal_slice value) {
     return sum;
 }
 
+static void check(bool condition) {
+    if (!condition) abort();
+}
+
+/* A slot that fits is kept as it was, and rows follow from any set of slots. */
+static void try_slot(gov_fold *fold, cal_slice key, cal_slice value) {
+    gov_write write;
+    if (!gov_slot_fits(key, value)) return;
+    gov_slot_read(key, value, &write);
+    gov_row *again = gov_slot_new(&write);
+    if (!again) abort();
+    check(cal_slice_equal(cal_slice_of(again->bytes, again->len), value));
+    free(again);
+    if (gov_fold_put(fold, &write)) gov_fold_settle(fold, &write.key);
+}
+
+static void try_node(cal_slice value) {
+    gov_node node;
+    cal_buffer again;
+    uint64_t sequence = 0;
+    uint32_t generation;
+    if (gov_index_read(value, &sequence, &generation) == 0) check(sequence > 0);
+    int result = gov_node_read(value, 1u << 16, &node);
+    check(result == 0 || result == CAL_ECORRUPT);
+    if (result) return;
+    cal_buffer_init(&again, 1 << 20);
+    check(gov_node_write(&node, &again) == 0);
+    check(cal_slice_equal(cal_buffer_slice(&again), value));
+    cal_buffer_deinit(&again);
+    free(node.parents);
+}
+
+static size_t try_graph(const uint8_t *data, size_t size) {
+    static const cal_group_id ns = {{1}};
+    gov_fold fold, over;
+    size_t at = 0, sum = 0;
+    gov_fold_init(&fold, &ns, NULL);
+    fold.judges = size & 1;
+    gov_fold_init(&over, &ns, &fold);
+    for (int count = 0; count < ROWS_MAX && size - at >= 3; count++) {
+        size_t key_len = data[at++];
+        if (size - at < key_len + 2) break;
+        cal_slice key = {data + at, key_len};
+        at += key_len;
+        size_t value_len = (size_t)(data[at] | data[at + 1] << 8);
+        at += 2;
+        if (size - at < value_len) break;
+        cal_slice value = {data + at, value_len};
+        at += value_len;
+        try_slot(count % 3 ? &fold : &over, key, value);
+        try_node(value);
+    }
+    gov_view view = gov_fold_view(&over, 0);
+    for (cal_sorted_node *node = cal_sorted_from(&fold.rows, (cal_slice){0}); node;
+         node = node->next[0]) {
+        const gov_row *row = node->value;
+        sum += ask(&view, node->key, cal_slice_of(row->bytes, row->len));
+    }
+    gov_fold_deinit(&over);
+    gov_fold_deinit(&fold);
+    return sum;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     cal_sorted rows;
-    size_t sum = 0;
+    size_t sum = try_graph(data, size);
     cal_sorted_init(&rows);
     load(&rows, data, size);
     gov_view view = {.base = &rows};
