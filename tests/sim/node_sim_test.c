@@ -457,7 +457,9 @@ static void trouble(run *r) {
         hears_its_namespace(p);
         return;
     }
-    switch (below(r, 5)) {
+    const cal_os *os = cal_sim_os(disk);
+    net_sim *net = node_sim_net(r->sim);
+    switch (below(r, 7)) {
     case 0: /* between two events */
         cut_off(p);
         break;
@@ -470,6 +472,12 @@ static void trouble(run *r) {
         break;
     case 3: /* full for a while */
         cal_sim_quota(disk, cal_sim_used(disk) + below(r, 100000));
+        break;
+    case 4: /* the whole machine stands still */
+        net_sim_freeze(node_sim_machine(p->sim), net_sim_now(net) + below(r, SECOND));
+        break;
+    case 5: /* its clock is set, back or forward */
+        cal_sim_set_wall(disk, os->wall_ns(os->user) - 1800 * SECOND + below(r, 3600 * SECOND));
         break;
     default:
         cal_sim_quota(disk, UINT64_MAX);
