@@ -705,13 +705,14 @@ static void test_older_layout_damaged(void **state) {
     gov_change *change = begin(f, &ns);
     place(f, change, &w, 0);
     commit(f, change);
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < 4; kind++) {
         world bad = w;
         bad.ops[0].bytes = malloc(w.ops[0].len);
         memcpy(bad.ops[0].bytes, w.ops[0].bytes, w.ops[0].len);
         if (kind == 0) bad.ops[0].bytes[40] ^= 1; /* not the operation of this id */
         if (kind == 1) bad.ops[0].len = 20;
         if (kind == 2) bad.ops[0].id.bytes[3] ^= 1;
+        if (kind == 3) bad.ops[0].bytes[bad.ops[0].len - 1] ^= 1; /* in the signature */
         make_old(f, &ns, &bad, 0);
         gov_close(f->gov);
         f->gov = NULL;

@@ -135,8 +135,10 @@ static int place_old(gov_change *change, const old_op *old, cal_slice value, cal
     cal_arena_init(&arena, 8 * GOV_OP_MAX);
     cal_slice bytes = {value.data + OLD_HEADER, value.len - OLD_HEADER};
     int result = gov_signed_op_decode(bytes, &arena, &op);
+    if (!result) result = gov_signed_op_check(&op, NULL);
     if (!result) gov_signed_op_id(&op, &id);
     if (result || !gov_id_equal(id.bytes, old->id.bytes) ||
+        !gov_id_equal(op.namespace_id.bytes, change->ns->id.bytes) ||
         old->sequence != gov_graph_top(change) + 1)
         result = damaged(err, "an operation");
     if (!result) {
