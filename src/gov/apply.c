@@ -1,8 +1,11 @@
 /* One signed operation into a namespace: the frame around the handlers (governance.md 6).
  *
- * Order: decode, version and bounds and signature, place in the DAG, who signs, the handler's gate
- * and effect, then the operation itself and the new heads. An operation of a group whose key we
- * lack is kept for causality without an effect. Everything lands in the change or nothing does.
+ * Order: is it known, the rows at its parents, who signs, the key it is sealed with, whether those
+ * rows can be read for its group, the handler's gate and effect, and last its place in the graph.
+ * An operation of a group whose key we lack is kept for causality; its effect follows when the key
+ * arrives. Whatever a handler put is undone unless its verdict is that the operation applies, so a
+ * change holds nothing of operations that were refused, wait, or are kept without effect.
+ *
  * Loop thread. */
 #include <assert.h>
 #include <stdlib.h>
@@ -10,33 +13,40 @@
 #include "base/error.h"
 #include "gov/graph.h"
 
-/* The operation's bytes, kept by the change for gossip and for the decoder. */
-static gov_logged *keep_bytes(gov_change *change, cal_slice bytes) {
-    gov_logged *kept = malloc(sizeof *kept + bytes.len);
-    if (!kept) return NULL;
-    kept->len = bytes.len;
-    memcpy(kept->bytes, bytes.data, bytes.len);
-    cal_list_push(&change->ops, &kept->link);
-    change->op_count++;
-    return kept;
+/* --- who signs --- */
+
+static bool in_group(const gov_apply *apply, const cal_group_id *group) {
+    return apply->attributed && gov_path_of(&apply->cut, group, &apply->signer, NULL);
 }
 
-static bool cites(const gov_ids *parents, const uint8_t id[32]) {
-    for (uint32_t i = 0; i < parents->count; i++)
-        if (gov_id_equal(parents->items[i].bytes, id)) return true;
-    return false;
+/* Of the group or of one above it, whatever their visibility: somebody who may well have a say. */
+static bool in_group_or_above(const gov_apply *apply, cal_group_id group) {
+    for (int steps = 0; steps <= GOV_ROOT_WALK_MAX; steps++) {
+        if (in_group(apply, &group)) return true;
+        if (!gov_group_parent(&apply->cut, &group, &group)) break;
+    }
+    return in_group(apply, &apply->view.namespace_id);
 }
 
-/* The operation must have seen exactly what this node has: then the present rows are the rows at
- * its own cut. */
-static int check_position(const gov_apply *apply) {
-    cal_slice heads = gov_heads_get(&apply->view);
-    bool same = (size_t)apply->op->parents.count * 32 == heads.len;
-    for (size_t at = 0; same && at < heads.len; at += 32)
-        same = cites(&apply->op->parents, heads.data + at);
-    if (same) return 0;
-    return cal_fail(apply->err, CAL_ESTATE,
-                    "the operation's parents are not the namespace's heads");
+/* The group that the operation's gates ask about; the namespace for most of the clear ones. */
+static cal_group_id asked_group(const gov_apply *apply) {
+    const gov_op *op = &apply->op->op;
+    if (op->group) return op->group_id;
+    switch ((gov_root_kind)op->root.kind) {
+    case GOV_MEMBER_JOINED:
+    case GOV_MEMBER_JOINED_AT:
+        return op->root.invitation.group;
+    case GOV_MEMBER_JOINED_OPEN:
+    case GOV_KEY_DELIVERY:
+    case GOV_GROUP_DELETED:
+        return op->root.group;
+    default:
+        return apply->view.namespace_id;
+    }
+}
+
+static bool group_known(const gov_view *view, const cal_group_id *group) {
+    return gov_id_equal(group->bytes, view->namespace_id.bytes) || gov_meta_get(view, group, NULL);
 }
 
 /* --- sealed operations --- */
@@ -48,12 +58,12 @@ static bool find_key(const gov_apply *apply, const cal_group_id *group, const ca
 }
 
 /* A rotation rides beside the sealed operation: adopted only from an admin, only if it is for us
- * and is what it says. What is wrong with it is no reason to refuse the operation (governance.md
+ * and is what it says. What is wrong with it is no reason against the operation (governance.md
  * 11). */
 static void take_rotation(gov_apply *apply, const cal_group_id *group,
                           const gov_rotation *rotation) {
     const gov_identity *self = &apply->change->gov->identity;
-    if (!rotation->present || !apply->attributed || !gov_admin(apply->cut, group, &apply->signer))
+    if (!rotation->present || !apply->attributed || !gov_admin(&apply->cut, group, &apply->signer))
         return;
     for (uint32_t i = 0; i < rotation->count; i++) {
         cal_secret key;
@@ -75,7 +85,7 @@ static int check_nonce(gov_apply *apply, const cal_group_id *group, bool *ret_se
     gov_key key = gov_key_of(ROW_NONCES, group->bytes, apply->op->signer, NULL);
     gov_nonce_window window = {0};
     cal_slice row;
-    bool fresh, ignored;
+    bool fresh = false, ignored;
     int result = 0;
     if (gov_view_get(&apply->view, &key, &row)) {
         window.floor = cal_read_u64le(row.data);
@@ -95,60 +105,301 @@ static int check_nonce(gov_apply *apply, const cal_group_id *group, bool *ret_se
     return result;
 }
 
-static int apply_sealed(gov_apply *apply, gov_group_op *ret_plain, bool *ret_opaque) {
-    const gov_op *op = &apply->op->op;
-    gov_group_key key;
-    *ret_opaque = !find_key(apply, &op->group_id, &op->key_id, &key);
-    if (*ret_opaque) return 0;
-    int result =
-        gov_group_op_open(op->sealed, op->nonce, &key.key, &apply->change->arena, ret_plain);
-    cal_secret_wipe(&key.key);
-    if (!result) result = gov_group_op_check(ret_plain);
-    if (result)
-        return cal_fail(apply->err, result,
-                        "the sealed operation is malformed or not sealed with its key");
-    if (!gov_meta_get(&apply->view, &op->group_id, NULL))
-        return cal_fail(apply->err, CAL_ENOTFOUND,
-                        "the operation is for a group that this namespace does not have");
-    bool seen;
-    result = check_nonce(apply, &op->group_id, &seen);
-    if (result) return cal_fail(apply->err, result, "no memory for an operation's number");
-    if (seen) return 0;
-    take_rotation(apply, &op->group_id, &op->rotation);
-    return gov_apply_group(apply, &op->group_id, ret_plain);
+/* The key is not here. An operation of somebody who has no say in the group cannot make the cuts
+ * above it unreadable (governance.md 18.2, G3); whether that is so must itself be readable. */
+static gov_reason keep_sealed(const gov_apply *apply) {
+    const cal_group_id *group = &apply->op->op.group_id;
+    gov_wait ignored;
+    if (gov_cut_readable(&apply->cut, group, &ignored)) return GOV_WHY_SEALED;
+    if (!group_known(&apply->cut, group)) return GOV_WHY_NO_GROUP;
+    return in_group_or_above(apply, *group) ? GOV_WHY_SEALED : GOV_WHY_STRANGER;
 }
 
-int gov_apply_op(gov_change *change, cal_slice bytes, cal_error *err) {
-    gov_signed_op op;
-    gov_logged *kept = keep_bytes(change, bytes);
-    if (!kept) return cal_fail(err, CAL_ENOMEM, "no memory for a governance operation");
-    int result = gov_signed_op_decode(cal_slice_of(kept->bytes, kept->len), &change->arena, &op);
-    if (result) return cal_fail(err, result, "the governance operation is malformed");
-    if ((result = gov_signed_op_check(&op, err))) return result;
-    if (!gov_id_equal(op.namespace_id.bytes, change->ns->id.bytes))
-        return cal_fail(err, CAL_EINVAL, "the governance operation is of another namespace");
-    gov_apply apply = {.change = change, .op = &op, .view = gov_change_view(change), .err = err};
-    apply.cut = &apply.view;
-    gov_signed_op_id(&op, &apply.id);
-    if ((result = check_position(&apply))) return result;
-    apply.attributed = gov_account_of_key(apply.cut, op.signer, &apply.signer);
-    bool opaque = false;
+/* So that it is found when its key arrives. */
+static void note_sealed(gov_apply *apply) {
+    const gov_op *op = &apply->op->op;
+    uint8_t value[32 + 32 + 8];
+    memcpy(value, op->key_id.bytes, 32);
+    memcpy(value + 32, apply->op->signer, 32);
+    cal_write_u64le(value + 64, apply->op->nonce);
+    gov_change_put(apply->change, gov_key_of(ROW_SEALED, op->group_id.bytes, apply->id.bytes, NULL),
+                   cal_slice_of(value, sizeof value));
+}
+
+static gov_reason opened_wrong(int result) {
+    return result == CAL_EVERIFY        ? GOV_WHY_SEAL_WRONG
+           : result == CAL_EUNSUPPORTED ? GOV_WHY_SEALED_UNKNOWN
+           : result == CAL_ELIMIT       ? GOV_WHY_SEALED_BOUNDS
+                                        : GOV_WHY_SEALED_MALFORMED;
+}
+
+static int apply_sealed(gov_apply *apply, cal_arena *arena, gov_group_op *ret_plain,
+                        gov_judgement *judgement) {
+    const gov_op *op = &apply->op->op;
+    gov_group_key key;
+    if (!find_key(apply, &op->group_id, &op->key_id, &key)) {
+        judgement->reason = keep_sealed(apply);
+        return 0;
+    }
+    int result = gov_group_op_open(op->sealed, op->nonce, &key.key, arena, ret_plain);
+    cal_secret_wipe(&key.key);
+    if (!result) result = gov_group_op_check(ret_plain);
+    if (result == CAL_ENOMEM) return result;
+    if (result) {
+        judgement->reason = opened_wrong(result);
+        return 0;
+    }
+    if (!group_known(&apply->view, &op->group_id)) {
+        judgement->reason = GOV_WHY_NO_GROUP;
+        return 0;
+    }
+    if (gov_cut_readable(&apply->cut, &op->group_id, &judgement->wait)) {
+        judgement->reason = GOV_WHY_KEY_LACKS;
+        return 0;
+    }
+    bool seen;
+    if ((result = check_nonce(apply, &op->group_id, &seen))) return result;
+    judgement->reason =
+        seen ? GOV_WHY_NUMBER_USED : gov_apply_group(apply, &op->group_id, ret_plain);
+    if (judgement->reason == GOV_WHY_FINE) take_rotation(apply, &op->group_id, &op->rotation);
+    return 0;
+}
+
+/* --- judging --- */
+
+static int apply_root(gov_apply *apply, gov_judgement *judgement) {
+    const gov_root_op *op = &apply->op->op.root;
+    cal_group_id group = asked_group(apply);
+    bool asks = op->kind != GOV_NAMESPACE_CREATED &&
+                op->kind != GOV_KEY_DELIVERY; /* which brings what makes the rest readable */
+    if (asks && (gov_cut_readable(&apply->cut, &group, &judgement->wait) ||
+                 gov_cut_readable(&apply->cut, &apply->view.namespace_id, &judgement->wait)))
+        judgement->reason = GOV_WHY_KEY_LACKS;
+    else
+        judgement->reason = gov_apply_root(apply, op);
+    return 0;
+}
+
+static gov_reason waits_for(const gov_wait *wait) {
+    return wait->kind == GOV_WAIT_PARENT ? GOV_WHY_PARENT_LACKS
+           : wait->kind == GOV_WAIT_KEY  ? GOV_WHY_KEY_LACKS
+                                         : GOV_WHY_HISTORY_LACKS;
+}
+
+/* What it waits for when another namespace is storing the object that it makes. */
+static void wait_for_object(const gov_apply *apply, const gov_group_op *plain, gov_wait *ret_wait) {
+    ret_wait->kind = GOV_WAIT_OBJECT;
+    memcpy(ret_wait->id.bytes, plain ? plain->context.bytes : apply->op->op.root.group.bytes, 32);
+}
+
+/* Sets up who asks what, then asks. The rows put stand in an open savepoint. */
+static int judge(gov_apply *apply, gov_verified *op, gov_group_op *ret_plain,
+                 gov_judgement *judgement, cal_error *err) {
+    gov_change *change = apply->change;
+    const gov_ids *parents = &op->op.parents;
+    int result =
+        gov_cut_view(change, parents->items, parents->count, &apply->cut, &judgement->wait);
+    if (result == CAL_ESTATE) {
+        judgement->reason = waits_for(&judgement->wait);
+        return 0;
+    }
+    if (result)
+        return cal_fail(err, result, "the rows at an operation's parents: %s",
+                        cal_error_text(result));
+    apply->attributed = gov_account_of_key(&apply->cut, op->op.signer, &apply->signer);
+    result = op->op.op.group ? apply_sealed(apply, &op->arena, ret_plain, judgement)
+                             : apply_root(apply, judgement);
+    if (!result) result = change->error;
+    if (!result && judgement->reason == GOV_WHY_OBJECT_OPEN)
+        wait_for_object(apply, op->op.op.group ? ret_plain : NULL, &judgement->wait);
+    return result ? cal_fail(err, result, "an operation could not be judged: %s",
+                             cal_error_text(result))
+                  : 0;
+}
+
+static gov_effect effect_of(gov_reason reason) {
+    return reason == GOV_WHY_FINE     ? GOV_EFFECT_FULL
+           : reason == GOV_WHY_SEALED ? GOV_EFFECT_OPAQUE
+                                      : GOV_EFFECT_NONE;
+}
+
+static gov_noted noted_of(const gov_apply *apply, const gov_verified *op, gov_reason reason,
+                          const gov_group_op *plain) {
+    bool kept = gov_reason_verdict(reason) == GOV_KEPT;
+    return (gov_noted){
+        .id = op->id,
+        .op = &op->op,
+        .bytes = cal_slice_of(op->bytes, op->len),
+        .effect = effect_of(reason),
+        .aside =
+            kept && (!gov_reason_cited(reason) || !in_group_or_above(apply, asked_group(apply))),
+        .plain = op->op.op.group && reason == GOV_WHY_FINE ? plain : NULL,
+        .author = apply->attributed ? &apply->signer : NULL,
+    };
+}
+
+static gov_reason known_reason(gov_effect effect) {
+    return effect == GOV_EFFECT_FULL     ? GOV_WHY_FINE
+           : effect == GOV_EFFECT_OPAQUE ? GOV_WHY_SEALED
+                                         : GOV_WHY_BEFORE;
+}
+
+int gov_apply_op(gov_change *change, gov_verified *op, gov_judgement *ret_judgement,
+                 cal_error *err) {
+    gov_apply apply = {
+        .change = change, .op = &op->op, .id = op->id, .view = gov_change_view(change)};
+    gov_effect known;
     gov_group_op plain;
-    result =
-        op.op.group ? apply_sealed(&apply, &plain, &opaque) : gov_apply_root(&apply, &op.op.root);
-    if (result) return result;
-    if (change->error)
-        return cal_fail(err, change->error, "the operation's rows could not be kept");
-    gov_noted noted = {.id = apply.id,
-                       .op = &op,
-                       .bytes = bytes,
-                       .effect = opaque ? GOV_EFFECT_OPAQUE : GOV_EFFECT_FULL,
-                       .plain = op.op.group && !opaque ? &plain : NULL,
-                       .author = apply.attributed ? &apply.signer : NULL};
-    return gov_graph_note(change, &noted, err);
+    *ret_judgement = (gov_judgement){.reason = op->reason};
+    if (op->reason == GOV_WHY_FINE &&
+        !gov_id_equal(op->op.namespace_id.bytes, change->ns->id.bytes))
+        ret_judgement->reason = GOV_WHY_NAMESPACE;
+    if (ret_judgement->reason != GOV_WHY_FINE) return 0;
+    int result = gov_graph_find(change, &op->id, &known);
+    if (result == 0) {
+        *ret_judgement = (gov_judgement){.reason = known_reason(known), .known = true};
+        return 0;
+    }
+    if (result != CAL_ENOTFOUND)
+        return cal_fail(err, result, "an operation could not be looked up: %s",
+                        cal_error_text(result));
+    gov_savepoint(change);
+    result = judge(&apply, op, &plain, ret_judgement, err);
+    if (!result && ret_judgement->reason == GOV_WHY_FINE)
+        gov_savepoint_keep(change);
+    else
+        gov_savepoint_undo(change);
+    if (result || gov_reason_verdict(ret_judgement->reason) == GOV_WAITING) return result;
+    if (ret_judgement->reason == GOV_WHY_SEALED) note_sealed(&apply);
+    gov_noted noted = noted_of(&apply, op, ret_judgement->reason, &plain);
+    result = gov_graph_note(change, &noted, err);
+    if (!result && change->error)
+        result = cal_fail(err, change->error, "an operation could not be kept");
+    return result;
+}
+
+/* --- what was sealed --- */
+
+typedef struct {
+    cal_group_id group;
+    cal_hash id;
+    uint8_t signer[32];
+    uint64_t nonce;
+} sealed_entry;
+
+/* Those under the key, of any group: with the namespace's key its open groups are sealed too. */
+static int collect_sealed(const gov_change *change, const cal_hash *key_id, cal_buffer *ret) {
+    gov_view view = gov_change_view(change);
+    gov_walk walk = gov_walk_start(&view, ROW_SEALED, NULL, NULL);
+    cal_slice rest, value;
+    while (gov_walk_next(&walk, &rest, &value)) {
+        sealed_entry entry;
+        if (!gov_id_equal(value.data, key_id->bytes) ||
+            gov_id_equal(value.data + 32, change->gov->identity.sign_key.bytes))
+            continue;
+        memcpy(entry.group.bytes, rest.data, 32);
+        memcpy(entry.id.bytes, rest.data + 32, 32);
+        memcpy(entry.signer, value.data + 32, 32);
+        entry.nonce = cal_read_u64le(value.data + 64);
+        cal_buffer_append(ret, &entry, sizeof entry);
+    }
+    return ret->error;
+}
+
+static int compare_sealed(const void *a, const void *b) {
+    const sealed_entry *x = a, *y = b;
+    int order = memcmp(x->signer, y->signer, 32);
+    return order ? order : (x->nonce > y->nonce) - (x->nonce < y->nonce);
+}
+
+/* Judges one again. *ret_progress: it is decided now. */
+static int unseal(gov_change *change, const sealed_entry *entry, bool *ret_progress,
+                  cal_error *err) {
+    gov_verified *op = NULL;
+    gov_judgement judgement = {0};
+    gov_group_op plain;
+    cal_buffer bytes;
+    cal_buffer_init(&bytes, GOV_OP_MAX);
+    *ret_progress = false;
+    int result = gov_graph_read(change, &entry->id, &bytes);
+    if (!result) result = gov_verify(cal_buffer_slice(&bytes), &op);
+    if (!result && op->reason != GOV_WHY_FINE) result = CAL_ECORRUPT;
+    cal_buffer_deinit(&bytes);
+    if (result) {
+        gov_verified_free(op);
+        return cal_fail(err, result, "a sealed operation could not be read again: %s",
+                        cal_error_text(result));
+    }
+    gov_apply apply = {
+        .change = change, .op = &op->op, .id = op->id, .view = gov_change_view(change)};
+    gov_savepoint(change);
+    result = judge(&apply, op, &plain, &judgement, err);
+    gov_verdict verdict = gov_reason_verdict(judgement.reason);
+    if (!result && judgement.reason == GOV_WHY_FINE)
+        gov_savepoint_keep(change);
+    else
+        gov_savepoint_undo(change);
+    if (!result && verdict != GOV_WAITING && judgement.reason != GOV_WHY_SEALED) {
+        *ret_progress = true;
+        gov_change_delete(change,
+                          gov_key_of(ROW_SEALED, entry->group.bytes, entry->id.bytes, NULL));
+        gov_noted noted = noted_of(&apply, op, judgement.reason, &plain);
+        result = gov_graph_settle(change, &noted, err);
+    }
+    gov_verified_free(op);
+    return result;
+}
+
+int gov_apply_unsealed(gov_change *change, const cal_hash *key_id, cal_error *err) {
+    enum { PASSES_MAX = 64 };
+    bool progress = true;
+    int result = 0;
+    for (int pass = 0; pass < PASSES_MAX && progress && !result; pass++) {
+        cal_buffer found;
+        cal_buffer_init(&found, CAL_STORE_VALUE_MAX);
+        progress = false;
+        if (collect_sealed(change, key_id, &found))
+            result = cal_fail(err, found.error, "no memory for the operations under a key");
+        size_t count = found.len / sizeof(sealed_entry);
+        sealed_entry *entries = (sealed_entry *)(void *)found.data;
+        if (count) qsort(entries, count, sizeof *entries, compare_sealed);
+        for (size_t i = 0; i < count && !result; i++) {
+            bool decided;
+            result = unseal(change, &entries[i], &decided, err);
+            progress = progress || decided;
+        }
+        cal_buffer_deinit(&found);
+    }
+    return result;
 }
 
 /* --- authoring --- */
+
+/* Our own operations pass where everybody's do; for them anything but an effect is an error, and
+ * the change goes with it. */
+static int apply_own(gov_change *change, cal_slice bytes, cal_error *err) {
+    gov_verified *op;
+    gov_judgement judgement;
+    int result = gov_verify(bytes, &op);
+    if (result) return cal_fail(err, result, "no memory for a governance operation");
+    result = gov_apply_op(change, op, &judgement, err);
+    gov_verified_free(op);
+    if (!result && judgement.reason != GOV_WHY_FINE)
+        result = cal_fail(err, gov_reason_code(judgement.reason), "%s",
+                          gov_reason_text(judgement.reason));
+    return result;
+}
+
+/* The operation's bytes, for gossip after the commit. */
+static int keep_bytes(gov_change *change, cal_slice bytes) {
+    gov_logged *kept = malloc(sizeof *kept + bytes.len);
+    if (!kept) return CAL_ENOMEM;
+    kept->len = bytes.len;
+    memcpy(kept->bytes, bytes.data, bytes.len);
+    cal_list_push(&change->ops, &kept->link);
+    change->op_count++;
+    return 0;
+}
 
 static int author(gov_change *change, gov_op op, cal_error *err) {
     gov_view view = gov_change_view(change);
@@ -165,11 +416,12 @@ static int author(gov_change *change, gov_op op, cal_error *err) {
     cal_hash id;
     cal_buffer_init(&bytes, GOV_OP_MAX);
     int result = gov_signed_op_sign(&signed_op, &change->gov->identity.sign_seed, &bytes, &id);
+    if (!result) result = keep_bytes(change, cal_buffer_slice(&bytes));
     if (result)
         cal_fail(err, result, "the governance operation could not be encoded: %s",
                  cal_error_text(result));
     else
-        result = gov_apply_op(change, cal_buffer_slice(&bytes), err);
+        result = apply_own(change, cal_buffer_slice(&bytes), err);
     cal_buffer_deinit(&bytes);
     return result;
 }
@@ -183,6 +435,7 @@ int gov_author_root(gov_change *change, const gov_root_op *op, cal_error *err) {
  * 6). */
 int gov_author_group(gov_change *change, const cal_group_id *group, const gov_group_op *op,
                      cal_error *err) {
+    const cal_os *os = change->gov->os;
     gov_view view = gov_change_view(change);
     cal_group_id from = *group, sealing;
     gov_group_key key;
@@ -194,7 +447,7 @@ int gov_author_group(gov_change *change, const cal_group_id *group, const gov_gr
         return cal_fail(err, CAL_ESTATE,
                         "this node has no key of the group yet; wait until a member delivers it");
     sealed.key_id = key.id;
-    cal_random(sealed.nonce, sizeof sealed.nonce);
+    os->random(os->user, sealed.nonce, sizeof sealed.nonce);
     cal_buffer ciphertext;
     cal_buffer_init(&ciphertext, GOV_SEALED_OP_MAX);
     int result = gov_group_op_seal(op, &key.key, sealed.nonce, &ciphertext);

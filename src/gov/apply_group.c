@@ -1,8 +1,8 @@
-/* Group operations, opened: who may, and what follows (governance.md 4.3). Loop thread. */
-#include "base/error.h"
+/* Group operations, opened: who may, and what follows (governance.md 4.3).
+ *
+ * As in apply_root.c: rights are asked of the rows at the operation's cut, and a handler gives the
+ * reason for its verdict. Loop thread. */
 #include "gov/internal.h"
-
-enum { REENTRY_REMOVED = 1, REENTRY_LEFT = 2 };
 
 typedef struct {
     gov_apply *apply;
@@ -10,20 +10,13 @@ typedef struct {
     const gov_group_op *op;
 } sealed_op;
 
-static int denied(const sealed_op *s, const char *what) {
-    return cal_fail(s->apply->err, CAL_EDENIED, "%s", what);
-}
-static int missing(const sealed_op *s, const char *what) {
-    return cal_fail(s->apply->err, CAL_ENOTFOUND, "%s", what);
-}
-
 static bool is_admin(const sealed_op *s) {
-    return s->apply->attributed && gov_admin(s->apply->cut, s->group, &s->apply->signer);
+    return s->apply->attributed && gov_admin(&s->apply->cut, s->group, &s->apply->signer);
 }
 
 static bool may(const sealed_op *s, uint32_t capability) {
     return s->apply->attributed &&
-           gov_allowed(s->apply->cut, s->group, &s->apply->signer, capability);
+           gov_allowed(&s->apply->cut, s->group, &s->apply->signer, capability);
 }
 
 static bool by_self(const sealed_op *s) {
@@ -42,26 +35,23 @@ static gov_key context_key(const sealed_op *s, gov_row_kind kind) {
 
 /* --- members --- */
 
-static int member_added(const sealed_op *s) {
+static gov_reason member_added(const sealed_op *s) {
     gov_member member = {.follow_contexts = true};
     uint32_t defaults;
     cal_slice value;
-    if (!may(s, GOV_MANAGE_MEMBERS))
-        return denied(s, "adding a member needs the right to manage members");
-    if (s->op->role == GOV_ROLE_ADMIN && !is_admin(s))
-        return denied(s, "only an admin may add an admin");
-    if (s->op->role == GOV_ROLE_READ_ONLY_TEE)
-        return denied(s, "attested nodes are not added by hand");
+    if (!may(s, GOV_MANAGE_MEMBERS)) return GOV_WHY_NO_MANAGE_MEMBERS;
+    if (s->op->role == GOV_ROLE_ADMIN && !is_admin(s)) return GOV_WHY_ADMIN_BY_ADMIN;
+    if (s->op->role == GOV_ROLE_READ_ONLY_TEE) return GOV_WHY_ROLE_ATTESTED;
     bool known = gov_member_get(&s->apply->view, s->group, &s->op->account, &member);
     member.role = s->op->role;
     gov_put_member(s->apply->change, s->group, &s->op->account, &member);
     gov_change_delete(s->apply->change, account_key(s, ROW_REENTRY));
     gov_key key = group_key(s, ROW_DEFAULTS);
     if (known || member.role == GOV_ROLE_ADMIN || !gov_view_get(&s->apply->view, &key, &value))
-        return 0;
+        return GOV_WHY_FINE;
     defaults = cal_read_u32le(value.data);
     if (defaults) gov_put_u32(s->apply->change, account_key(s, ROW_CAPABILITIES), defaults);
-    return 0;
+    return GOV_WHY_FINE;
 }
 
 static bool is_owner(const sealed_op *s, const cal_account_id *account) {
@@ -80,73 +70,65 @@ static void remove_member(const sealed_op *s, uint8_t reason) {
 
 /* The group hash and context roots in these operations only detect divergence; they never refuse
  * (governance.md 4.3). */
-static int member_removed(const sealed_op *s) {
-    if (!may(s, GOV_MANAGE_MEMBERS))
-        return denied(s, "removing a member needs the right to manage members");
-    if (gov_admin_direct(s->apply->cut, s->group, &s->op->account) && !is_admin(s))
-        return denied(s, "only an admin may remove an admin");
-    if (is_owner(s, &s->op->account)) return denied(s, "the owner of a group cannot be removed");
-    if (gov_last_admin(s->apply->cut, s->group, &s->op->account))
-        return denied(s, "the last admin of a group cannot be removed");
-    remove_member(s, REENTRY_REMOVED);
-    return 0;
+static gov_reason member_removed(const sealed_op *s) {
+    if (!may(s, GOV_MANAGE_MEMBERS)) return GOV_WHY_NO_MANAGE_MEMBERS;
+    if (gov_admin_direct(&s->apply->cut, s->group, &s->op->account) && !is_admin(s))
+        return GOV_WHY_ADMIN_BY_ADMIN;
+    if (is_owner(s, &s->op->account)) return GOV_WHY_OWNER_STAYS;
+    if (gov_last_admin(&s->apply->cut, s->group, &s->op->account)) return GOV_WHY_LAST_ADMIN;
+    remove_member(s, GOV_REENTRY_REMOVED);
+    return GOV_WHY_FINE;
 }
 
-static int member_left(const sealed_op *s) {
-    if (!by_self(s)) return denied(s, "a member leaves for itself only");
-    if (!gov_member_get(&s->apply->view, s->group, &s->op->account, NULL))
-        return missing(s, "the account has no membership of its own in this group");
-    if (is_owner(s, &s->op->account))
-        return denied(s, "the owner cannot leave; transfer the ownership first");
-    if (gov_last_admin(s->apply->cut, s->group, &s->op->account))
-        return denied(s, "the last admin cannot leave; make another one first");
+static gov_reason member_left(const sealed_op *s) {
+    if (!by_self(s)) return GOV_WHY_NOT_SELF;
+    if (!gov_member_get(&s->apply->view, s->group, &s->op->account, NULL)) return GOV_WHY_NO_MEMBER;
+    if (is_owner(s, &s->op->account)) return GOV_WHY_OWNER_STAYS;
+    if (gov_last_admin(&s->apply->cut, s->group, &s->op->account)) return GOV_WHY_LAST_ADMIN;
     cal_group_id keyed = gov_key_group(&s->apply->view, s->group);
-    remove_member(s, REENTRY_LEFT);
+    remove_member(s, GOV_REENTRY_LEFT);
     if (gov_id_equal(keyed.bytes, s->group->bytes))
         gov_change_put(s->apply->change, account_key(s, ROW_ROTATION_DUE), (cal_slice){0});
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static int member_role_set(const sealed_op *s) {
+static gov_reason member_role_set(const sealed_op *s) {
     gov_member member;
-    if (!is_admin(s)) return denied(s, "only an admin may change a role");
-    if (s->op->role == GOV_ROLE_READ_ONLY_TEE)
-        return denied(s, "the role of attested nodes is not given by hand");
+    if (!is_admin(s)) return GOV_WHY_NOT_ADMIN;
+    if (s->op->role == GOV_ROLE_READ_ONLY_TEE) return GOV_WHY_ROLE_ATTESTED;
     if (!gov_member_get(&s->apply->view, s->group, &s->op->account, &member))
-        return missing(s, "the account is not a member of this group");
-    if (s->op->role != GOV_ROLE_ADMIN && gov_last_admin(s->apply->cut, s->group, &s->op->account))
-        return denied(s, "the last admin of a group stays one; make another one first");
+        return GOV_WHY_NO_MEMBER;
+    if (s->op->role != GOV_ROLE_ADMIN && gov_last_admin(&s->apply->cut, s->group, &s->op->account))
+        return GOV_WHY_LAST_ADMIN;
     member.role = s->op->role;
     gov_put_member(s->apply->change, s->group, &s->op->account, &member);
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static int member_capability_set(const sealed_op *s) {
-    if (!is_admin(s)) return denied(s, "only an admin may change capabilities");
+static gov_reason member_capability_set(const sealed_op *s) {
+    if (!is_admin(s)) return GOV_WHY_NOT_ADMIN;
     gov_put_u32(s->apply->change, account_key(s, ROW_CAPABILITIES), s->op->capabilities);
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static int auto_follow_set(const sealed_op *s) {
+static gov_reason auto_follow_set(const sealed_op *s) {
     gov_member member;
-    if (!is_admin(s) && !by_self(s))
-        return denied(s, "only an admin or the member itself may change what it follows");
+    if (!is_admin(s) && !by_self(s)) return GOV_WHY_NOT_ADMIN_OR_SELF;
     if (!gov_member_get(&s->apply->view, s->group, &s->op->account, &member))
-        return missing(s, "the account is not a member of this group");
+        return GOV_WHY_NO_MEMBER;
     member.follow_contexts = s->op->follow_contexts;
     member.follow_subgroups = s->op->follow_subgroups;
     gov_put_member(s->apply->change, s->group, &s->op->account, &member);
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static int ownership_transferred(const sealed_op *s) {
+static gov_reason ownership_transferred(const sealed_op *s) {
     gov_meta meta;
     gov_member member;
-    if (!s->apply->attributed || !is_owner(s, &s->apply->signer))
-        return denied(s, "only the owner may pass a group on");
+    if (!s->apply->attributed || !is_owner(s, &s->apply->signer)) return GOV_WHY_NOT_OWNER;
     if (!gov_member_get(&s->apply->view, s->group, &s->op->account, &member) ||
         member.role != GOV_ROLE_ADMIN)
-        return denied(s, "the new owner must be an admin of the group already");
+        return GOV_WHY_OWNER_NOT_ADMIN;
     gov_meta_get(&s->apply->view, s->group, &meta);
     meta.owner = meta.admin = s->op->account;
     gov_put_meta(s->apply->change, s->group, &meta);
@@ -155,15 +137,15 @@ static int ownership_transferred(const sealed_op *s) {
             s->apply->view.namespace_id.bytes)) /* of a group it would reach too far (18.2, G4) */
         gov_change_put(s->apply->change, gov_key_of(ROW_ROOT_ADMIN, NULL, NULL, NULL),
                        cal_slice_of(s->op->account.bytes, 32));
-    return 0;
+    return GOV_WHY_FINE;
 }
 
 /* --- settings --- */
 
-static int default_capabilities_set(const sealed_op *s) {
-    if (!is_admin(s)) return denied(s, "only an admin may change the default capabilities");
+static gov_reason default_capabilities_set(const sealed_op *s) {
+    if (!is_admin(s)) return GOV_WHY_NOT_ADMIN;
     gov_put_u32(s->apply->change, group_key(s, ROW_DEFAULTS), s->op->capabilities);
-    return 0;
+    return GOV_WHY_FINE;
 }
 
 static void set_target(const sealed_op *s, const cal_group_id *group, gov_meta meta) {
@@ -172,13 +154,12 @@ static void set_target(const sealed_op *s, const cal_group_id *group, gov_meta m
     gov_put_meta(s->apply->change, group, &meta);
 }
 
-static int target_application_set(const sealed_op *s) {
+static gov_reason target_application_set(const sealed_op *s) {
     gov_meta meta;
-    if (!may(s, GOV_MANAGE_APPLICATION))
-        return denied(s, "changing the application needs the right to manage it");
+    if (!may(s, GOV_MANAGE_APPLICATION)) return GOV_WHY_NO_MANAGE_APPLICATION;
     gov_meta_get(&s->apply->view, s->group, &meta);
     set_target(s, s->group, meta);
-    return 0;
+    return GOV_WHY_FINE;
 }
 
 /* The group and every group below it that runs the old code (governance.md 14). */
@@ -200,205 +181,190 @@ static void cascade(const sealed_op *s, const cal_group_id *group) {
     }
 }
 
-static int cascade_upgrade(const sealed_op *s) {
-    if (!may(s, GOV_MANAGE_APPLICATION))
-        return denied(s, "an upgrade needs the right to manage the application");
+static gov_reason cascade_upgrade(const sealed_op *s) {
+    if (!may(s, GOV_MANAGE_APPLICATION)) return GOV_WHY_NO_MANAGE_APPLICATION;
     cascade(s, s->group);
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static int migration_set(const sealed_op *s) {
+static gov_reason migration_set(const sealed_op *s) {
     gov_key key = group_key(s, ROW_MIGRATION);
-    if (!may(s, GOV_MANAGE_APPLICATION))
-        return denied(s, "a migration needs the right to manage the application");
+    if (!may(s, GOV_MANAGE_APPLICATION)) return GOV_WHY_NO_MANAGE_APPLICATION;
     if (s->op->migration.present)
         gov_change_put(s->apply->change, key, s->op->migration.bytes);
     else
         gov_change_delete(s->apply->change, key);
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static int visibility_set(const sealed_op *s) {
-    if (!may(s, GOV_CAN_MANAGE_VISIBILITY))
-        return denied(s, "changing the visibility needs the right to manage it");
+static gov_reason visibility_set(const sealed_op *s) {
+    if (!may(s, GOV_CAN_MANAGE_VISIBILITY)) return GOV_WHY_NO_MANAGE_VISIBILITY;
     gov_change_put(s->apply->change, group_key(s, ROW_VISIBILITY),
                    cal_slice_of(&s->op->visibility, 1));
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static int put_metadata(const sealed_op *s, gov_key key) {
+static gov_reason put_metadata(const sealed_op *s, gov_key key) {
     gov_put_metadata(s->apply->change, key, s->op->name, &s->op->data, s->apply->op->signer);
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static const char metadata_denied[] = "changing names and metadata needs the right to manage them";
-
-static int group_metadata_set(const sealed_op *s) {
-    if (!may(s, GOV_CAN_MANAGE_METADATA)) return denied(s, metadata_denied);
+static gov_reason group_metadata_set(const sealed_op *s) {
+    if (!may(s, GOV_CAN_MANAGE_METADATA)) return GOV_WHY_NO_MANAGE_METADATA;
     return put_metadata(s, group_key(s, ROW_GROUP_DATA));
 }
 
-static int member_metadata_set(const sealed_op *s) {
+static gov_reason member_metadata_set(const sealed_op *s) {
     bool own =
-        by_self(s) && gov_path_of(s->apply->cut, s->group, &s->op->account, NULL) != GOV_PATH_NONE;
-    if (!own && !may(s, GOV_CAN_MANAGE_METADATA)) return denied(s, metadata_denied);
+        by_self(s) && gov_path_of(&s->apply->cut, s->group, &s->op->account, NULL) != GOV_PATH_NONE;
+    if (!own && !may(s, GOV_CAN_MANAGE_METADATA)) return GOV_WHY_NO_MANAGE_METADATA;
     return put_metadata(s, account_key(s, ROW_MEMBER_DATA));
 }
 
-static int context_metadata_set(const sealed_op *s) {
-    if (!may(s, GOV_CAN_MANAGE_METADATA)) return denied(s, metadata_denied);
+static gov_reason context_metadata_set(const sealed_op *s) {
+    if (!may(s, GOV_CAN_MANAGE_METADATA)) return GOV_WHY_NO_MANAGE_METADATA;
     return put_metadata(s, context_key(s, ROW_CONTEXT_DATA));
 }
 
-static int tee_policy_set(const sealed_op *s) {
-    if (!is_admin(s)) return denied(s, "only an admin may set the policy for attested nodes");
+static gov_reason tee_policy_set(const sealed_op *s) {
+    if (!is_admin(s)) return GOV_WHY_NOT_ADMIN;
     if (!gov_id_equal(s->group->bytes, s->apply->view.namespace_id.bytes))
-        return cal_fail(s->apply->err, CAL_EINVAL,
-                        "the policy for attested nodes is the namespace's");
-    return 0; /* no attested node is admitted by this node: nothing to keep beyond the operation */
+        return GOV_WHY_POLICY_PLACE;
+    return GOV_WHY_FINE; /* no attested node is admitted by this node: nothing to keep beyond the
+                            operation */
 }
 
-static int group_delete(const sealed_op *s) {
+static gov_reason group_delete(const sealed_op *s) {
     if (gov_id_equal(s->group->bytes, s->apply->view.namespace_id.bytes))
-        return denied(s, "a namespace is not deleted by an operation");
-    if (!s->apply->attributed || !is_owner(s, &s->apply->signer))
-        return denied(s, "only the owner may delete a group");
+        return GOV_WHY_NAMESPACE_STAYS;
+    if (!s->apply->attributed || !is_owner(s, &s->apply->signer)) return GOV_WHY_NOT_OWNER;
     if (gov_walk_count(&s->apply->view, ROW_CONTEXT, s->group->bytes) ||
         gov_walk_count(&s->apply->view, ROW_CHILD, s->group->bytes))
-        return cal_fail(s->apply->err, CAL_ESTATE,
-                        "a group that holds contexts or groups cannot be deleted");
+        return GOV_WHY_NOT_EMPTY;
     gov_delete_group_rows(s->apply, s->group);
-    return 0;
+    return GOV_WHY_FINE;
 }
 
 /* --- contexts --- */
 
-static int context_registered(const sealed_op *s) {
+static gov_reason context_registered(const sealed_op *s) {
     gov_meta meta;
-    gov_key where = gov_key_of(ROW_CONTEXT_GROUP, s->op->context.bytes, NULL, NULL);
-    cal_slice group;
-    if (!may(s, GOV_CAN_CREATE_CONTEXT))
-        return denied(s, "creating a context needs the right to create contexts");
-    if (gov_view_get(&s->apply->view, &where, &group) && !gov_id_equal(group.data, s->group->bytes))
-        return cal_fail(s->apply->err, CAL_EEXISTS, "the context is registered in another group");
+    if (!may(s, GOV_CAN_CREATE_CONTEXT)) return GOV_WHY_NO_CREATE_CONTEXT;
+    gov_reason reason = gov_context_free(s->apply, &s->op->context);
+    if (reason != GOV_WHY_FINE) return reason;
     gov_put_context(s->apply->change, s->group, s->op);
     if (gov_meta_get(&s->apply->view, s->group, &meta) && gov_id_zero(meta.application.bytes)) {
         meta.application = s->op->application;
         gov_put_meta(s->apply->change, s->group, &meta);
     }
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static int context_detached(const sealed_op *s) {
-    if (!is_admin(s)) return denied(s, "only an admin may take a context out of its group");
+static gov_reason context_detached(const sealed_op *s) {
+    if (!is_admin(s)) return GOV_WHY_NOT_ADMIN;
     if (!gov_context_row_get(&s->apply->view, s->group, &s->op->context, NULL))
-        return missing(s, "the context is not in this group");
+        return GOV_WHY_NO_CONTEXT;
     gov_change_delete(s->apply->change, context_key(s, ROW_CONTEXT));
     gov_change_delete(s->apply->change, context_key(s, ROW_CONTEXT_DATA));
     gov_change_delete(s->apply->change,
                       gov_key_of(ROW_CONTEXT_GROUP, s->op->context.bytes, NULL, NULL));
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static int context_capability(const sealed_op *s) {
+static gov_reason context_capability(const sealed_op *s) {
     gov_key key =
         gov_key_of(ROW_CONTEXT_MASK, s->group->bytes, s->op->context.bytes, s->op->account.bytes);
     cal_slice value;
     uint8_t mask = gov_view_get(&s->apply->view, &key, &value) ? value.data[0] : 0;
-    if (!may(s, GOV_MANAGE_MEMBERS))
-        return denied(s, "a context's capabilities need the right to manage members");
+    if (!may(s, GOV_MANAGE_MEMBERS)) return GOV_WHY_NO_MANAGE_MEMBERS;
     if (!gov_context_row_get(&s->apply->view, s->group, &s->op->context, NULL))
-        return missing(s, "the context is not in this group");
-    if (!gov_member_get(&s->apply->view, s->group, &s->op->account, NULL))
-        return missing(s, "the account is not a member of this group");
+        return GOV_WHY_NO_CONTEXT;
+    if (!gov_member_get(&s->apply->view, s->group, &s->op->account, NULL)) return GOV_WHY_NO_MEMBER;
     if (s->op->kind == GOV_CONTEXT_CAPABILITY_GRANTED)
         mask |= s->op->mask;
     else
         mask = (uint8_t)(mask & ~s->op->mask);
     gov_change_put(s->apply->change, key, cal_slice_of(&mask, 1));
-    return 0;
+    return GOV_WHY_FINE;
 }
 
 /* --- accounts and keys --- */
 
 /* Refusals of the link itself are not refusals of the operation. */
-static int device_linked(const sealed_op *s) {
+static gov_reason device_linked(const sealed_op *s) {
     const gov_group_op *op = s->op;
     cal_account_id endorser;
     if (!gov_id_equal(op->endorsement.account.bytes, op->cert.account.bytes) ||
         !gov_endorsement_verify(&op->endorsement))
-        return denied(s, "the device's account is not endorsed");
-    if (!gov_account_of_key(s->apply->cut, op->endorsement.member_key, &endorser) ||
-        gov_path_of(s->apply->cut, s->group, &endorser, NULL) == GOV_PATH_NONE)
-        return denied(s, "the device's account is not endorsed by a member");
+        return GOV_WHY_NOT_ENDORSED;
+    if (!gov_account_of_key(&s->apply->cut, op->endorsement.member_key, &endorser) ||
+        gov_path_of(&s->apply->cut, s->group, &endorser, NULL) == GOV_PATH_NONE)
+        return GOV_WHY_ENDORSER;
     gov_credential credential = {.genesis = op->genesis, .chain = op->chain, .cert = op->cert};
-    cal_error ignored;
-    gov_apply quiet = *s->apply;
-    quiet.err = &ignored;
-    if (gov_link_device(&quiet, &credential) == 0)
+    if (gov_link_device(s->apply, &credential) == GOV_WHY_FINE)
         gov_change_put(s->apply->change,
                        gov_key_of(ROW_ENDORSER, op->cert.account.bytes, endorser.bytes, NULL),
                        (cal_slice){0});
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static int device_unlinked(const sealed_op *s) {
+static gov_reason device_unlinked(const sealed_op *s) {
     const gov_group_op *op = s->op;
     gov_binding binding;
     bool proven = op->has_proof && gov_binding_get(&s->apply->view, &op->device, &binding) &&
                   gov_id_equal(binding.account.bytes, op->account.bytes) &&
                   gov_id_equal(op->proof.revocation.device.bytes, op->device.bytes) &&
                   gov_revocation_verify(&op->proof, &op->account) == GOV_PROOF_OK;
-    if (!proven && !is_admin(s))
-        return denied(s, "revoking a device needs its account's proof or an admin");
+    if (!proven && !is_admin(s)) return GOV_WHY_UNLINK_PROOF;
     gov_change_put(s->apply->change, gov_key_of(ROW_REVOKED, op->device.bytes, NULL, NULL),
                    (cal_slice){0});
     gov_change_put(s->apply->change,
                    gov_key_of(ROW_ROTATION_DUE, s->group->bytes, op->device.bytes, NULL),
                    (cal_slice){0});
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static int account_keys_rotated(const sealed_op *s) {
+static gov_reason account_keys_rotated(const sealed_op *s) {
     const gov_handoff *handoff = &s->op->handoff;
     uint8_t current[32], epoch[32] = {0};
     uint32_t known = gov_root_epoch(&s->apply->view, &handoff->account, NULL);
     cal_write_u32be(epoch + 28, known);
     gov_key key = gov_key_of(ROW_ROOT_KEY, handoff->account.bytes, epoch, NULL);
     cal_slice value;
-    if (!gov_view_get(&s->apply->view, &key, &value))
-        return missing(s, "the account's root key is not known here");
+    if (!gov_view_get(&s->apply->view, &key, &value)) return GOV_WHY_NO_ROOT_KEY;
     memcpy(current, value.data, 32);
     if (handoff->from_epoch != known || known == UINT32_MAX ||
         !gov_handoff_verify(handoff, current))
-        return denied(s, "the handoff does not continue the account's root keys");
+        return GOV_WHY_HANDOFF;
     cal_write_u32be(epoch + 28, known + 1);
     gov_change_put(s->apply->change, gov_key_of(ROW_ROOT_KEY, handoff->account.bytes, epoch, NULL),
                    cal_slice_of(handoff->new_root_key, 32));
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static int key_rotated(const sealed_op *s) {
+static gov_reason key_rotated(const sealed_op *s) {
     const uint8_t *subject =
         s->op->kind == GOV_KEY_ROTATED ? s->op->account.bytes : s->op->device.bytes;
-    if (!is_admin(s)) return denied(s, "only an admin may rotate a group's key");
+    if (!is_admin(s)) return GOV_WHY_NOT_ADMIN;
     gov_change_delete(s->apply->change,
                       gov_key_of(ROW_ROTATION_DUE, s->group->bytes, subject, NULL));
-    return 0;
+    return GOV_WHY_FINE;
 }
 
-static int noop(const sealed_op *s) {
+static gov_reason noop(const sealed_op *s) {
+    return s->apply->attributed &&
+                   gov_path_of(&s->apply->cut, s->group, &s->apply->signer, NULL) != GOV_PATH_NONE
+               ? GOV_WHY_FINE
+               : GOV_WHY_STRANGER;
+}
+
+static gov_reason tee_joined(const sealed_op *s) {
     (void)s;
-    return 0;
+    return GOV_WHY_ATTESTED;
 }
 
-static int tee_joined(const sealed_op *s) {
-    return cal_fail(s->apply->err, CAL_EUNSUPPORTED,
-                    "admission of attested nodes is not supported");
-}
-
-int gov_apply_group(gov_apply *apply, const cal_group_id *group, const gov_group_op *op) {
-    static int (*const handlers[GOV_GROUP_KIND_COUNT])(const sealed_op *s) = {
+gov_reason gov_apply_group(gov_apply *apply, const cal_group_id *group, const gov_group_op *op) {
+    static gov_reason (*const handlers[GOV_GROUP_KIND_COUNT])(const sealed_op *s) = {
         [GOV_NOOP] = noop,
         [GOV_MEMBER_ADDED] = member_added,
         [GOV_MEMBER_REMOVED] = member_removed,

@@ -1,17 +1,14 @@
-/* Root operations: who may, and what follows (governance.md 3, 4.3, 10). Loop thread. */
-#include "base/error.h"
+/* Root operations: who may, and what follows (governance.md 3, 4.3, 10).
+ *
+ * Who may is asked of the rows at the operation's cut, whether what it names exists and is free of
+ * the present rows. A handler gives the reason for its verdict and puts rows; the frame (apply.c)
+ * undoes them unless the operation applies. Loop thread. */
 #include "gov/internal.h"
 
-enum { REENTRY_REMOVED = 1, REENTRY_LEFT = 2 };
-
-static int denied(const gov_apply *apply, const char *what) {
-    return cal_fail(apply->err, CAL_EDENIED, "%s", what);
-}
-
-static int need_admin(const gov_apply *apply) {
-    if (apply->attributed && gov_admin(apply->cut, &apply->view.namespace_id, &apply->signer))
-        return 0;
-    return denied(apply, "only an admin of the namespace may do this");
+static gov_reason need_admin(const gov_apply *apply) {
+    return apply->attributed && gov_admin(&apply->cut, &apply->view.namespace_id, &apply->signer)
+               ? GOV_WHY_FINE
+               : GOV_WHY_NOT_NAMESPACE_ADMIN;
 }
 
 static gov_key key_of(gov_row_kind kind, const cal_group_id *group) {
@@ -44,55 +41,50 @@ static void note_root_keys(gov_apply *apply, const gov_credential *credential) {
     }
 }
 
-int gov_link_device(gov_apply *apply, const gov_credential *credential) {
+gov_reason gov_link_device(gov_apply *apply, const gov_credential *credential) {
     const gov_cert *cert = &credential->cert;
     gov_binding known, binding = {cert->account, {0}, {0}, cert->key_epoch, cert->device_epoch};
     memcpy(binding.sign_key, cert->sign_key, 32);
     memcpy(binding.kem_key, cert->kem_key, 32);
-    if (credential->chain.count > GOV_HANDOFFS_MAX)
-        return denied(apply, gov_proof_text(GOV_PROOF_CHAIN_LENGTH));
+    if (credential->chain.count > GOV_HANDOFFS_MAX) return GOV_WHY_CREDENTIAL;
     note_root_keys(apply, credential);
-    gov_proof_verdict verdict = gov_credential_verify(credential, &cert->account);
-    if (verdict != GOV_PROOF_OK) return denied(apply, gov_proof_text(verdict));
+    if (gov_credential_verify(credential, &cert->account) != GOV_PROOF_OK)
+        return GOV_WHY_CREDENTIAL;
     gov_key revoked = gov_key_of(ROW_REVOKED, cert->device.bytes, NULL, NULL);
-    if (gov_view_get(&apply->view, &revoked, NULL))
-        return denied(apply, "the device has been revoked");
+    if (gov_view_get(&apply->view, &revoked, NULL)) return GOV_WHY_DEVICE_REVOKED;
     if (gov_binding_get(&apply->view, &cert->device, &known)) {
-        if (!gov_id_equal(known.account.bytes, cert->account.bytes))
-            return denied(apply, "the device belongs to another account");
+        if (!gov_id_equal(known.account.bytes, cert->account.bytes)) return GOV_WHY_DEVICE_TAKEN;
         bool same = gov_id_equal(known.sign_key, cert->sign_key) &&
                     gov_id_equal(known.kem_key, cert->kem_key) &&
                     known.key_epoch == cert->key_epoch && known.device_epoch == cert->device_epoch;
-        if (same) return 0;
-        if (cert->device_epoch <= known.device_epoch)
-            return denied(apply, "the device's certificate is superseded");
+        if (same) return GOV_WHY_FINE;
+        if (cert->device_epoch <= known.device_epoch) return GOV_WHY_DEVICE_SUPERSEDED;
     }
     gov_put_binding(apply->change, &cert->device, &binding);
-    return 0;
+    return GOV_WHY_FINE;
 }
 
 /* A joiner's credential: its own, and for the key that signs. */
-static int check_credential(const gov_apply *apply, const gov_credential *credential,
-                            const cal_account_id *account) {
-    gov_proof_verdict verdict = gov_credential_verify(credential, account);
-    if (verdict != GOV_PROOF_OK) return denied(apply, gov_proof_text(verdict));
-    if (!gov_id_equal(credential->cert.sign_key, apply->op->signer))
-        return denied(apply, "the credential certifies another key than the one that signs");
-    return 0;
+static gov_reason check_credential(const gov_apply *apply, const gov_credential *credential,
+                                   const cal_account_id *account) {
+    if (!gov_id_equal(credential->cert.account.bytes, account->bytes))
+        return GOV_WHY_CREDENTIAL_ACCOUNT;
+    if (gov_credential_verify(credential, account) != GOV_PROOF_OK) return GOV_WHY_CREDENTIAL;
+    return gov_id_equal(credential->cert.sign_key, apply->op->signer) ? GOV_WHY_FINE
+                                                                      : GOV_WHY_CREDENTIAL_KEY;
 }
 
 /* --- namespace and groups --- */
 
-static int namespace_created(gov_apply *apply, const gov_root_op *op) {
+static gov_reason namespace_created(gov_apply *apply, const gov_root_op *op) {
     cal_group_id id = apply->view.namespace_id;
     gov_meta meta = {.created_at_s = gov_now_s(apply->change->gov)};
     if (gov_meta_get(&apply->view, &id, &meta) && !gov_id_zero(meta.admin.bytes))
-        return 0; /* the first one counts */
-    if (apply->op->parents.count)
-        return denied(apply, "a namespace's first operation has no parents");
-    int result = check_credential(apply, &op->credential, &op->account);
-    if (!result) result = gov_link_device(apply, &op->credential);
-    if (result) return result;
+        return GOV_WHY_FOUNDED; /* the first one counts */
+    if (apply->op->parents.count) return GOV_WHY_FOUNDER_PARENTS;
+    gov_reason reason = check_credential(apply, &op->credential, &op->account);
+    if (reason == GOV_WHY_FINE) reason = gov_link_device(apply, &op->credential);
+    if (reason != GOV_WHY_FINE) return reason;
     meta.admin = meta.owner = op->account;
     gov_put_meta(apply->change, &id, &meta);
     gov_put_member(apply->change, &id, &op->account, &(gov_member){GOV_ROLE_ADMIN, true, false});
@@ -102,7 +94,7 @@ static int namespace_created(gov_apply *apply, const gov_root_op *op) {
     gov_key defaults = key_of(ROW_DEFAULTS, &id);
     if (!gov_view_get(&apply->view, &defaults, NULL))
         gov_put_u32(apply->change, defaults, GOV_CAPABILITIES_DEFAULT);
-    return 0;
+    return GOV_WHY_FINE;
 }
 
 /* Edges from the group up to the namespace. */
@@ -112,27 +104,21 @@ static int depth_of(const gov_view *view, cal_group_id group) {
     return depth;
 }
 
-static int group_created(gov_apply *apply, const gov_root_op *op) {
+static gov_reason group_created(gov_apply *apply, const gov_root_op *op) {
     const cal_group_id ns = apply->view.namespace_id;
     gov_meta parent, meta = {.admin = op->account,
                              .owner = op->account,
                              .created_at_s = gov_now_s(apply->change->gov)};
     bool at_root = gov_id_equal(op->parent.bytes, ns.bytes);
     if (!apply->attributed ||
-        !(gov_admin(apply->cut, &ns, &apply->signer) ||
-          (at_root && gov_allowed(apply->cut, &ns, &apply->signer, GOV_CAN_CREATE_SUBGROUP))))
-        return denied(
-            apply,
-            "creating a group here needs an admin of the namespace or the right to create groups");
-    if (!gov_meta_get(&apply->view, &op->parent, &parent))
-        return cal_fail(apply->err, CAL_ENOTFOUND,
-                        "the parent group does not exist in this namespace");
-    if (cal_map_get(&apply->change->gov->groups, cal_slice_of(op->group.bytes, 32)))
-        return cal_fail(apply->err, CAL_EEXISTS, "a group with this id exists already");
-    if (!gov_id_equal(op->account.bytes, apply->signer.bytes))
-        return denied(apply, "a group's first admin is the account that creates it");
-    if (depth_of(&apply->view, op->parent) + 1 > GOV_DEPTH_MAX)
-        return cal_fail(apply->err, CAL_ELIMIT, "groups nest at most %d deep", GOV_DEPTH_MAX);
+        !(gov_admin(&apply->cut, &ns, &apply->signer) ||
+          (at_root && gov_allowed(&apply->cut, &ns, &apply->signer, GOV_CAN_CREATE_SUBGROUP))))
+        return GOV_WHY_NO_CREATE_GROUP;
+    if (!gov_meta_get(&apply->view, &op->parent, &parent)) return GOV_WHY_NO_PARENT_GROUP;
+    gov_reason reason = gov_group_free(apply, &op->group);
+    if (reason != GOV_WHY_FINE) return reason;
+    if (!gov_id_equal(op->account.bytes, apply->signer.bytes)) return GOV_WHY_GROUP_ADMIN_OTHER;
+    if (depth_of(&apply->view, op->parent) + 1 > GOV_DEPTH_MAX) return GOV_WHY_TOO_DEEP;
     meta.application = parent.application;
     meta.app_key = parent.app_key;
     gov_put_meta(apply->change, &op->group, &meta);
@@ -146,7 +132,7 @@ static int group_created(gov_apply *apply, const gov_root_op *op) {
     uint8_t restricted = op->restricted;
     if (!gov_view_get(&apply->view, &visibility, NULL))
         gov_change_put(apply->change, visibility, cal_slice_of(&restricted, 1));
-    return 0;
+    return GOV_WHY_FINE;
 }
 
 /* Whether `group` is `above` or lies below it. */
@@ -172,27 +158,23 @@ static int height_of(const gov_view *view, const cal_group_id *group) {
     return height;
 }
 
-static int group_reparented(gov_apply *apply, const gov_root_op *op) {
+static gov_reason group_reparented(gov_apply *apply, const gov_root_op *op) {
     cal_group_id old;
-    int result = need_admin(apply);
-    if (result) return result;
-    if (!gov_meta_get(&apply->view, &op->group, NULL) ||
-        !gov_meta_get(&apply->view, &op->parent, NULL))
-        return cal_fail(apply->err, CAL_ENOTFOUND,
-                        "the group or its new parent does not exist in this namespace");
-    if (!gov_group_parent(&apply->view, &op->group, &old))
-        return denied(apply, "a namespace cannot be moved");
-    if (is_below(&apply->view, op->parent, &op->group))
-        return cal_fail(apply->err, CAL_EINVAL, "a group cannot be moved below itself");
+    gov_reason reason = need_admin(apply);
+    if (reason != GOV_WHY_FINE) return reason;
+    if (!gov_meta_get(&apply->view, &op->group, NULL)) return GOV_WHY_NO_GROUP;
+    if (!gov_meta_get(&apply->view, &op->parent, NULL)) return GOV_WHY_NO_PARENT_GROUP;
+    if (!gov_group_parent(&apply->view, &op->group, &old)) return GOV_WHY_NAMESPACE_STAYS;
+    if (is_below(&apply->view, op->parent, &op->group)) return GOV_WHY_CYCLE;
     if (depth_of(&apply->view, op->parent) + 1 + height_of(&apply->view, &op->group) >
         GOV_DEPTH_MAX)
-        return cal_fail(apply->err, CAL_ELIMIT, "groups nest at most %d deep", GOV_DEPTH_MAX);
+        return GOV_WHY_TOO_DEEP;
     gov_change_delete(apply->change, gov_key_of(ROW_CHILD, old.bytes, op->group.bytes, NULL));
     gov_change_put(apply->change, key_of(ROW_PARENT, &op->group),
                    cal_slice_of(op->parent.bytes, 32));
     gov_change_put(apply->change, gov_key_of(ROW_CHILD, op->parent.bytes, op->group.bytes, NULL),
                    (cal_slice){0});
-    return 0;
+    return GOV_WHY_FINE;
 }
 
 /* --- deletion --- */
@@ -263,45 +245,39 @@ static void delete_subtree(gov_apply *apply, const cal_group_id *group) {
     gov_delete_group_rows(apply, group);
 }
 
-static int group_deleted(gov_apply *apply, const gov_root_op *op) {
+static gov_reason group_deleted(gov_apply *apply, const gov_root_op *op) {
     const cal_group_id *ns = &apply->view.namespace_id;
     gov_meta meta;
-    if (gov_id_equal(op->group.bytes, ns->bytes))
-        return denied(apply, "a namespace is not deleted by an operation");
-    if (!gov_meta_get(&apply->view, &op->group, &meta))
-        return cal_fail(apply->err, CAL_ENOTFOUND, "the group does not exist in this namespace");
+    if (gov_id_equal(op->group.bytes, ns->bytes)) return GOV_WHY_NAMESPACE_STAYS;
+    if (!gov_meta_get(&apply->view, &op->group, &meta)) return GOV_WHY_NO_GROUP;
     if (!apply->attributed ||
         !(gov_id_equal(meta.owner.bytes, apply->signer.bytes) ||
-          gov_allowed(apply->cut, ns, &apply->signer, GOV_CAN_DELETE_SUBGROUP)))
-        return denied(
-            apply,
-            "only the group's owner, or whoever may delete groups in the namespace, may do this");
-    if (!subtree_listed(&apply->view, &op->group, op))
-        return cal_fail(apply->err, CAL_ESTATE,
-                        "the deletion does not list everything below the group");
+          gov_allowed(&apply->cut, ns, &apply->signer, GOV_CAN_DELETE_SUBGROUP)))
+        return GOV_WHY_NO_DELETE_GROUP;
+    if (!subtree_listed(&apply->view, &op->group, op)) return GOV_WHY_NOT_LISTED;
     delete_subtree(apply, &op->group);
-    return 0;
+    return GOV_WHY_FINE;
 }
 
 /* --- members --- */
 
-static int admin_changed(gov_apply *apply, const gov_root_op *op) {
+static gov_reason admin_changed(gov_apply *apply, const gov_root_op *op) {
     cal_group_id ns = apply->view.namespace_id;
-    gov_meta meta;
-    gov_member member;
-    int result = need_admin(apply);
-    if (result) return result;
-    if (!gov_meta_get(&apply->view, &ns, &meta) ||
-        !gov_member_get(&apply->view, &ns, &op->account, &member))
-        return cal_fail(apply->err, CAL_ENOTFOUND,
-                        "the new admin is not a member of the namespace");
+    gov_meta meta = {0};
+    gov_member member = {.follow_contexts = true};
+    gov_reason reason = need_admin(apply);
+    if (reason != GOV_WHY_FINE) return reason;
+    if (gov_path_of(&apply->cut, &ns, &op->account, NULL) == GOV_PATH_NONE)
+        return GOV_WHY_NO_MEMBER;
+    gov_meta_get(&apply->view, &ns, &meta);
+    gov_member_get(&apply->view, &ns, &op->account, &member);
     meta.admin = op->account;
     member.role = GOV_ROLE_ADMIN;
     gov_put_meta(apply->change, &ns, &meta);
     gov_put_member(apply->change, &ns, &op->account, &member);
     gov_change_put(apply->change, gov_key_of(ROW_ROOT_ADMIN, NULL, NULL, NULL),
                    cal_slice_of(op->account.bytes, 32));
-    return 0;
+    return GOV_WHY_FINE;
 }
 
 static uint8_t invited_role(uint8_t byte) {
@@ -309,86 +285,86 @@ static uint8_t invited_role(uint8_t byte) {
 }
 
 /* Signature, time, and whether the inviter may invite with that role (governance.md 10, step 7). */
-static int check_invitation(const gov_apply *apply, const gov_root_op *op) {
+static gov_reason check_invitation(const gov_apply *apply, const gov_root_op *op) {
     const gov_invitation *invitation = &op->invitation;
     cal_account_id inviter;
-    if (!gov_invitation_verify(invitation))
-        return denied(apply, "the invitation's signature is wrong");
+    if (!gov_invitation_verify(invitation)) return GOV_WHY_INVITATION_SIGNATURE;
     if (op->kind == GOV_MEMBER_JOINED ? invitation->expires_at_s != 0
                                       : gov_invitation_expired(invitation, op->joined_at_s))
-        return denied(apply, "the invitation had expired");
-    if (!gov_meta_get(&apply->view, &invitation->group, NULL))
-        return cal_fail(apply->err, CAL_ENOTFOUND,
-                        "the invitation is for a group that this namespace does not have");
-    if (!gov_account_of_key(apply->cut, invitation->inviter_key, &inviter) ||
-        !gov_allowed(apply->cut, &invitation->group, &inviter, GOV_CAN_INVITE_MEMBERS))
-        return denied(apply, "the inviter may not invite into this group");
-    if (invited_role(invitation->role) == GOV_ROLE_ADMIN &&
-        !gov_admin(apply->cut, &invitation->group, &inviter))
-        return denied(apply, "only an admin may invite an admin");
-    return 0;
+        return GOV_WHY_INVITATION_EXPIRED;
+    if (!gov_meta_get(&apply->view, &invitation->group, NULL)) return GOV_WHY_NO_GROUP;
+    if (!gov_account_of_key(&apply->cut, invitation->inviter_key, &inviter) ||
+        !gov_allowed(&apply->cut, &invitation->group, &inviter, GOV_CAN_INVITE_MEMBERS))
+        return GOV_WHY_INVITER;
+    return invited_role(invitation->role) == GOV_ROLE_ADMIN &&
+                   !gov_admin(&apply->cut, &invitation->group, &inviter)
+               ? GOV_WHY_INVITER_ADMIN
+               : GOV_WHY_FINE;
 }
 
-static int member_joined(gov_apply *apply, const gov_root_op *op) {
-    const gov_invitation *invitation = &op->invitation;
-    const cal_group_id *group = &invitation->group;
-    const gov_cert *cert = &op->credential.cert;
-    if (!gov_id_equal(cert->account.bytes, op->account.bytes) ||
-        !gov_id_equal(cert->sign_key, apply->op->signer))
-        return denied(apply, "the joiner's credential is another's");
-    int result = check_invitation(apply, op);
-    if (result) return result;
-    gov_key consumed = gov_key_of(ROW_CONSUMED, group->bytes, op->account.bytes, invitation->nonce);
-    gov_key reentry = gov_key_of(ROW_REENTRY, group->bytes, op->account.bytes, NULL);
-    cal_slice reason;
-    if (gov_member_get(&apply->view, group, &op->account, NULL)) return 0;
-    if (gov_view_get(&apply->view, &reentry, &reason) && reason.data[0] == REENTRY_REMOVED)
-        return denied(apply, "a removed member comes back only when an admin adds it");
-    if (gov_view_get(&apply->view, &consumed, NULL))
-        return denied(apply, "this invitation has been used before");
-    gov_put_member(apply->change, group, &op->account,
-                   &(gov_member){invited_role(invitation->role), true, false});
-    cal_error ignored;
-    gov_apply quiet = *apply;
-    quiet.err = &ignored;
-    gov_link_device(&quiet, &op->credential); /* a refused device is a member without one */
+/* A refused device is a member without one. */
+static void link_joiner(gov_apply *apply, const gov_root_op *op) {
+    gov_link_device(apply, &op->credential);
     gov_change_put(apply->change,
                    gov_key_of(ROW_ENDORSER, op->account.bytes, op->account.bytes, NULL),
                    (cal_slice){0});
-    gov_change_put(apply->change, consumed, (cal_slice){0});
-    gov_change_delete(apply->change, reentry);
-    return 0;
 }
 
-static int member_joined_open(gov_apply *apply, const gov_root_op *op) {
-    int result = check_credential(apply, &op->credential, &op->account);
-    if (result) return result;
+static gov_reason member_joined(gov_apply *apply, const gov_root_op *op) {
+    const gov_invitation *invitation = &op->invitation;
+    const cal_group_id *group = &invitation->group;
+    const gov_cert *cert = &op->credential.cert;
+    if (!gov_id_equal(cert->account.bytes, op->account.bytes)) return GOV_WHY_CREDENTIAL_ACCOUNT;
+    if (!gov_id_equal(cert->sign_key, apply->op->signer)) return GOV_WHY_CREDENTIAL_KEY;
+    gov_reason reason = check_invitation(apply, op);
+    if (reason != GOV_WHY_FINE) return reason;
+    gov_key consumed = gov_key_of(ROW_CONSUMED, group->bytes, op->account.bytes, invitation->nonce);
+    gov_key reentry = gov_key_of(ROW_REENTRY, group->bytes, op->account.bytes, NULL);
+    cal_slice why;
+    if (gov_member_get(&apply->view, group, &op->account, NULL)) {
+        link_joiner(apply, op); /* another device of a member */
+        return GOV_WHY_FINE;
+    }
+    if (gov_view_get(&apply->view, &reentry, &why) && why.data[0] == GOV_REENTRY_REMOVED)
+        return GOV_WHY_REMOVED_BEFORE;
+    if (gov_view_get(&apply->view, &consumed, NULL)) return GOV_WHY_INVITATION_USED;
+    gov_put_member(apply->change, group, &op->account,
+                   &(gov_member){invited_role(invitation->role), true, false});
+    link_joiner(apply, op);
+    gov_change_put(apply->change, consumed, (cal_slice){0});
+    gov_change_delete(apply->change, reentry);
+    return GOV_WHY_FINE;
+}
+
+static gov_reason member_joined_open(gov_apply *apply, const gov_root_op *op) {
+    gov_reason reason = check_credential(apply, &op->credential, &op->account);
+    if (reason != GOV_WHY_FINE) return reason;
     gov_key reentry = gov_key_of(ROW_REENTRY, op->group.bytes, op->account.bytes, NULL);
-    if (!gov_meta_get(&apply->view, &op->group, NULL))
-        return cal_fail(apply->err, CAL_ENOTFOUND, "the group does not exist in this namespace");
-    if (gov_view_get(&apply->view, &reentry, NULL))
-        return denied(apply, "a former member does not come back by itself");
-    if (gov_path_of(apply->cut, &op->group, &op->account, NULL) != GOV_PATH_INHERITED)
-        return denied(apply, "the account does not inherit membership of this group");
+    if (!gov_meta_get(&apply->view, &op->group, NULL)) return GOV_WHY_NO_GROUP;
+    if (gov_view_get(&apply->view, &reentry, NULL)) return GOV_WHY_LEFT_BEFORE;
+    if (gov_path_of(&apply->cut, &op->group, &op->account, NULL) != GOV_PATH_INHERITED)
+        return GOV_WHY_NOT_INHERITED;
     return gov_link_device(apply, &op->credential);
 }
 
 /* Stricter than the reference (governance.md 18.2, G1): only a member's key is taken. */
-static int key_delivery(gov_apply *apply, const gov_root_op *op) {
+static gov_reason key_delivery(gov_apply *apply, const gov_root_op *op) {
     const gov_identity *self = &apply->change->gov->identity;
     cal_secret key;
     int result = gov_envelope_open(&op->envelope, &op->group, &self->sign_seed, &self->device,
                                    &self->kem_secret, apply->op->signer, &key);
-    if (result == CAL_ENOTFOUND) return 0; /* for somebody else */
-    if (result) return cal_fail(apply->err, result, "the delivered key could not be opened");
-    if (apply->attributed &&
-        gov_path_of(apply->cut, &op->group, &apply->signer, NULL) != GOV_PATH_NONE)
-        gov_put_key(apply->change, &op->group, &key, 0);
+    if (result == CAL_ENOTFOUND) return GOV_WHY_FINE; /* for somebody else */
+    if (result == CAL_ENOMEM) apply->change->error = result;
+    if (result) return GOV_WHY_KEY_UNOPENED;
+    bool member = apply->attributed &&
+                  gov_path_of(&apply->cut, &op->group, &apply->signer, NULL) != GOV_PATH_NONE &&
+                  gov_meta_get(&apply->view, &op->group, NULL);
+    if (member) gov_put_key(apply->change, &op->group, &key, 0);
     cal_secret_wipe(&key);
-    return 0;
+    return member ? GOV_WHY_FINE : GOV_WHY_KEY_STRANGER;
 }
 
-int gov_apply_root(gov_apply *apply, const gov_root_op *op) {
+gov_reason gov_apply_root(gov_apply *apply, const gov_root_op *op) {
     switch ((gov_root_kind)op->kind) {
     case GOV_GROUP_CREATED:
         return group_created(apply, op);
@@ -410,10 +386,32 @@ int gov_apply_root(gov_apply *apply, const gov_root_op *op) {
     case GOV_NAMESPACE_CREATED:
         return namespace_created(apply, op);
     case GOV_MEMBER_JOINED_TEE:
-        return cal_fail(apply->err, CAL_EUNSUPPORTED,
-                        "admission of attested nodes is not supported");
+        return GOV_WHY_ATTESTED;
     case GOV_ROOT_KIND_COUNT:
         break;
     }
-    return cal_fail(apply->err, CAL_EDECODE, "unknown kind of operation");
+    return GOV_WHY_MALFORMED; /* the decoder knows no others */
+}
+
+/* --- what an id names, in the whole node --- */
+
+/* An id that another namespace's change is storing is free again when that change is aborted. */
+static gov_reason id_free(const gov_apply *apply, const cal_map *index, gov_key key) {
+    const gov_namespace *other = cal_map_get(index, cal_slice_of(key.bytes + 1, 32));
+    if (gov_view_get(&apply->view, &key, NULL)) return GOV_WHY_GROUP_TAKEN;
+    if (!other || other == apply->change->ns || other->retired) return GOV_WHY_FINE;
+    gov_view view = gov_view_of(other);
+    return gov_view_get(&view, &key, NULL) ? GOV_WHY_GROUP_TAKEN : GOV_WHY_OBJECT_OPEN;
+}
+
+gov_reason gov_group_free(const gov_apply *apply, const cal_group_id *group) {
+    const cal_gov *gov = apply->change->gov;
+    if (gov_namespace_find(gov, group)) return GOV_WHY_GROUP_TAKEN;
+    return id_free(apply, &gov->groups, key_of(ROW_META, group));
+}
+
+gov_reason gov_context_free(const gov_apply *apply, const cal_context_id *context) {
+    gov_reason reason = id_free(apply, &apply->change->gov->contexts,
+                                gov_key_of(ROW_CONTEXT_GROUP, context->bytes, NULL, NULL));
+    return reason == GOV_WHY_GROUP_TAKEN ? GOV_WHY_CONTEXT_TAKEN : reason;
 }

@@ -25,6 +25,7 @@ typedef struct {
     cal_group_id ns, group; /* a restricted group */
     gov_group_key ns_key, group_key;
     actor alice, bob;
+    gov_receipt receipt; /* of the operation just received */
 } fixture;
 
 static void make_actor(actor *a, uint8_t fill) {
@@ -95,10 +96,11 @@ static int teardown(void **state) {
     return 0;
 }
 
-/* Signs an op at the present heads and applies it; kept when it is accepted. */
+/* Signs an op at the present heads and receives it. The code of the reason, 0 when it applies. */
 static int apply_signed(fixture *f, const cal_secret *signer, gov_op op, const gov_ids *parents) {
     static uint64_t nonce = 1000;
     gov_change *change;
+    gov_verified *received;
     gov_view view;
     gov_find_group(f->gov, &f->ns, &view);
     cal_slice heads = gov_heads_get(&view);
@@ -112,14 +114,19 @@ static int apply_signed(fixture *f, const cal_secret *signer, gov_op op, const g
     if (parents) signed_op.parents = *parents;
     cal_buffer bytes;
     cal_hash id;
+    size_t count;
     cal_buffer_init(&bytes, GOV_OP_MAX);
     assert_int_equal(gov_signed_op_sign(&signed_op, signer, &bytes, &id), 0);
-    assert_int_equal(gov_change_begin(f->gov, &f->ns, &change, &f->err), 0);
-    int result = gov_apply_op(change, cal_buffer_slice(&bytes), &f->err);
-    result = gov_change_finish(change, result, &change, &f->err);
-    if (!result) commit(f, change);
+    assert_int_equal(gov_verify(cal_buffer_slice(&bytes), &received), 0);
+    assert_int_equal(gov_receive(f->gov, &f->ns, &received, 1, 1, &change, &f->err), 0);
+    assert_null(received);
+    const gov_receipt *receipts = gov_change_receipts(change, &count);
+    assert_true(count >= 1);
+    assert_memory_equal(&receipts[0].id, &id, 32);
+    f->receipt = receipts[0];
+    commit(f, change);
     cal_buffer_deinit(&bytes);
-    return result;
+    return gov_reason_code(f->receipt.reason);
 }
 
 static int apply_root(fixture *f, const cal_secret *signer, gov_root_op op) {
@@ -368,7 +375,9 @@ static void test_second_genesis(void **state) {
     gov_root_op genesis = {
         .kind = GOV_NAMESPACE_CREATED, .account = f->bob.account, .credential = f->bob.credential};
     gov_group_info info;
-    assert_int_equal(apply_root(f, &f->bob.sign, genesis), 0);
+    apply_root(f, &f->bob.sign, genesis);
+    assert_int_equal(f->receipt.reason, GOV_WHY_FOUNDED);
+    assert_int_equal(f->receipt.verdict, GOV_KEPT);
     assert_int_equal(gov_group_get(f->gov, &f->ns, &info), 0);
     assert_memory_equal(&info.admin, &f->gov->identity.account, 32);
     assert_false(is_member(f, f->ns, &f->bob));
@@ -377,10 +386,12 @@ static void test_second_genesis(void **state) {
 static void test_wrong_place(void **state) {
     fixture *f = *state;
     cal_hash unknown = {{0xEE}};
-    gov_ids parents = {&unknown, 1}, none = {0};
+    gov_ids parents = {&unknown, 1};
     gov_op noop = {.root = {.kind = GOV_POLICY_UPDATED}};
     assert_int_equal(apply_signed(f, self(f), noop, &parents), CAL_ESTATE);
-    assert_int_equal(apply_signed(f, self(f), noop, &none), CAL_ESTATE);
+    assert_int_equal(f->receipt.verdict, GOV_WAITING);
+    assert_int_equal(f->receipt.wait.kind, GOV_WAIT_PARENT);
+    assert_memory_equal(&f->receipt.wait.id, &unknown, 32);
     /* T26: a group of another namespace */
     gov_root_op create = {.kind = GOV_GROUP_CREATED,
                           .group = {{7}},
@@ -413,7 +424,9 @@ static void test_opaque(void **state) {
     memset(f->ns_key.key.bytes, 9, 32);
     gov_key_id(&f->ns_key.key, &f->ns_key.id);
     gov_group_op op = {.kind = GOV_DEFAULT_CAPABILITIES_SET, .capabilities = 0x1ff};
-    assert_int_equal(apply_group(f, self(f), f->ns, op), 0);
+    apply_group(f, self(f), f->ns, op);
+    assert_int_equal(f->receipt.reason, GOV_WHY_SEALED);
+    assert_int_equal(f->receipt.verdict, GOV_KEPT);
     assert_int_equal(gov_group_get(f->gov, &f->ns, &info), 0);
     assert_int_equal(info.default_capabilities, GOV_CAPABILITIES_DEFAULT);
     f->ns_key.id = kept.id; /* the right name on the wrong key */
@@ -431,8 +444,9 @@ static void test_delivered_keys(void **state) {
                                               &f->bob.sign, NULL, NULL, &op.envelope),
                      0);
     op.envelope.sealed = cal_slice_of(op.envelope.sealed_bytes, sizeof op.envelope.sealed_bytes);
-    assert_int_equal(apply_root(f, &f->bob.sign, op),
-                     0); /* a stranger's: in the DAG, not taken (18.2, G1) */
+    apply_root(f, &f->bob.sign, op); /* a stranger's: in the DAG, not taken (18.2, G1) */
+    assert_int_equal(f->receipt.reason, GOV_WHY_KEY_STRANGER);
+    assert_int_equal(f->receipt.verdict, GOV_KEPT);
     gov_find_group(f->gov, &f->group, &view);
     assert_true(gov_key_current(&view, &f->group, &current));
     assert_memory_equal(&current.id, &f->group_key.id, 32);

@@ -2,7 +2,9 @@
  * them. See gov.h.
  *
  * Before a change is handed out every new row gets its place in memory (an absent row), so that
- * committing allocates nothing and cannot fail half way. Loop thread. */
+ * committing allocates nothing and cannot fail half way. Rows go into the batch then as well, each
+ * once, as it stands at the end: so a savepoint only has to know what rows it covered, and undoing
+ * one leaves nothing behind. Loop thread. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -17,6 +19,8 @@ struct gov_waiter {
     void *user;
 };
 
+static gov_row row_none; /* covered by a savepoint: the change had no such row before */
+
 static gov_row *row_new(cal_slice value) {
     gov_row *row = malloc(sizeof *row + value.len);
     if (!row) return NULL;
@@ -26,7 +30,7 @@ static gov_row *row_new(cal_slice value) {
 }
 
 static void row_free(gov_row *row) {
-    if (!row || row == &gov_row_absent) return;
+    if (!row || row == &gov_row_absent || row == &row_none) return;
     cal_wipe(row->bytes, row->len); /* keys are among them */
     free(row);
 }
@@ -54,6 +58,9 @@ gov_namespace *gov_namespace_add(cal_gov *gov, const cal_group_id *id) {
     cal_list_init(&ns->waiting);
     cal_list_init(&ns->retired_link);
     ns->graph = gov_graph_new(id);
+    uint64_t seed;
+    gov->os->random(gov->os->user, &seed, sizeof seed);
+    gov_parking_init(&ns->parking, seed);
     if (!ns->graph || cal_sorted_put(&gov->namespaces, cal_slice_of(id->bytes, 32), ns, NULL)) {
         gov_graph_free(ns->graph);
         free(ns);
@@ -66,7 +73,7 @@ static void index_remove(cal_map *index, cal_slice id, const gov_namespace *ns) 
     if (cal_map_get(index, id) == ns) cal_map_remove(index, id);
 }
 
-static cal_map *index_of_row(cal_gov *gov, cal_slice key) {
+cal_map *gov_index_of_row(cal_gov *gov, cal_slice key) {
     return key.data[0] == ROW_META            ? &gov->groups
            : key.data[0] == ROW_CONTEXT_GROUP ? &gov->contexts
                                               : NULL;
@@ -75,7 +82,7 @@ static cal_map *index_of_row(cal_gov *gov, cal_slice key) {
 bool gov_namespace_shrink(cal_gov *gov, gov_namespace *ns, size_t max) {
     cal_sorted_node *node;
     for (; max > 0 && (node = cal_sorted_from(&ns->rows, (cal_slice){0})); max--) {
-        cal_map *index = index_of_row(gov, node->key);
+        cal_map *index = gov_index_of_row(gov, node->key);
         if (index) index_remove(index, cal_slice_of(node->key.data + 1, 32), ns);
         row_free(cal_sorted_remove(&ns->rows, node->key));
     }
@@ -87,6 +94,7 @@ void gov_namespace_free(gov_namespace *ns) {
     cal_sorted_deinit(&ns->rows);
     gov_counts_free(ns);
     gov_graph_free(ns->graph);
+    gov_parking_deinit(&ns->parking);
     free(ns);
 }
 
@@ -129,7 +137,9 @@ int gov_change_begin(cal_gov *gov, const cal_group_id *namespace_id, gov_change 
     change->ns = ns;
     change->batch = batch;
     cal_sorted_init(&change->changed);
+    cal_sorted_init(&change->covered);
     cal_list_init(&change->ops);
+    cal_list_init(&change->taken);
     cal_arena_init(&change->arena, CHANGE_ARENA_MAX);
     ns->change = change;
     *ret_change = change;
@@ -141,16 +151,20 @@ gov_view gov_change_view(const gov_change *change) {
         .base = &change->ns->rows, .changed = &change->changed, .namespace_id = change->ns->id};
 }
 
-/* The store's key: namespace id || row key. */
-static cal_slice stored_key(const gov_change *change, const gov_key *key,
-                            uint8_t bytes[32 + GOV_KEY_MAX]) {
-    memcpy(bytes, change->ns->id.bytes, 32);
-    memcpy(bytes + 32, key->bytes, key->len);
-    return cal_slice_of(bytes, 32 + key->len);
-}
-
 static void note_error(gov_change *change, int error) {
     if (error && !change->error) change->error = error;
+}
+
+/* Inside a savepoint the first row that is covered is kept, to be put back. */
+static int cover(gov_change *change, const gov_key *key, gov_row *old) {
+    cal_slice bytes = cal_slice_of(key->bytes, key->len);
+    if (!change->guarded || cal_sorted_get(&change->covered, bytes)) {
+        row_free(old);
+        return 0;
+    }
+    int result = cal_sorted_put(&change->covered, bytes, old ? old : &row_none, NULL);
+    if (result) row_free(old);
+    return result;
 }
 
 static void note_row(gov_change *change, const gov_key *key, gov_row *row) {
@@ -160,33 +174,69 @@ static void note_row(gov_change *change, const gov_key *key, gov_row *row) {
         note_error(change, CAL_ENOMEM);
         return;
     }
-    row_free(old);
+    note_error(change, cover(change, key, old));
 }
 
 void gov_change_put(gov_change *change, gov_key key, cal_slice value) {
-    uint8_t bytes[32 + GOV_KEY_MAX];
     if (change->error) return;
     assert(gov_row_fits(cal_slice_of(key.bytes, key.len), value));
     gov_row *row = row_new(value);
-    if (!row) {
+    if (row)
+        note_row(change, &key, row);
+    else
         note_error(change, CAL_ENOMEM);
-        return;
-    }
-    note_error(change, cal_batch_put(change->batch, CAL_COLUMN_GROUP,
-                                     stored_key(change, &key, bytes), value));
-    note_row(change, &key, row);
 }
 
 void gov_change_delete(gov_change *change, gov_key key) {
-    uint8_t bytes[32 + GOV_KEY_MAX];
     gov_view view = gov_change_view(change);
     if (change->error || !gov_view_get(&view, &key, NULL)) return;
-    note_error(change,
-               cal_batch_delete(change->batch, CAL_COLUMN_GROUP, stored_key(change, &key, bytes)));
     note_row(change, &key, &gov_row_absent);
 }
 
-/* Gives every key a place in memory. */
+/* --- savepoints --- */
+
+void gov_savepoint(gov_change *change) {
+    assert(!change->guarded && change->covered.count == 0);
+    change->guarded = true;
+}
+
+void gov_savepoint_keep(gov_change *change) {
+    assert(change->guarded);
+    change->guarded = false;
+    rows_free(&change->covered);
+}
+
+void gov_savepoint_undo(gov_change *change) {
+    assert(change->guarded);
+    change->guarded = false;
+    for (cal_sorted_node *node; (node = cal_sorted_from(&change->covered, (cal_slice){0}));) {
+        void *old = NULL;
+        if (node->value == &row_none)
+            old = cal_sorted_remove(&change->changed, node->key);
+        else {
+            int result = cal_sorted_put(&change->changed, node->key, node->value, &old);
+            assert(result == 0); /* the key has its place */
+            (void)result;
+        }
+        row_free(old);
+        cal_sorted_remove(&change->covered, node->key);
+    }
+}
+
+/* --- handing out --- */
+
+static int batch_row(gov_change *change, const cal_sorted_node *node) {
+    uint8_t bytes[32 + GOV_KEY_MAX];
+    memcpy(bytes, change->ns->id.bytes, 32);
+    memcpy(bytes + 32, node->key.data, node->key.len);
+    cal_slice key = cal_slice_of(bytes, 32 + node->key.len);
+    const gov_row *row = node->value;
+    return row == &gov_row_absent ? cal_batch_delete(change->batch, CAL_COLUMN_GROUP, key)
+                                  : cal_batch_put(change->batch, CAL_COLUMN_GROUP, key,
+                                                  cal_slice_of(row->bytes, row->len));
+}
+
+/* Gives every key a place in memory and its row a place in the batch. */
 static int reserve(gov_change *change) {
     gov_namespace *ns = change->ns;
     for (cal_sorted_node *node = cal_sorted_from(&change->changed, (cal_slice){0}); node;
@@ -196,9 +246,11 @@ static int reserve(gov_change *change) {
             return CAL_ENOMEM;
         if (node->value != &gov_row_absent && gov_count_reserve(ns, node->key)) return CAL_ENOMEM;
         cal_map *index =
-            node->value == &gov_row_absent ? NULL : index_of_row(change->gov, node->key);
+            node->value == &gov_row_absent ? NULL : gov_index_of_row(change->gov, node->key);
         if (index && cal_map_put(index, cal_slice_of(node->key.data + 1, 32), ns))
             return CAL_ENOMEM;
+        int result = batch_row(change, node);
+        if (result) return result;
     }
     return 0;
 }
@@ -206,8 +258,9 @@ static int reserve(gov_change *change) {
 int gov_change_finish(gov_change *change, int result, gov_change **ret_change, cal_error *err) {
     if (!result && change->error)
         result = cal_fail(err, change->error, "the change could not be prepared");
-    if (!result && (reserve(change) || gov_graph_reserve(change)))
-        result = cal_fail(err, CAL_ENOMEM, "no memory for a change of a namespace");
+    int reserved = result ? 0 : reserve(change);
+    if (!result && !reserved) reserved = gov_graph_reserve(change);
+    if (reserved) result = cal_fail(err, reserved, "the change could not be prepared");
     if (!result)
         *ret_change = change;
     else
@@ -243,20 +296,55 @@ static void wake(cal_gov *gov, const cal_group_id *id) {
         if (!ns || ns->change) return;
         cal_list *link = cal_list_pop(&ns->waiting);
         if (!link) {
-            if (ns->rows.count == 0) gov_namespace_drop(gov, ns);
+            if (ns->rows.count == 0 && ns->parking.count == 0) gov_namespace_drop(gov, ns);
             return;
         }
         run_waiter(link);
     }
 }
 
+/* What waited and was decided goes, or comes back when the change failed. */
+static void settle_taken(gov_change *change, bool committed) {
+    for (cal_list *link; (link = cal_list_pop(&change->taken));) {
+        gov_parked *parked = CAL_CONTAINER_OF(link, gov_parked, queue);
+        if (committed)
+            gov_parked_free(parked);
+        else
+            gov_parking_return(&change->ns->parking, parked);
+    }
+}
+
+/* What waited for a key that the change brought, or for the end of a change that was storing an
+ * object. */
+static void wake_parked(const gov_change *change) {
+    cal_sorted_node *node = cal_sorted_from(&change->changed, (cal_slice){0});
+    for (; node; node = node->next[0]) {
+        cal_hash id;
+        if (node->key.data[0] == ROW_KEY) {
+            memcpy(id.bytes, node->key.data + 33, 32);
+            gov_parking_wake(&change->ns->parking, GOV_WAIT_KEY, &id);
+        }
+        if (!gov_index_of_row(change->gov, node->key)) continue;
+        memcpy(id.bytes, node->key.data + 1, 32);
+        cal_sorted_node *other = cal_sorted_from(&change->gov->namespaces, (cal_slice){0});
+        for (; other; other = other->next[0]) {
+            gov_namespace *ns = other->value;
+            if (ns->parking.count) gov_parking_wake(&ns->parking, GOV_WAIT_OBJECT, &id);
+        }
+    }
+}
+
 /* The rows of the change, and with it the change, are gone afterwards. */
-static void change_free(gov_change *change) {
+static void change_free(gov_change *change, bool committed) {
     change->ns->change = NULL;
+    wake_parked(change);
+    settle_taken(change, committed);
     gov_graph_forget(change);
     rows_free(&change->changed);
+    rows_free(&change->covered);
     for (cal_list *link; (link = cal_list_pop(&change->ops));)
         free(CAL_CONTAINER_OF(link, gov_logged, link));
+    free(change->receipts);
     cal_batch_free(change->batch);
     cal_arena_deinit(&change->arena);
     free(change);
@@ -280,7 +368,7 @@ static void move_row(cal_gov *gov, gov_namespace *ns, cal_sorted_node *node) {
         node->value = &gov_row_absent;
         if (!old || old == &gov_row_absent) gov_count_row(ns, node->key, true);
     } else {
-        cal_map *index = index_of_row(gov, node->key);
+        cal_map *index = gov_index_of_row(gov, node->key);
         if (index) index_remove(index, cal_slice_of(node->key.data + 1, 32), ns);
         old = cal_sorted_remove(&ns->rows, node->key);
         if (old && old != &gov_row_absent) gov_count_row(ns, node->key, false);
@@ -298,7 +386,7 @@ void gov_change_commit(gov_change *change) {
         move_row(gov, ns, node);
     atomic_fetch_add(&gov->version, 1);
     if (!purged) gov_graph_commit(change);
-    change_free(change);
+    change_free(change, true);
     if (purged)
         purge(gov, ns);
     else
@@ -313,11 +401,11 @@ void gov_change_abort(gov_change *change) {
     for (cal_sorted_node *node = cal_sorted_from(&change->changed, (cal_slice){0}); node;
          node = node->next[0]) {
         if (cal_sorted_get(&ns->rows, node->key) != &gov_row_absent) continue;
-        cal_map *index = index_of_row(gov, node->key);
+        cal_map *index = gov_index_of_row(gov, node->key);
         if (index) index_remove(index, cal_slice_of(node->key.data + 1, 32), ns);
         cal_sorted_remove(&ns->rows, node->key);
     }
-    change_free(change);
+    change_free(change, false);
     wake(gov, &id);
 }
 

@@ -24,6 +24,7 @@
 #include "gov/account.h"
 #include "gov/delta.h"
 #include "gov/invitation.h"
+#include "gov/verdict.h"
 #include "os/os.h"
 #include "store/removal.h"
 #include "store/store.h"
@@ -97,6 +98,63 @@ void gov_change_abort(gov_change *change);  /* nothing happened; frees it; NULL 
  * waiter at a time, in order. A namespace that does not exist is idle. CAL_ENOMEM. */
 int gov_when_idle(cal_gov *gov, const cal_group_id *namespace_id, void (*fn)(void *user),
                   void *user);
+
+/* --- operations of others --- */
+
+/* An operation as it came, decoded and verified. */
+typedef struct gov_verified gov_verified;
+enum {
+    GOV_RECEIVE_OPS_MAX = 512, /* of one call, and decided in one change */
+    GOV_RECEIVE_BYTES_MAX = 16 * 1024 * 1024,
+};
+
+/* Decodes borsh(SignedNamespaceOp) and verifies version, bounds and signature. What is wrong with
+ * it is noted in the result; gov_receive refuses it. Any thread, pure but for memory. CAL_ENOMEM.
+ */
+int gov_verify(cal_slice bytes, gov_verified **ret_op);
+void gov_verified_free(gov_verified *op);                /* NULL allowed */
+gov_reason gov_verified_reason(const gov_verified *op);  /* GOV_WHY_FINE or a refusal */
+const cal_hash *gov_verified_id(const gov_verified *op); /* zero when it is malformed */
+cal_slice gov_verified_bytes(const gov_verified *op);    /* as received */
+
+/* What became of one operation. */
+typedef struct gov_receipt {
+    cal_hash id;
+    gov_verdict verdict;
+    gov_reason reason;
+    gov_wait wait; /* of a waiting one */
+    bool known;    /* it was in the graph, or waiting, before */
+    uint64_t sender;
+} gov_receipt;
+
+/* Judges operations of a namespace, in any order, and prepares one change with all that have a
+ * place in its graph; those that wait are parked in memory, and are judged again by the call (or
+ * the later one) that brings what they wait for, never by time. sender: whoever brought them (a
+ * hash of its id), which bounds what waits for it.
+ *
+ * Takes the operations, and sets each to NULL, unless it fails: then they stay the caller's.
+ * CAL_EBUSY (another change is open), CAL_EINVAL (more than GOV_RECEIVE_OPS_MAX operations or
+ * GOV_RECEIVE_BYTES_MAX), CAL_EEXISTS (the id is that of another namespace's group), CAL_ENOMEM,
+ * CAL_EIO, CAL_ECORRUPT. With count 0: only what waited and can be judged now. */
+int gov_receive(cal_gov *gov, const cal_group_id *namespace_id, gov_verified **ops, size_t count,
+                uint64_t sender, gov_change **ret_change, cal_error *err);
+/* What became of those given, in their order, and then of those that had waited. */
+const gov_receipt *gov_change_receipts(const gov_change *change, size_t *ret_count);
+/* The change brings nothing to store: commit it without. */
+bool gov_change_empty(const gov_change *change);
+/* Something that waited can be judged: call gov_receive. */
+bool gov_receive_pending(cal_gov *gov, const cal_group_id *namespace_id);
+/* The namespace's history is complete as far as anybody here knows: what waited for it is judged
+ * with the next gov_receive. */
+void gov_history_complete(cal_gov *gov, const cal_group_id *namespace_id);
+typedef struct gov_waiting_info {
+    size_t count, bytes;
+    uint64_t evicted; /* gave way to others, since the start */
+} gov_waiting_info;
+gov_waiting_info gov_waiting(cal_gov *gov, const cal_group_id *namespace_id);
+/* Ids of operations that some waiting one cites and that are neither here nor waiting, up to max:
+ * what to fetch. Their number. */
+size_t gov_missing(cal_gov *gov, const cal_group_id *namespace_id, cal_hash *ret_ids, size_t max);
 
 /* --- namespaces and groups --- Names: 1 to GOV_NAME_MAX bytes of UTF-8, CAL_EINVAL otherwise;
  * NULL: none. */

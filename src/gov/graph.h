@@ -12,16 +12,6 @@
 
 /* --- the rows at a cut --- */
 
-typedef enum gov_wait_kind { GOV_WAIT_PARENT, GOV_WAIT_KEY, GOV_WAIT_HISTORY } gov_wait_kind;
-
-/* What would have to arrive before a question can be answered: an operation (id), a key of a group
- * (id is the key's), or history that this node no longer has. */
-typedef struct gov_wait {
-    gov_wait_kind kind;
-    cal_hash id;
-    cal_group_id group;
-} gov_wait;
-
 /* The rows as they stand at the parents: without any, the present rows with the change's own laid
  * over them; otherwise the fold of exactly the operations that the parents are or descend from, the
  * change's own among them. The view is valid until the change ends or notes an operation. ESTATE:
@@ -47,7 +37,7 @@ typedef struct gov_noted {
     const gov_signed_op *op;
     cal_slice bytes; /* borsh(SignedNamespaceOp), kept as received */
     gov_effect effect;
-    bool aside; /* without effect, and no head either: nobody else would place what cites it */
+    bool aside; /* kept, but no head: nobody else would place what cites it (gov_reason_cited) */
     const gov_group_op *plain;    /* of a sealed operation that was opened; NULL */
     const cal_account_id *author; /* whom the signer speaks for at its cut; NULL: nobody known */
 } gov_noted;

@@ -17,6 +17,7 @@
 #include "base/sorted.h"
 #include "gov/gov.h"
 #include "gov/op.h"
+#include "gov/parking.h"
 
 typedef enum gov_row_kind {
     ROW_META = 'M',          /* group -> gov_meta */
@@ -40,7 +41,7 @@ typedef enum gov_row_kind {
     ROW_HEADS = 'H',    /* -> sequence, heads */
     ROW_NONCES = 'W',   /* group, signer -> window */
     ROW_CONSUMED = 'I', /* group, account, invitation nonce -> nothing */
-    ROW_REENTRY = 'Q',  /* group, account -> why a former member may not come back by invitation */
+    ROW_REENTRY = 'Q',  /* group, account -> gov_reentry: why a former member may not come back */
     ROW_ROTATION_DUE =
         'u',          /* group, account or device -> nothing: a key rotation that some admin owes */
     ROW_POLICY = 'U', /* group -> TEE policy as it stood in the operation */
@@ -48,6 +49,7 @@ typedef enum gov_row_kind {
     ROW_CONTEXT_MASK = 'k', /* group, context, account -> u8 */
     ROW_ROOT_ADMIN =
         'A', /* -> account named by AdminChanged: an admin in every group of the namespace */
+    ROW_SEALED = 'L', /* group, operation -> key id, signer, nonce: kept until its key arrives */
     ROW_OPAQUE = 'o', /* group, operation -> key id: nobody could read it; only inside a fold */
 } gov_row_kind;
 
@@ -131,6 +133,9 @@ bool gov_context_row_get(const gov_view *view, const cal_group_id *group,
                          const cal_context_id *context, gov_context_row *ret_row);
 gov_context_row gov_context_row_read(cal_slice value);
 
+/* Removed: comes back only when an admin adds it; left: with a fresh invitation. */
+typedef enum gov_reentry { GOV_REENTRY_REMOVED = 1, GOV_REENTRY_LEFT = 2 } gov_reentry;
+
 uint64_t gov_sequence_get(const gov_view *view);
 cal_slice gov_heads_get(const gov_view *view); /* count * 32 bytes */
 bool gov_key_current(const gov_view *view, const cal_group_id *group, gov_group_key *ret_key);
@@ -181,6 +186,7 @@ typedef struct gov_namespace {
     struct gov_graph *graph; /* of its operations, see graph.h */
     gov_change *change;      /* the open one */
     cal_list waiting;        /* of struct gov_waiter */
+    gov_parking parking;     /* received operations that are not decided yet */
     bool retired;            /* deleted: indexes may still lead here, and must not be followed */
     cal_list retired_link;
 } gov_namespace;
@@ -216,6 +222,9 @@ int gov_count_reserve(gov_namespace *ns, cal_slice row_key);
 void gov_count_row(gov_namespace *ns, cal_slice row_key, bool added);
 gov_counts gov_counts_of(const gov_namespace *ns, const cal_group_id *group);
 void gov_counts_free(gov_namespace *ns);
+/* Where an object that a row brings into being is known in the whole node: groups for a meta row,
+ * contexts for a context's; NULL for other rows. */
+cal_map *gov_index_of_row(cal_gov *gov, cal_slice key);
 uint64_t gov_now_s(const cal_gov *gov);
 uint64_t gov_now_ms(const cal_gov *gov);
 
@@ -231,8 +240,13 @@ struct gov_change {
     gov_namespace *ns;
     cal_batch *batch;
     cal_sorted changed;
-    cal_list ops; /* of gov_logged, oldest first */
+    cal_sorted covered; /* inside a savepoint: the rows of `changed` as they stood before it */
+    bool guarded;       /* inside a savepoint */
+    cal_list ops;       /* of gov_logged, oldest first: those of this node */
     size_t op_count;
+    cal_list taken; /* of gov_parked: decided in this change, back to the parking when it fails */
+    gov_receipt *receipts;
+    size_t receipt_count, receipt_capacity;
     bool purge; /* the namespace goes */
     int error;  /* first failure to note a row; sticks */
     cal_arena arena;
@@ -248,6 +262,11 @@ int gov_change_finish(gov_change *change, int result, gov_change **ret_change, c
 gov_view gov_change_view(const gov_change *change);
 void gov_change_put(gov_change *change, gov_key key, cal_slice value);
 void gov_change_delete(gov_change *change, gov_key key);
+/* One operation's part of a change. Between gov_savepoint and its end every row that is put or
+ * deleted can be undone, without a trace; they do not nest. */
+void gov_savepoint(gov_change *change);
+void gov_savepoint_keep(gov_change *change);
+void gov_savepoint_undo(gov_change *change);
 
 void gov_put_meta(gov_change *change, const cal_group_id *group, const gov_meta *meta);
 void gov_put_member(gov_change *change, const cal_group_id *group, const cal_account_id *account,
@@ -262,28 +281,50 @@ void gov_put_key(gov_change *change, const cal_group_id *group, const cal_secret
                  uint64_t epoch);
 
 /* --- operations --- */
-/* Who signed, judged by whom it speaks for. */
+struct gov_verified {
+    gov_reason reason; /* FINE, or why it is refused; then op and id may say nothing */
+    cal_hash id;
+    gov_signed_op op; /* borrows from bytes and the arena */
+    cal_arena arena;
+    size_t len;
+    uint8_t bytes[];
+};
+
+/* An operation being judged. */
 typedef struct gov_apply {
     gov_change *change;
     const gov_signed_op *op;
-    gov_view view;       /* rows with the change's own */
-    const gov_view *cut; /* where authority is asked: the rows at the operation's parents */
+    gov_view view; /* rows with the change's own */
+    gov_view cut;  /* where authority is asked: the rows at the operation's parents */
     cal_hash id;
-    bool attributed;
+    bool attributed; /* signer is whom the signing key speaks for, at the cut */
     cal_account_id signer;
-    cal_error *err;
 } gov_apply;
 
-/* Validates a signed operation and notes its rows and its place in the DAG in the change: the one
- * way an operation gets into a namespace, our own too. Its parents must be the namespace's present
- * heads (see docs/design/gov.md). CAL_EVERIFY, CAL_EDENIED, CAL_ENOTFOUND, CAL_EEXISTS, CAL_EINVAL,
- * CAL_ESTATE... */
-int gov_apply_op(gov_change *change, cal_slice bytes, cal_error *err);
-int gov_apply_root(gov_apply *apply, const gov_root_op *op);
-int gov_apply_group(gov_apply *apply, const cal_group_id *group, const gov_group_op *op);
-int gov_link_device(gov_apply *apply,
-                    const gov_credential *credential); /* CAL_EDENIED: refused, with err */
+typedef struct gov_judgement {
+    gov_reason reason;
+    bool known; /* it was in the graph before */
+    gov_wait wait;
+} gov_judgement;
+
+/* Judges an operation and gives it its place in the change, or leaves nothing of it there: the one
+ * way into a namespace, our own operations too. 0 with a judgement; otherwise it could not be
+ * judged, and the change must be aborted: CAL_ENOMEM, CAL_EIO, CAL_ECORRUPT. */
+int gov_apply_op(gov_change *change, gov_verified *op, gov_judgement *ret_judgement,
+                 cal_error *err);
+/* Judges again what was kept sealed under this key: in the group, and with a key of the namespace
+ * in its open groups (governance.md 6). */
+int gov_apply_unsealed(gov_change *change, const cal_hash *key_id, cal_error *err);
+
+/* Gates and effects of one kind of operation. What they put is undone unless they give FINE. */
+gov_reason gov_apply_root(gov_apply *apply, const gov_root_op *op);
+gov_reason gov_apply_group(gov_apply *apply, const cal_group_id *group, const gov_group_op *op);
+gov_reason gov_link_device(gov_apply *apply, const gov_credential *credential);
 void gov_delete_group_rows(gov_apply *apply, const cal_group_id *group);
+/* FINE, or why an object of this id cannot come into being: it is in this or another namespace, or
+ * another one's change is storing it (governance.md 18.1, T26). */
+gov_reason gov_group_free(const gov_apply *apply, const cal_group_id *group);
+gov_reason gov_context_free(const gov_apply *apply, const cal_context_id *context);
 
 /* Builds, signs and applies one operation at the heads. */
 int gov_author_root(gov_change *change, const gov_root_op *op, cal_error *err);

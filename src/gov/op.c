@@ -322,7 +322,9 @@ int gov_group_op_open(cal_slice sealed, const uint8_t nonce[CAL_AEAD_NONCE_SIZE]
     if (!result) {
         const uint8_t *kept = cal_arena_copy(arena, plain.data, plain.len);
         result =
-            kept ? gov_group_op_decode(cal_slice_of(kept, plain.len), arena, ret_op) : CAL_ELIMIT;
+            kept ? gov_group_op_decode(cal_slice_of(kept, plain.len), arena, ret_op) : CAL_ENOMEM;
+        if (result == CAL_EDECODE && plain.len && plain.data[0] >= GOV_GROUP_KIND_COUNT)
+            result = CAL_EUNSUPPORTED;
     }
     cal_buffer_deinit(&plain);
     return result;

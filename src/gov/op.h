@@ -211,7 +211,8 @@ int gov_signed_op_write(const gov_signed_op *op, cal_buffer *out);
 /* --- sealing a group op under a group key --- */
 int gov_group_op_seal(const gov_group_op *op, const cal_secret *group_key,
                       const uint8_t nonce[CAL_AEAD_NONCE_SIZE], cal_buffer *ret_sealed);
-/* CAL_EVERIFY: not this key. The plaintext is kept in the arena. */
+/* CAL_EVERIFY: not this key; CAL_EUNSUPPORTED: of no kind known here. The plaintext is kept in the
+ * arena. */
 int gov_group_op_open(cal_slice sealed, const uint8_t nonce[CAL_AEAD_NONCE_SIZE],
                       const cal_secret *group_key, cal_arena *arena, gov_group_op *ret_op);
 

@@ -16,7 +16,7 @@ gov_key gov_key_of(gov_row_kind kind, const void *a, const void *b, const void *
 
 /* --- shapes --- */
 
-enum { META_SIZE = 136, MEMBER_SIZE = 3, BINDING_SIZE = 104, KEY_SIZE = 48, DATA_MIN = 8 + 32 + 1 };
+enum { META_SIZE = 136, MEMBER_SIZE = 3, BINDING_SIZE = 104, KEY_SIZE = 48, SEALED_SIZE = 72, DATA_MIN = 8 + 32 + 1 };
 
 /* A text with its NUL: u32 length that counts the NUL, bytes. */
 static bool take_ctext(cal_borsh *in, const char **ret_text) {
@@ -92,6 +92,7 @@ static const row_shape shapes[] = {
     {ROW_MIGRATION, 1, 0, any_fits},
     {ROW_CONTEXT_MASK, 3, 1, NULL},
     {ROW_ROOT_ADMIN, 0, 32, NULL},
+    {ROW_SEALED, 2, SEALED_SIZE, NULL},
 };
 
 bool gov_row_fits(cal_slice key, cal_slice value) {

@@ -1,0 +1,45 @@
+/* An operation as it came: decoded and verified, before anybody judges it (governance.md 4).
+ *
+ * What is decided here is decided by the bytes alone, the same on every node and at any time: so
+ * it is done on any thread, and what fails is refused for good. */
+#include <stdlib.h>
+
+#include "gov/internal.h"
+
+enum { VERIFY_ARENA_MAX = 8 * GOV_OP_MAX };
+
+int gov_verify(cal_slice bytes, gov_verified **ret_op) {
+    size_t len = bytes.len > GOV_OP_MAX ? 0 : bytes.len;
+    gov_verified *op = calloc(1, sizeof *op + len);
+    if (!op) return CAL_ENOMEM;
+    op->len = len;
+    cal_arena_init(&op->arena, VERIFY_ARENA_MAX);
+    if (len) memcpy(op->bytes, bytes.data, len);
+    int result = bytes.len > GOV_OP_MAX ? CAL_ELIMIT : 0;
+    if (!result) result = gov_signed_op_decode(cal_slice_of(op->bytes, len), &op->arena, &op->op);
+    if (!result) {
+        gov_signed_op_id(&op->op, &op->id);
+        result = gov_signed_op_check(&op->op, NULL);
+    }
+    if (result == CAL_ENOMEM) {
+        gov_verified_free(op);
+        return result;
+    }
+    op->reason = result == 0              ? GOV_WHY_FINE
+                 : result == CAL_EVERSION ? GOV_WHY_VERSION
+                 : result == CAL_ELIMIT   ? GOV_WHY_BOUNDS
+                 : result == CAL_EVERIFY  ? GOV_WHY_SIGNATURE
+                                          : GOV_WHY_MALFORMED;
+    *ret_op = op;
+    return 0;
+}
+
+void gov_verified_free(gov_verified *op) {
+    if (!op) return;
+    cal_arena_deinit(&op->arena);
+    free(op);
+}
+
+gov_reason gov_verified_reason(const gov_verified *op) { return op->reason; }
+const cal_hash *gov_verified_id(const gov_verified *op) { return &op->id; }
+cal_slice gov_verified_bytes(const gov_verified *op) { return cal_slice_of(op->bytes, op->len); }
