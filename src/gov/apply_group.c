@@ -80,16 +80,52 @@ static gov_reason member_removed(const sealed_op *s) {
     return GOV_WHY_FINE;
 }
 
-static gov_reason member_left(const sealed_op *s) {
-    if (!by_self(s)) return GOV_WHY_NOT_SELF;
-    if (!gov_member_get(&s->apply->view, s->group, &s->op->account, NULL)) return GOV_WHY_NO_MEMBER;
+/* Of one group: whether the leaver may, and what goes with it. */
+static gov_reason check_leaver(const sealed_op *s) {
     if (is_owner(s, &s->op->account)) return GOV_WHY_OWNER_STAYS;
-    if (gov_last_admin(&s->apply->cut, s->group, &s->op->account)) return GOV_WHY_LAST_ADMIN;
+    return gov_last_admin(&s->apply->cut, s->group, &s->op->account) ? GOV_WHY_LAST_ADMIN
+                                                                     : GOV_WHY_FINE;
+}
+
+static void leave(const sealed_op *s) {
     cal_group_id keyed = gov_key_group(&s->apply->view, s->group);
     remove_member(s, GOV_REENTRY_LEFT);
     if (gov_id_equal(keyed.bytes, s->group->bytes))
         gov_change_put(s->apply->change, account_key(s, ROW_ROTATION_DUE), (cal_slice){0});
-    return GOV_WHY_FINE;
+}
+
+/* The groups, all or this one, in which the account has a row of its own. */
+static int rows_of_leaver(const sealed_op *s, bool all, cal_buffer *ret_groups) {
+    gov_walk walk = gov_walk_start(&s->apply->view, ROW_MEMBER, NULL, NULL);
+    cal_slice rest, value;
+    if (!all) return cal_buffer_append(ret_groups, s->group->bytes, 32);
+    while (gov_walk_next(&walk, &rest, &value))
+        if (gov_id_equal(rest.data + 32, s->op->account.bytes))
+            cal_buffer_append(ret_groups, rest.data, 32);
+    return ret_groups->error;
+}
+
+/* Whoever leaves the namespace leaves every group in it, or none. */
+static gov_reason member_left(const sealed_op *s) {
+    bool root = gov_id_equal(s->group->bytes, s->apply->view.namespace_id.bytes);
+    gov_reason reason = GOV_WHY_FINE;
+    cal_buffer groups;
+    if (!by_self(s)) return GOV_WHY_NOT_SELF;
+    if (!gov_member_get(&s->apply->view, s->group, &s->op->account, NULL)) return GOV_WHY_NO_MEMBER;
+    cal_buffer_init(&groups, CAL_STORE_VALUE_MAX);
+    int result = rows_of_leaver(s, root, &groups);
+    if (result) s->apply->change->error = result;
+    for (int pass = 0; pass < 2; pass++) /* all may be left before any is */
+        for (size_t at = 0; at < groups.len && reason == GOV_WHY_FINE; at += 32) {
+            const sealed_op one = {s->apply, (const cal_group_id *)(const void *)(groups.data + at),
+                                   s->op};
+            if (pass == 0)
+                reason = check_leaver(&one);
+            else
+                leave(&one);
+        }
+    cal_buffer_deinit(&groups);
+    return reason;
 }
 
 static gov_reason member_role_set(const sealed_op *s) {
@@ -223,6 +259,8 @@ static gov_reason member_metadata_set(const sealed_op *s) {
 
 static gov_reason context_metadata_set(const sealed_op *s) {
     if (!may(s, GOV_CAN_MANAGE_METADATA)) return GOV_WHY_NO_MANAGE_METADATA;
+    if (!gov_context_row_get(&s->apply->view, s->group, &s->op->context, NULL))
+        return GOV_WHY_NO_CONTEXT;
     return put_metadata(s, context_key(s, ROW_CONTEXT_DATA));
 }
 
@@ -328,6 +366,9 @@ static gov_reason account_keys_rotated(const sealed_op *s) {
     const gov_handoff *handoff = &s->op->handoff;
     uint8_t current[32], epoch[32] = {0};
     uint32_t known = gov_root_epoch(&s->apply->view, &handoff->account, NULL);
+    if (!s->apply->attributed ||
+        !gov_id_equal(handoff->account.bytes, s->apply->signer.bytes)) /* 18.1, T14 */
+        return GOV_WHY_HANDOFF_OTHER;
     cal_write_u32be(epoch + 28, known);
     gov_key key = gov_key_of(ROW_ROOT_KEY, handoff->account.bytes, epoch, NULL);
     cal_slice value;

@@ -107,7 +107,11 @@ static int load_row(cal_gov *gov, cal_slice stored, cal_slice value, cal_error *
     cal_map *index = key.data[0] == ROW_META            ? &gov->groups
                      : key.data[0] == ROW_CONTEXT_GROUP ? &gov->contexts
                                                         : NULL;
-    if (index && cal_map_put(index, cal_slice_of(key.data + 1, 32), ns))
+    cal_slice object = cal_slice_of(key.data + 1, index ? 32 : 0);
+    if (index && cal_map_get(index, object)) /* governance.md 18.1, T26 */
+        return cal_fail(err, CAL_ECORRUPT,
+                        "two namespaces hold the same group or context; restore a backup");
+    if (index && cal_map_put(index, object, ns))
         return cal_fail(err, CAL_ENOMEM, "no memory for governance rows");
     return 0;
 }

@@ -21,8 +21,10 @@ int gov_broadcast_decode(cal_slice bytes, cal_arena *arena, gov_broadcast *ret_b
     cal_borsh_fixed(&in, message.namespace_id.bytes, 32);
     if (message.kind == GOV_BROADCAST_DELTA) cal_borsh_fixed(&in, message.delta.bytes, 32);
     gov_fields_read(ids_field, &in, arena, &message.ids);
-    if (message.kind == GOV_BROADCAST_DELTA) message.payload = cal_borsh_bytes(&in, GOV_OP_MAX);
+    if (message.kind == GOV_BROADCAST_DELTA)
+        message.payload = cal_borsh_bytes(&in, GOV_OP_GOSSIP_MAX);
     if (cal_borsh_end(&in)) return in.error;
+    if (message.ids.count > GOV_PARENTS_MAX) return CAL_ELIMIT;
     *ret_broadcast = message;
     return 0;
 }
@@ -71,6 +73,7 @@ static void migration_read(cal_borsh *in, gov_migration_report *report) {
 int gov_topic_decode(cal_slice bytes, cal_arena *arena, gov_topic_message *ret_message) {
     cal_borsh in = cal_borsh_read(bytes);
     gov_topic_message *message = ret_message;
+    if (bytes.len > GOV_OP_GOSSIP_MAX) return CAL_ELIMIT;
     *message = (gov_topic_message){.kind = cal_borsh_tag(&in, GOV_TOPIC_KIND_COUNT)};
     if (in.error) return in.error;
     switch ((gov_topic_kind)message->kind) {

@@ -79,7 +79,7 @@ typedef struct gov_topic_message {
     gov_migration_report migration;
 } gov_topic_message;
 
-/* Borrows from bytes and the arena. */
+/* Borrows from bytes and the arena. CAL_ELIMIT above GOV_OP_GOSSIP_MAX. */
 int gov_topic_decode(cal_slice bytes, cal_arena *arena, gov_topic_message *ret_message);
 int gov_topic_write(const gov_topic_message *message, cal_buffer *out);
 
