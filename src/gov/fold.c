@@ -190,8 +190,11 @@ static void write_group(emitter *e) {
     case GOV_GROUP_MEMBER_JOINED_TEE:
         set_member(e, group, &plain->account, plain->role);
         break;
-    case GOV_MEMBER_REMOVED:
     case GOV_MEMBER_LEFT:
+        if (e->op->namespace_id && gov_id_equal(group->bytes, e->op->namespace_id->bytes))
+            set_slot(e, key1(SLOT_LEFT, plain->account.bytes), NULL, 0);
+        /* fall through */
+    case GOV_MEMBER_REMOVED:
         emit(e, key2(ROW_MEMBER, group->bytes, plain->account.bytes), CLASS_PLAIN, false, false,
              (cal_slice){0});
         break;
@@ -268,6 +271,7 @@ bool gov_slot_fits(cal_slice key, cal_slice value) {
         {ROW_EXISTS, 1 + 32, 1}, {SLOT_HANDOFF, HANDOFF_SLOT, 0},
         {SLOT_CLAIM, 1 + 64, 0}, {SLOT_BINDING, 1 + 64, BINDING_SIZE},
         {SLOT_FOUNDER, 1, 32},   {ROW_OPAQUE, 1 + 64, 32},
+        {SLOT_LEFT, 1 + 32, 0},
     };
     if (key.len == 0 || key.len > GOV_KEY_MAX || value.len < GOV_SLOT_HEADER ||
         value.data[SLOT_PRESENT] > 1)
@@ -501,8 +505,35 @@ static void settle_founder(gov_fold *fold) {
         put_or_drop(fold, meta_key, value_of(fold, meta_key, &meta), meta.value);
 }
 
+/* Whoever left the namespace left every group in it, unless it has come into one since. */
+static void settle_member(gov_fold *fold, const gov_key *key) {
+    gov_key left_key = key1(SLOT_LEFT, key->bytes + 1 + 32);
+    gov_write member = {.present = false}, left;
+    bool present = value_of(fold, *key, &member);
+    if (present && fold->judges && gov_fold_slot(fold, &left_key, &left) &&
+        memcmp(left.rank, member.rank, GOV_RANK_SIZE) > 0)
+        present = false;
+    put_or_drop(fold, *key, present, present ? member.value : (cal_slice){0});
+}
+
+static void settle_left(gov_fold *fold, const uint8_t account[32]) {
+    gov_view slots = gov_fold_slots(fold);
+    gov_walk walk = gov_walk_start(&slots, ROW_MEMBER, NULL, NULL);
+    cal_slice rest, value;
+    while (gov_walk_next(&walk, &rest, &value)) {
+        gov_key key = key2(ROW_MEMBER, rest.data, rest.data + 32);
+        if (gov_id_equal(rest.data + 32, account)) settle_member(fold, &key);
+    }
+}
+
 void gov_fold_settle(gov_fold *fold, const gov_key *key) {
     switch (key->bytes[0]) {
+    case ROW_MEMBER:
+        settle_member(fold, key);
+        break;
+    case SLOT_LEFT:
+        settle_left(fold, key->bytes + 1);
+        break;
     case ROW_EXISTS:
     case ROW_PARENT:
     case ROW_VISIBILITY:

@@ -26,6 +26,7 @@ enum {
     SLOT_HANDOFF = 'h', /* account, epoch, new key, signature -> nothing */
     SLOT_BINDING = 'b', /* device, account -> as ROW_BINDING */
     SLOT_CLAIM = 'c',   /* device, account -> nothing: the first claim wins */
+    SLOT_LEFT = 'l',    /* account -> nothing: when it left the namespace */
     SLOT_FOUNDER = 'n', /* -> the namespace's admin as of the cut */
     GOV_RANK_SIZE = 4 + 4 + 32,
     GOV_SLOT_HEADER =
