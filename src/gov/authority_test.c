@@ -1,8 +1,8 @@
 /* Who may do what: every kind of operation by every kind of actor, in the namespace, in a
  * restricted and in an open group, with the reason that the specification gives for each refusal
  * (governance.md 4.3, 7.2, 8). What an actor is, is said in one table below, written from the
- * specification and not from the code; each case is judged at the present rows and at a cut that is
- * not the present one, and never stored. */
+ * specification and not from the code; each case is judged at the present cut and at another, and
+ * never stored. */
 #include "support/gov_world.h"
 
 enum { NS, SHUT, OPEN, PLACES };
@@ -26,7 +26,7 @@ enum {
     PARENT_RIGHTS, /* of everything, with every right in the namespace and none in the groups */
     READER,        /* read-only in everything */
     READER_RIGHTS, /* read-only in everything, may manage members: a role takes no right away */
-    ATTESTED,      /* read-only and attested, in everything; only in present rows */
+    ATTESTED,      /* in rows that no operation made: they give nothing */
     REMOVED,
     LEFT,
     UNBOUND, /* a member's account, but a key that no certificate names */
@@ -53,7 +53,7 @@ typedef struct {
 } fixture;
 
 /* The table of the specification. */
-static standing standing_of(const fixture *f, int actor, int place) {
+static standing standing_of(int actor, int place) {
     bool root = place == NS, shut = place == SHUT;
     standing none = {.path = GOV_PATH_NONE}, direct = {.path = GOV_PATH_DIRECT};
     if (actor >= RIGHT_0) {
@@ -81,8 +81,6 @@ static standing standing_of(const fixture *f, int actor, int place) {
     case READER_RIGHTS:
         direct.capabilities = GOV_MANAGE_MEMBERS;
         return direct;
-    case ATTESTED:
-        return f->at_cut ? none : direct;
     default:
         return none;
     }
@@ -191,7 +189,7 @@ static void make_members(fixture *f) {
     grant(f, NS, &f->actors[PARENT_RIGHTS], GOV_CAPABILITIES_ALL);
 }
 
-/* No operation makes one here: the rows as they would stand. */
+/* Who may is asked of what the operations say, not of the rows. */
 static void put_attested(fixture *f) {
     const gov_actor *who = &f->actors[ATTESTED];
     gov_change *change;
@@ -409,7 +407,7 @@ static void test_group_operations(void **state) {
                 op.account = f->victim.account;
                 op.device = f->victim.device;
                 if (op.kind != GOV_CONTEXT_REGISTERED) op.context = f->contexts[place];
-                bool ok = allowed(c, standing_of(f, actor, place));
+                bool ok = allowed(c, standing_of(actor, place));
                 expect(f, sealed(f, signer_of(f, actor), place, op), gov_group_kind_text(op.kind),
                        actor, place, ok ? GOV_WHY_FINE : c->reason);
             }
@@ -421,7 +419,7 @@ static void test_owners_and_admins(void **state) {
     fixture *f = *state;
     for (int place = NS; place <= OPEN; place++)
         for (int actor = 0; actor < ACTORS; actor++) {
-            standing s = standing_of(f, actor, place);
+            standing s = standing_of(actor, place);
             const cal_secret *signer = signer_of(f, actor);
             const gov_actor *an_admin = &f->actors[place == NS ? ADMIN : GROUP_ADMIN];
             gov_group_op op = {.kind = GOV_OWNERSHIP_TRANSFERRED, .account = an_admin->account};
@@ -464,10 +462,10 @@ static void test_about_oneself(void **state) {
     fixture *f = *state;
     for (int place = NS; place <= OPEN; place++)
         for (int actor = 0; actor < ACTORS; actor++) {
-            standing s = standing_of(f, actor, place);
+            standing s = standing_of(actor, place);
             const cal_secret *signer = signer_of(f, actor);
             bool direct = s.path == GOV_PATH_DIRECT, bound = actor != UNBOUND && actor != OUTSIDER;
-            bool known = bound && !(actor == ATTESTED && f->at_cut);
+            bool known = bound && actor != ATTESTED;
             gov_group_op op = {.kind = GOV_MEMBER_METADATA_SET,
                                .account = f->actors[actor].account};
             expect(f, sealed(f, signer, place, op), "own metadata", actor, place,
@@ -489,9 +487,7 @@ static void test_about_oneself(void **state) {
             memset(rotate.handoff.new_root_key, 7, 32);
             gov_handoff_sign(&rotate.handoff, &f->actors[actor].root);
             expect(f, sealed(f, signer, place, rotate), "own root key", actor, place,
-                   !known              ? GOV_WHY_HANDOFF_OTHER
-                   : actor == ATTESTED ? GOV_WHY_NO_ROOT_KEY /* put by hand */
-                                       : GOV_WHY_FINE);
+                   known ? GOV_WHY_FINE : GOV_WHY_HANDOFF_OTHER);
         }
 }
 
@@ -499,7 +495,7 @@ static void test_about_oneself(void **state) {
 static void test_root_operations(void **state) {
     fixture *f = *state;
     for (int actor = 0; actor < ACTORS; actor++) {
-        standing ns = standing_of(f, actor, NS);
+        standing ns = standing_of(actor, NS);
         const cal_secret *signer = signer_of(f, actor);
         const cal_account_id account = f->actors[actor].account;
         gov_reason admin = ns.admin ? GOV_WHY_FINE : GOV_WHY_NOT_NAMESPACE_ADMIN;
@@ -520,7 +516,7 @@ static void test_root_operations(void **state) {
             memcpy(context.bytes, f->contexts[place].bytes, 32);
             gov_root_op drop = {
                 .kind = GOV_GROUP_DELETED, .group = f->places[place], .contexts = {&context, 1}};
-            ok = standing_of(f, actor, place).owner || may(ns, GOV_CAN_DELETE_SUBGROUP);
+            ok = standing_of(actor, place).owner || may(ns, GOV_CAN_DELETE_SUBGROUP);
             expect(f, gov_world_root(&f->w, signer, &f->last, 1, drop), "GroupDeleted", actor,
                    place, ok ? GOV_WHY_FINE : GOV_WHY_NO_DELETE_GROUP);
         }
@@ -553,7 +549,7 @@ static void test_inviters(void **state) {
     fixture *f = *state;
     for (int place = NS; place <= OPEN; place++)
         for (int actor = 0; actor < ACTORS; actor++) {
-            standing s = standing_of(f, actor, place);
+            standing s = standing_of(actor, place);
             gov_actor inviter = f->actors[actor];
             inviter.sign = *signer_of(f, actor);
             gov_reason reason = may(s, GOV_CAN_INVITE_MEMBERS) ? GOV_WHY_FINE : GOV_WHY_INVITER;
@@ -572,7 +568,7 @@ static void test_open_joins(void **state) {
     fixture *f = *state;
     for (int place = NS; place <= OPEN; place++)
         for (int actor = 0; actor < ACTORS; actor++) {
-            bool inherits = standing_of(f, actor, place).path == GOV_PATH_INHERITED;
+            bool inherits = standing_of(actor, place).path == GOV_PATH_INHERITED;
             gov_root_op op = {.kind = GOV_MEMBER_JOINED_OPEN,
                               .account = f->actors[actor].account,
                               .group = f->places[place],
@@ -595,7 +591,7 @@ static void test_keys(void **state) {
     gov_key_id(&fresh, &id);
     for (int place = NS; place <= OPEN; place++)
         for (int actor = 0; actor < ACTORS; actor++) {
-            standing s = standing_of(f, actor, place);
+            standing s = standing_of(actor, place);
             const cal_secret *signer = signer_of(f, actor);
             gov_root_op op = {.kind = GOV_KEY_DELIVERY, .group = f->places[place]};
             assert_int_equal(gov_envelope_seal_device(&op.group, &fresh, &self->device,
@@ -615,7 +611,7 @@ static void test_endorsers(void **state) {
     fixture *f = *state;
     for (int place = NS; place <= OPEN; place++)
         for (int actor = 0; actor < ACTORS; actor++) {
-            standing s = standing_of(f, actor, place);
+            standing s = standing_of(actor, place);
             gov_group_op op = {.kind = GOV_DEVICE_LINKED,
                                .genesis = f->newcomer.credential.genesis,
                                .cert = f->newcomer.credential.cert,
