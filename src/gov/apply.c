@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "gov/graph.h"
+#include "gov/draft.h"
 
 /* --- who signs --- */
 
@@ -244,6 +244,174 @@ static gov_reason known_reason(gov_effect effect) {
                                          : GOV_WHY_BEFORE;
 }
 
+/* --- beside others --- */
+
+/* It cites every head: nothing here is concurrent with it, and nothing comes after it. */
+static bool is_last(const gov_apply *apply) {
+    cal_slice heads = gov_heads_get(&apply->view);
+    for (size_t at = 0; at < heads.len; at += 32) {
+        bool cited = false;
+        for (uint32_t i = 0; i < apply->op->parents.count && !cited; i++)
+            cited = gov_id_equal(apply->op->parents.items[i].bytes, heads.data + at);
+        if (!cited) return false;
+    }
+    return true;
+}
+
+/* Whether the operation's write stands in the fold's slot. */
+static bool holds(const gov_apply *apply, gov_key slot, uint64_t sequence) {
+    gov_write write;
+    return !gov_fold_slot(&apply->change->draft->fold, &slot, &write) || write.sequence == sequence;
+}
+
+/* The membership that the operation leaves in its savepoint is the one of the present fold. */
+static bool holds_member(const gov_apply *apply, const uint8_t group[32],
+                         const uint8_t account[32]) {
+    gov_view fold = gov_fold_view(&apply->change->draft->fold, 0);
+    gov_key key = gov_key_of(ROW_MEMBER, group, account, NULL);
+    cal_slice there, here;
+    bool is = gov_view_get(&fold, &key, &there), was = gov_view_get(&apply->view, &key, &here);
+    return is == was && (!is || there.data[0] == here.data[0]);
+}
+
+/* It was a member with a row of its own at the cut, and is none now. */
+static bool gone_since(const gov_apply *apply, const uint8_t group[32], const uint8_t account[32]) {
+    gov_view fold = gov_fold_view(&apply->change->draft->fold, 0);
+    gov_key key = gov_key_of(ROW_MEMBER, group, account, NULL);
+    return gov_view_get(&apply->cut, &key, NULL) && !gov_view_get(&fold, &key, NULL);
+}
+
+/* Of a removal and a leave, also one of the whole namespace, the last by rank says how it ended. */
+static bool ended_it(const gov_apply *apply, const uint8_t group[32], const uint8_t account[32],
+                     uint64_t sequence) {
+    const gov_fold *fold = &apply->change->draft->fold;
+    gov_key member = gov_key_of(ROW_MEMBER, group, account, NULL),
+            left = gov_key_of((gov_row_kind)SLOT_LEFT, account, NULL, NULL);
+    gov_write one, all;
+    bool has_one = gov_fold_slot(fold, &member, &one), has_all = gov_fold_slot(fold, &left, &all);
+    bool by_one = has_one && (!has_all || memcmp(one.rank, all.rank, GOV_RANK_SIZE) > 0);
+    return by_one ? one.sequence == sequence : has_all && all.sequence == sequence;
+}
+
+static bool ends_membership(const gov_group_op *plain) {
+    return plain && (plain->kind == GOV_MEMBER_REMOVED || plain->kind == GOV_MEMBER_LEFT);
+}
+
+/* Whether a row that the operation put is overruled by an operation beside or above it. What has
+ * no slot in the fold stays. */
+static bool overruled(const gov_apply *apply, const gov_group_op *plain, cal_slice row,
+                      uint64_t sequence) {
+    const uint8_t *a = row.data + 1, *b = a + 32;
+    gov_key same = {.len = row.len};
+    memcpy(same.bytes, row.data, row.len);
+    bool ends = ends_membership(plain);
+    switch ((gov_row_kind)row.data[0]) {
+    case ROW_MEMBER:
+        return plain && plain->kind == GOV_AUTO_FOLLOW_SET
+                   ? !holds(apply, gov_key_of((gov_row_kind)SLOT_FOLLOW, a, b, NULL), sequence)
+                   : !holds_member(apply, a, b);
+    case ROW_CAPABILITIES:
+    case ROW_MEMBER_DATA:
+        if (ends) return !holds_member(apply, a, b);
+        if (plain && plain->kind == GOV_MEMBER_ADDED) return false;
+        return gone_since(apply, a, b) || !holds(apply, same, sequence);
+    case ROW_REENTRY:
+        return !holds_member(apply, a, b) || (ends && !ended_it(apply, a, b, sequence));
+    case ROW_DEFAULTS:
+    case ROW_VISIBILITY:
+    case ROW_PARENT:
+    case ROW_GROUP_DATA:
+    case ROW_CONTEXT_DATA:
+    case ROW_MIGRATION:
+        return !holds(apply, same, sequence);
+    case ROW_CHILD: /* with the group's parent */
+        return !holds(apply, gov_key_of(ROW_PARENT, b, NULL, NULL), sequence);
+    case ROW_META:
+        if (plain && plain->kind == GOV_TARGET_APPLICATION_SET)
+            return !holds(apply, gov_key_of((gov_row_kind)SLOT_TARGET, a, NULL, NULL), sequence);
+        if (plain && plain->kind == GOV_OWNERSHIP_TRANSFERRED)
+            return !holds(apply, gov_key_of(ROW_OWNER, a, NULL, NULL), sequence);
+        return !plain && apply->op->op.root.kind == GOV_ADMIN_CHANGED &&
+               !holds(apply, gov_key_of((gov_row_kind)SLOT_FOUNDER, NULL, NULL, NULL), sequence);
+    case ROW_ROOT_ADMIN:
+        return !holds(apply, gov_key_of((gov_row_kind)SLOT_FOUNDER, NULL, NULL, NULL), sequence);
+    default:
+        return false;
+    }
+}
+
+/* Rows of accounts stand as the fold has them: of two certificates or root keys at once every node
+ * takes the same. */
+static void follow_fold(gov_apply *apply, cal_slice row) {
+    gov_view fold = gov_fold_view(&apply->change->draft->fold, 0);
+    gov_key key = {.len = row.len};
+    cal_slice value;
+    memcpy(key.bytes, row.data, row.len);
+    if ((row.data[0] == ROW_BINDING || row.data[0] == ROW_ROOT_KEY) &&
+        gov_view_get(&fold, &key, &value))
+        gov_change_put(apply->change, key, value);
+}
+
+/* An operation that others are beside of, or that comes late: its rows give way where another's
+ * write stands in the fold, so the rows do not depend on the order of arrival. */
+static int settle_beside(gov_apply *apply, const gov_group_op *plain) {
+    gov_change *change = apply->change;
+    uint64_t sequence;
+    uint32_t generation;
+    cal_buffer keys, lost; /* of gov_key: judging changes the rows walked over */
+    int result = gov_graph_locate(change, &apply->id, &sequence, &generation);
+    cal_buffer_init(&keys, CAL_STORE_VALUE_MAX);
+    cal_buffer_init(&lost, CAL_STORE_VALUE_MAX);
+    cal_sorted_node *node = cal_sorted_from(&change->covered, (cal_slice){0});
+    for (; node && !result; node = node->next[0]) {
+        gov_key key = {.len = node->key.len};
+        memcpy(key.bytes, node->key.data, node->key.len);
+        result = cal_buffer_append(overruled(apply, plain, node->key, sequence) ? &lost : &keys,
+                                   &key, sizeof key);
+    }
+    for (size_t at = 0; at < lost.len && !result; at += sizeof(gov_key)) {
+        const gov_key *key = (const gov_key *)(const void *)(lost.data + at);
+        gov_savepoint_revert(change, cal_slice_of(key->bytes, key->len));
+    }
+    for (size_t at = 0; at < keys.len && !result; at += sizeof(gov_key)) {
+        const gov_key *key = (const gov_key *)(const void *)(keys.data + at);
+        follow_fold(apply, cal_slice_of(key->bytes, key->len));
+    }
+    cal_buffer_deinit(&keys);
+    cal_buffer_deinit(&lost);
+    return result ? result : change->error;
+}
+
+/* --- one operation --- */
+
+/* What was judged gets its place, or the place it has is settled. The savepoint ends. */
+static int place(gov_apply *apply, const gov_verified *op, gov_judgement *judgement,
+                 const gov_group_op *plain, bool late, cal_error *err) {
+    gov_change *change = apply->change;
+    gov_reason reason = judgement->reason;
+    bool last = !late && is_last(apply);
+    if (reason != GOV_WHY_FINE) {
+        gov_savepoint_undo(change);
+        gov_savepoint(change);
+        if (reason == GOV_WHY_SEALED) note_sealed(apply);
+    }
+    gov_noted noted = noted_of(apply, op, reason, plain);
+    int result = late ? gov_graph_settle(change, &noted, err) : gov_graph_note(change, &noted, err);
+    if (!result && reason == GOV_WHY_FINE && !last && settle_beside(apply, noted.plain))
+        result = cal_fail(err, CAL_ENOMEM, "no memory to settle an operation beside others");
+    if (!result && change->error)
+        result = cal_fail(err, change->error, "an operation could not be kept");
+    if (!result) {
+        gov_savepoint_keep(change);
+        return 0;
+    }
+    gov_savepoint_undo(change);
+    if (result != CAL_ELIMIT || change->error) return result;
+    judgement->reason = GOV_WHY_CROWDED;
+    judgement->wait = (gov_wait){.kind = GOV_WAIT_HISTORY};
+    return 0;
+}
+
 int gov_apply_op(gov_change *change, gov_verified *op, gov_judgement *ret_judgement,
                  cal_error *err) {
     gov_apply apply = {
@@ -265,16 +433,9 @@ int gov_apply_op(gov_change *change, gov_verified *op, gov_judgement *ret_judgem
                         cal_error_text(result));
     gov_savepoint(change);
     result = judge(&apply, op, &plain, ret_judgement, err);
-    if (!result && ret_judgement->reason == GOV_WHY_FINE)
-        gov_savepoint_keep(change);
-    else
-        gov_savepoint_undo(change);
-    if (result || gov_reason_verdict(ret_judgement->reason) == GOV_WAITING) return result;
-    if (ret_judgement->reason == GOV_WHY_SEALED) note_sealed(&apply);
-    gov_noted noted = noted_of(&apply, op, ret_judgement->reason, &plain);
-    result = gov_graph_note(change, &noted, err);
-    if (!result && change->error)
-        result = cal_fail(err, change->error, "an operation could not be kept");
+    if (!result && gov_reason_verdict(ret_judgement->reason) != GOV_WAITING)
+        return place(&apply, op, ret_judgement, &plain, false, err);
+    gov_savepoint_undo(change);
     return result;
 }
 
@@ -334,18 +495,15 @@ static int unseal(gov_change *change, const sealed_entry *entry, bool *ret_progr
         .change = change, .op = &op->op, .id = op->id, .view = gov_change_view(change)};
     gov_savepoint(change);
     result = judge(&apply, op, &plain, &judgement, err);
-    gov_verdict verdict = gov_reason_verdict(judgement.reason);
-    if (!result && judgement.reason == GOV_WHY_FINE)
-        gov_savepoint_keep(change);
+    *ret_progress = !result && gov_reason_verdict(judgement.reason) != GOV_WAITING &&
+                    judgement.reason != GOV_WHY_SEALED;
+    if (*ret_progress)
+        result = place(&apply, op, &judgement, &plain, true, err);
     else
         gov_savepoint_undo(change);
-    if (!result && verdict != GOV_WAITING && judgement.reason != GOV_WHY_SEALED) {
-        *ret_progress = true;
+    if (*ret_progress && !result)
         gov_change_delete(change,
                           gov_key_of(ROW_SEALED, entry->group.bytes, entry->id.bytes, NULL));
-        gov_noted noted = noted_of(&apply, op, judgement.reason, &plain);
-        result = gov_graph_settle(change, &noted, err);
-    }
     gov_verified_free(op);
     return result;
 }

@@ -42,22 +42,26 @@ static gov_reason member_added(const sealed_op *s) {
     if (!may(s, GOV_MANAGE_MEMBERS)) return GOV_WHY_NO_MANAGE_MEMBERS;
     if (s->op->role == GOV_ROLE_ADMIN && !is_admin(s)) return GOV_WHY_ADMIN_BY_ADMIN;
     if (s->op->role == GOV_ROLE_READ_ONLY_TEE) return GOV_WHY_ROLE_ATTESTED;
-    bool known = gov_member_get(&s->apply->view, s->group, &s->op->account, &member);
+    gov_member_get(&s->apply->view, s->group, &s->op->account, &member);
     member.role = s->op->role;
     gov_put_member(s->apply->change, s->group, &s->op->account, &member);
     gov_change_delete(s->apply->change, account_key(s, ROW_REENTRY));
-    gov_key key = group_key(s, ROW_DEFAULTS);
-    if (known || member.role == GOV_ROLE_ADMIN || !gov_view_get(&s->apply->view, &key, &value))
+    gov_key key = group_key(s, ROW_DEFAULTS), own = account_key(s, ROW_CAPABILITIES);
+    if (gov_view_get(&s->apply->view, &own, NULL) || member.role == GOV_ROLE_ADMIN ||
+        !gov_view_get(&s->apply->view, &key, &value))
         return GOV_WHY_FINE;
     defaults = cal_read_u32le(value.data);
-    if (defaults) gov_put_u32(s->apply->change, account_key(s, ROW_CAPABILITIES), defaults);
+    if (defaults) gov_put_u32(s->apply->change, own, defaults);
     return GOV_WHY_FINE;
 }
 
 static bool is_owner(const sealed_op *s, const cal_account_id *account) {
-    gov_meta meta;
-    return gov_meta_get(&s->apply->view, s->group, &meta) &&
-           gov_id_equal(meta.owner.bytes, account->bytes);
+    return gov_owner(&s->apply->cut, s->group, account);
+}
+
+/* With a row of its own, or named by what made the group. */
+static bool is_direct(const sealed_op *s) {
+    return gov_path_of(&s->apply->cut, s->group, &s->op->account, NULL) == GOV_PATH_DIRECT;
 }
 
 static void remove_member(const sealed_op *s, uint8_t reason) {
@@ -94,13 +98,14 @@ static void leave(const sealed_op *s) {
         gov_change_put(s->apply->change, account_key(s, ROW_ROTATION_DUE), (cal_slice){0});
 }
 
-/* The groups, all or this one, in which the account has a row of its own. */
+/* The group and, of a namespace, all groups in which the account has a row of its own. */
 static int rows_of_leaver(const sealed_op *s, bool all, cal_buffer *ret_groups) {
     gov_walk walk = gov_walk_start(&s->apply->view, ROW_MEMBER, NULL, NULL);
     cal_slice rest, value;
-    if (!all) return cal_buffer_append(ret_groups, s->group->bytes, 32);
-    while (gov_walk_next(&walk, &rest, &value))
-        if (gov_id_equal(rest.data + 32, s->op->account.bytes))
+    cal_buffer_append(ret_groups, s->group->bytes, 32);
+    while (all && gov_walk_next(&walk, &rest, &value))
+        if (gov_id_equal(rest.data + 32, s->op->account.bytes) &&
+            !gov_id_equal(rest.data, s->group->bytes))
             cal_buffer_append(ret_groups, rest.data, 32);
     return ret_groups->error;
 }
@@ -111,7 +116,7 @@ static gov_reason member_left(const sealed_op *s) {
     gov_reason reason = GOV_WHY_FINE;
     cal_buffer groups;
     if (!by_self(s)) return GOV_WHY_NOT_SELF;
-    if (!gov_member_get(&s->apply->view, s->group, &s->op->account, NULL)) return GOV_WHY_NO_MEMBER;
+    if (!is_direct(s)) return GOV_WHY_NO_MEMBER;
     cal_buffer_init(&groups, CAL_STORE_VALUE_MAX);
     int result = rows_of_leaver(s, root, &groups);
     if (result) s->apply->change->error = result;
@@ -129,13 +134,13 @@ static gov_reason member_left(const sealed_op *s) {
 }
 
 static gov_reason member_role_set(const sealed_op *s) {
-    gov_member member;
+    gov_member member = {.follow_contexts = true};
     if (!is_admin(s)) return GOV_WHY_NOT_ADMIN;
     if (s->op->role == GOV_ROLE_READ_ONLY_TEE) return GOV_WHY_ROLE_ATTESTED;
-    if (!gov_member_get(&s->apply->view, s->group, &s->op->account, &member))
-        return GOV_WHY_NO_MEMBER;
+    if (!is_direct(s)) return GOV_WHY_NO_MEMBER;
     if (s->op->role != GOV_ROLE_ADMIN && gov_last_admin(&s->apply->cut, s->group, &s->op->account))
         return GOV_WHY_LAST_ADMIN;
+    gov_member_get(&s->apply->view, s->group, &s->op->account, &member);
     member.role = s->op->role;
     gov_put_member(s->apply->change, s->group, &s->op->account, &member);
     return GOV_WHY_FINE;
@@ -160,10 +165,8 @@ static gov_reason auto_follow_set(const sealed_op *s) {
 
 static gov_reason ownership_transferred(const sealed_op *s) {
     gov_meta meta;
-    gov_member member;
     if (!s->apply->attributed || !is_owner(s, &s->apply->signer)) return GOV_WHY_NOT_OWNER;
-    if (!gov_member_get(&s->apply->view, s->group, &s->op->account, &member) ||
-        member.role != GOV_ROLE_ADMIN)
+    if (!gov_admin_direct(&s->apply->cut, s->group, &s->op->account))
         return GOV_WHY_OWNER_NOT_ADMIN;
     gov_meta_get(&s->apply->view, s->group, &meta);
     meta.owner = meta.admin = s->op->account;
@@ -362,17 +365,19 @@ static gov_reason device_unlinked(const sealed_op *s) {
     return GOV_WHY_FINE;
 }
 
+/* It must continue the chain as of the cut. Of two that continue it at once the frame takes the one
+ * that every node takes (settle in apply.c). */
 static gov_reason account_keys_rotated(const sealed_op *s) {
     const gov_handoff *handoff = &s->op->handoff;
     uint8_t current[32], epoch[32] = {0};
-    uint32_t known = gov_root_epoch(&s->apply->view, &handoff->account, NULL);
+    uint32_t known = gov_root_epoch(&s->apply->cut, &handoff->account, NULL);
     if (!s->apply->attributed ||
         !gov_id_equal(handoff->account.bytes, s->apply->signer.bytes)) /* 18.1, T14 */
         return GOV_WHY_HANDOFF_OTHER;
     cal_write_u32be(epoch + 28, known);
     gov_key key = gov_key_of(ROW_ROOT_KEY, handoff->account.bytes, epoch, NULL);
     cal_slice value;
-    if (!gov_view_get(&s->apply->view, &key, &value)) return GOV_WHY_NO_ROOT_KEY;
+    if (!gov_view_get(&s->apply->cut, &key, &value)) return GOV_WHY_NO_ROOT_KEY;
     memcpy(current, value.data, 32);
     if (handoff->from_epoch != known || known == UINT32_MAX ||
         !gov_handoff_verify(handoff, current))

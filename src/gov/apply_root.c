@@ -247,11 +247,10 @@ static void delete_subtree(gov_apply *apply, const cal_group_id *group) {
 
 static gov_reason group_deleted(gov_apply *apply, const gov_root_op *op) {
     const cal_group_id *ns = &apply->view.namespace_id;
-    gov_meta meta;
     if (gov_id_equal(op->group.bytes, ns->bytes)) return GOV_WHY_NAMESPACE_STAYS;
-    if (!gov_meta_get(&apply->view, &op->group, &meta)) return GOV_WHY_NO_GROUP;
+    if (!gov_meta_get(&apply->view, &op->group, NULL)) return GOV_WHY_NO_GROUP;
     if (!apply->attributed ||
-        !(gov_id_equal(meta.owner.bytes, apply->signer.bytes) ||
+        !(gov_owner(&apply->cut, &op->group, &apply->signer) ||
           gov_allowed(&apply->cut, ns, &apply->signer, GOV_CAN_DELETE_SUBGROUP)))
         return GOV_WHY_NO_DELETE_GROUP;
     if (!subtree_listed(&apply->view, &op->group, op)) return GOV_WHY_NOT_LISTED;
@@ -320,9 +319,17 @@ static gov_reason member_joined(gov_apply *apply, const gov_root_op *op) {
     if (reason != GOV_WHY_FINE) return reason;
     gov_key consumed = gov_key_of(ROW_CONSUMED, group->bytes, op->account.bytes, invitation->nonce);
     gov_key reentry = gov_key_of(ROW_REENTRY, group->bytes, op->account.bytes, NULL);
+    gov_member known = {.follow_contexts = true};
     cal_slice why;
-    if (gov_member_get(&apply->view, group, &op->account, NULL)) {
-        link_joiner(apply, op); /* another device of a member */
+    if (gov_path_of(&apply->cut, group, &op->account, NULL) == GOV_PATH_DIRECT) {
+        /* another device of a member; its role is the invitation's, as at every cut from here */
+        if (gov_admin_direct(&apply->cut, group, &op->account) &&
+            invited_role(invitation->role) != GOV_ROLE_ADMIN)
+            return GOV_WHY_ADMIN_ALREADY;
+        gov_member_get(&apply->view, group, &op->account, &known);
+        known.role = invited_role(invitation->role);
+        gov_put_member(apply->change, group, &op->account, &known);
+        link_joiner(apply, op);
         return GOV_WHY_FINE;
     }
     if (gov_view_get(&apply->view, &reentry, &why) && why.data[0] == GOV_REENTRY_REMOVED)

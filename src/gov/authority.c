@@ -62,6 +62,15 @@ bool gov_admin(const gov_view *view, const cal_group_id *group, const cal_accoun
     return false;
 }
 
+bool gov_owner(const gov_view *view, const cal_group_id *group, const cal_account_id *account) {
+    gov_key key = gov_key_of(ROW_OWNER, group->bytes, NULL, NULL);
+    gov_meta meta;
+    cal_slice value;
+    if (gov_id_zero(account->bytes)) return false;
+    if (gov_view_get(view, &key, &value)) return gov_id_equal(value.data, account->bytes);
+    return gov_meta_get(view, group, &meta) && gov_id_equal(meta.owner.bytes, account->bytes);
+}
+
 gov_path gov_path_of(const gov_view *view, const cal_group_id *group, const cal_account_id *account,
                      gov_role *ret_role) {
     gov_role ignored;

@@ -206,21 +206,33 @@ void gov_savepoint_keep(gov_change *change) {
     rows_free(&change->covered);
 }
 
+static void put_back(gov_change *change, cal_slice key, gov_row *covered) {
+    void *old = NULL;
+    if (covered == &row_none)
+        old = cal_sorted_remove(&change->changed, key);
+    else {
+        int result = cal_sorted_put(&change->changed, key, covered, &old);
+        assert(result == 0); /* the key has its place */
+        (void)result;
+    }
+    row_free(old);
+}
+
 void gov_savepoint_undo(gov_change *change) {
     assert(change->guarded);
     change->guarded = false;
     for (cal_sorted_node *node; (node = cal_sorted_from(&change->covered, (cal_slice){0}));) {
-        void *old = NULL;
-        if (node->value == &row_none)
-            old = cal_sorted_remove(&change->changed, node->key);
-        else {
-            int result = cal_sorted_put(&change->changed, node->key, node->value, &old);
-            assert(result == 0); /* the key has its place */
-            (void)result;
-        }
-        row_free(old);
+        put_back(change, node->key, node->value);
         cal_sorted_remove(&change->covered, node->key);
     }
+}
+
+/* The key may be the covered node's own, which goes last. */
+void gov_savepoint_revert(gov_change *change, cal_slice key) {
+    gov_row *covered = cal_sorted_get(&change->covered, key);
+    assert(change->guarded && covered);
+    put_back(change, key, covered);
+    cal_sorted_remove(&change->covered, key);
 }
 
 /* --- handing out --- */

@@ -78,6 +78,7 @@ static void group_created(emitter *e, const gov_root_op *root) {
     set_visibility(e, &root->group, root->restricted);
     set_exists(e, &root->group, true);
     set_slot(e, key1(ROW_META, root->group.bytes), meta, sizeof meta);
+    set_slot(e, key1(ROW_OWNER, root->group.bytes), root->account.bytes, 32);
 }
 
 /* Who governs the namespace: the founder, until an operation names another. Of several founders the
@@ -86,6 +87,16 @@ static void set_founder(emitter *e, const cal_account_id *account, bool named) {
     emit(e, key1(SLOT_FOUNDER, NULL), named ? CLASS_ABOVE : CLASS_PLAIN, !named, true,
          cal_slice_of(account->bytes, 32));
 }
+
+/* Of the namespace likewise: its founder, until it passes it on. */
+static void set_namespace_owner(emitter *e, const cal_account_id *account, bool passed) {
+    if (e->op->namespace_id)
+        emit(e, key1(ROW_OWNER, e->op->namespace_id->bytes), passed ? CLASS_ABOVE : CLASS_PLAIN,
+             !passed, true, cal_slice_of(account->bytes, 32));
+}
+
+/* A slot without a value, of a row that decides about nobody's rights: only who wrote it last. */
+static void claim_slot(emitter *e, gov_key key) { set_slot(e, key, NULL, 0); }
 
 /* Which of several is real is decided when all are known: a forged one must not be able to displace
  * it by coming first. */
@@ -167,6 +178,7 @@ static void write_root(emitter *e) {
         break;
     case GOV_NAMESPACE_CREATED:
         set_founder(e, &root->account, false);
+        set_namespace_owner(e, &root->account, false);
         /* fall through */
     case GOV_MEMBER_JOINED_OPEN:
         if (credential_binds(root)) link_device(e, &root->credential);
@@ -200,8 +212,11 @@ static void write_group(emitter *e) {
         break;
     case GOV_OWNERSHIP_TRANSFERRED: /* as the reference, in any group (governance.md 18.2, G4) */
         set_slot(e, key1(ROW_ROOT_ADMIN, NULL), plain->account.bytes, 32);
-        if (e->op->namespace_id && gov_id_equal(group->bytes, e->op->namespace_id->bytes))
+        if (e->op->namespace_id && gov_id_equal(group->bytes, e->op->namespace_id->bytes)) {
             set_founder(e, &plain->account, true);
+            set_namespace_owner(e, &plain->account, true);
+        } else
+            set_slot(e, key1(ROW_OWNER, group->bytes), plain->account.bytes, 32);
         break;
     case GOV_VISIBILITY_SET:
         set_visibility(e, group, plain->visibility == 1);
@@ -222,6 +237,24 @@ static void write_group(emitter *e) {
     case GOV_ACCOUNT_KEYS_ROTATED: /* only the account itself may hand over its keys */
         if (e->op->author && gov_id_equal(e->op->author->bytes, plain->handoff.account.bytes))
             absorb_handoff(e, &plain->handoff);
+        break;
+    case GOV_GROUP_METADATA_SET:
+        claim_slot(e, key1(ROW_GROUP_DATA, group->bytes));
+        break;
+    case GOV_MEMBER_METADATA_SET:
+        claim_slot(e, key2(ROW_MEMBER_DATA, group->bytes, plain->account.bytes));
+        break;
+    case GOV_CONTEXT_METADATA_SET:
+        claim_slot(e, key2(ROW_CONTEXT_DATA, group->bytes, plain->context.bytes));
+        break;
+    case GOV_MIGRATION_SET:
+        claim_slot(e, key1(ROW_MIGRATION, group->bytes));
+        break;
+    case GOV_TARGET_APPLICATION_SET:
+        claim_slot(e, key1(SLOT_TARGET, group->bytes));
+        break;
+    case GOV_AUTO_FOLLOW_SET:
+        claim_slot(e, key2(SLOT_FOLLOW, group->bytes, plain->account.bytes));
         break;
     default:
         break; /* everything else readable folds to nothing */
@@ -268,10 +301,13 @@ bool gov_slot_fits(cal_slice key, cal_slice value) {
         int kind;
         size_t key_len, value_len;
     } own[] = {
-        {ROW_EXISTS, 1 + 32, 1}, {SLOT_HANDOFF, HANDOFF_SLOT, 0},
-        {SLOT_CLAIM, 1 + 64, 0}, {SLOT_BINDING, 1 + 64, BINDING_SIZE},
-        {SLOT_FOUNDER, 1, 32},   {ROW_OPAQUE, 1 + 64, 32},
-        {SLOT_LEFT, 1 + 32, 0},
+        {ROW_EXISTS, 1 + 32, 1},       {SLOT_HANDOFF, HANDOFF_SLOT, 0},
+        {SLOT_CLAIM, 1 + 64, 0},       {SLOT_BINDING, 1 + 64, BINDING_SIZE},
+        {SLOT_FOUNDER, 1, 32},         {ROW_OPAQUE, 1 + 64, 32},
+        {SLOT_LEFT, 1 + 32, 0},        {ROW_OWNER, 1 + 32, 32},
+        {ROW_GROUP_DATA, 1 + 32, 0},   {ROW_MEMBER_DATA, 1 + 64, 0},
+        {ROW_CONTEXT_DATA, 1 + 64, 0}, {ROW_MIGRATION, 1 + 32, 0},
+        {SLOT_TARGET, 1 + 32, 0},      {SLOT_FOLLOW, 1 + 64, 0},
     };
     if (key.len == 0 || key.len > GOV_KEY_MAX || value.len < GOV_SLOT_HEADER ||
         value.data[SLOT_PRESENT] > 1)
@@ -560,6 +596,13 @@ void gov_fold_settle(gov_fold *fold, const gov_key *key) {
         break;
     case ROW_ROOT_ADMIN:
         if (!fold->judges) copy_row(fold, key);
+        break;
+    case ROW_GROUP_DATA:
+    case ROW_MEMBER_DATA:
+    case ROW_CONTEXT_DATA:
+    case ROW_MIGRATION:
+    case SLOT_TARGET:
+    case SLOT_FOLLOW:
         break;
     default:
         copy_row(fold, key);

@@ -23,6 +23,8 @@
 enum {
     ROW_EXISTS = 'e',   /* group -> 0 or 1; only inside a fold, as all that follow */
     ROW_RULES = 'r',    /* -> PolicyUpdated's bytes */
+    SLOT_TARGET = 't',  /* group -> nothing: its application; as those of metadata and migration */
+    SLOT_FOLLOW = 'f',  /* group, account -> nothing: what the member follows */
     SLOT_HANDOFF = 'h', /* account, epoch, new key, signature -> nothing */
     SLOT_BINDING = 'b', /* device, account -> as ROW_BINDING */
     SLOT_CLAIM = 'c',   /* device, account -> nothing: the first claim wins */

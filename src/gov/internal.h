@@ -50,6 +50,7 @@ typedef enum gov_row_kind {
     ROW_ROOT_ADMIN =
         'A', /* -> account named by AdminChanged: an admin in every group of the namespace */
     ROW_SEALED = 'L', /* group, operation -> key id, signer, nonce: kept until its key arrives */
+    ROW_OWNER = 'w',  /* group -> account; only inside a fold: present rows have it in their meta */
     ROW_OPAQUE = 'o', /* group, operation -> key id: nobody could read it; only inside a fold */
 } gov_row_kind;
 
@@ -151,6 +152,7 @@ bool gov_group_parent(const gov_view *view, const cal_group_id *group, cal_group
 bool gov_admin_direct(const gov_view *view, const cal_group_id *group,
                       const cal_account_id *account);
 bool gov_admin(const gov_view *view, const cal_group_id *group, const cal_account_id *account);
+bool gov_owner(const gov_view *view, const cal_group_id *group, const cal_account_id *account);
 gov_path gov_path_of(const gov_view *view, const cal_group_id *group, const cal_account_id *account,
                      gov_role *ret_role);
 uint32_t gov_capabilities_of(const gov_view *view, const cal_group_id *group,
@@ -267,6 +269,7 @@ void gov_change_delete(gov_change *change, gov_key key);
 void gov_savepoint(gov_change *change);
 void gov_savepoint_keep(gov_change *change);
 void gov_savepoint_undo(gov_change *change);
+void gov_savepoint_revert(gov_change *change, cal_slice key); /* one row, as before it */
 
 void gov_put_meta(gov_change *change, const cal_group_id *group, const gov_meta *meta);
 void gov_put_member(gov_change *change, const cal_group_id *group, const cal_account_id *account,

@@ -38,6 +38,8 @@ typedef enum gov_verdict {
     X(PARENT_LACKS, WAITING, false, CAL_ESTATE, "an operation that it cites is not here yet")      \
     X(KEY_LACKS, WAITING, false, CAL_ESTATE, "what it rests on is sealed with a key not here yet") \
     X(HISTORY_LACKS, WAITING, false, CAL_ESTATE, "the history that it rests on is not complete")   \
+    X(CROWDED, WAITING, false, CAL_ELIMIT,                                                         \
+      "the namespace has as many heads as an operation may cite")                                  \
     X(OBJECT_OPEN, WAITING, false, CAL_EEXISTS,                                                    \
       "another namespace is just storing an object with this id")                                  \
     /* sealed operations (6, 11; traps.md 13) */                                                   \
@@ -111,6 +113,7 @@ typedef enum gov_verdict {
     X(REMOVED_BEFORE, KEPT, false, CAL_EDENIED,                                                    \
       "a removed member comes back only when an admin adds it")                                    \
     X(LEFT_BEFORE, KEPT, false, CAL_EDENIED, "a former member does not come back by itself")       \
+    X(ADMIN_ALREADY, KEPT, true, CAL_EEXISTS, "an admin does not join again as less than that")    \
     X(INVITATION_USED, KEPT, false, CAL_EDENIED, "this invitation has been used before")           \
     X(NOT_INHERITED, KEPT, false, CAL_EDENIED,                                                     \
       "the account does not inherit membership of this group")                                     \
