@@ -170,7 +170,7 @@ void admin_identity_create(http_exchange *exchange) {
     cal_secret seed;
     uint8_t public_key[32];
     char text[CAL_ID_TEXT_MAX], row[KEY_ROW_MAX];
-    cal_random(seed.bytes, sizeof seed.bytes);
+    cal_random(cal_node_os(api_node(exchange)), seed.bytes, sizeof seed.bytes);
     cal_sign_public_key(&seed, public_key);
     cal_id_to_base58(public_key, text);
     snprintf(row, sizeof row, "identity/%s", text);

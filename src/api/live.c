@@ -14,10 +14,10 @@ enum { EVENT_MAX = 64 * 1024 * 1024, IDS_AT_ONCE = 1024 };
 
 static char present[1]; /* what a set's keys map to */
 
-void live_watcher_init(live_watcher *watcher,
+void live_watcher_init(live_watcher *watcher, const cal_os *os,
                        bool (*deliver)(live_watcher *watcher, cal_slice event)) {
     uint64_t seed;
-    cal_random(&seed, sizeof seed);
+    cal_random(os, &seed, sizeof seed);
     cal_list_init(&watcher->node);
     cal_map_init(&watcher->contexts, seed);
     cal_map_init(&watcher->groups, seed);
@@ -356,7 +356,7 @@ void live_ws(http_exchange *exchange) {
         json_reply_code(exchange, CAL_ENOMEM);
         return;
     }
-    live_watcher_init(&session->watcher, deliver_ws);
+    live_watcher_init(&session->watcher, cal_node_os(state->node), deliver_ws);
     session->state = state;
     session->references = 1;
     session->socket = ws_accept(exchange, &callbacks, session);

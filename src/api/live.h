@@ -34,7 +34,7 @@ struct live_hub {
     sse_table *sse;
 };
 
-void live_watcher_init(live_watcher *watcher,
+void live_watcher_init(live_watcher *watcher, const cal_os *os,
                        bool (*deliver)(live_watcher *watcher, cal_slice event));
 void live_watcher_deinit(live_watcher *watcher);
 /* 0, or CAL_ELIMIT, CAL_ENOMEM. */

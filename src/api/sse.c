@@ -44,8 +44,10 @@ struct sse_table {
     bool stopping;
 };
 
+static const cal_os *sse_os(const sse_table *table) { return cal_node_os(table->hub->state->node); }
+
 static uint64_t now_s(const sse_table *table) {
-    const cal_os *os = cal_node_os(table->hub->state->node);
+    const cal_os *os = sse_os(table);
     return os->wall_ns(os->user) / 1000000000u;
 }
 
@@ -157,7 +159,7 @@ static bool deliver_sse(live_watcher *watcher, cal_slice event);
 static sse_entry *session_new(sse_table *table, uint64_t id) {
     sse_entry *session = calloc(1, sizeof *session);
     if (!session) return NULL;
-    live_watcher_init(&session->watcher, deliver_sse);
+    live_watcher_init(&session->watcher, sse_os(table), deliver_sse);
     cal_list_init(&session->node);
     session->table = table;
     session->id = id;
@@ -220,7 +222,7 @@ static sse_entry *find_session(sse_table *table, uint64_t id) {
 
 static sse_entry *fresh_session(sse_table *table) {
     uint64_t id;
-    do cal_random(&id, sizeof id);
+    do cal_random(sse_os(table), &id, sizeof id);
     while (id == 0 || cal_map_get(&table->by_id, key_of(&id)));
     sse_entry *session = session_new(table, id);
     return session && keep(session) ? session : NULL;
@@ -538,8 +540,8 @@ sse_table *sse_new(live_hub *hub, cal_error *err) {
         cal_fail(err, CAL_ENOMEM, "out of memory");
         return NULL;
     }
-    cal_random(&seed, sizeof seed);
     table->hub = hub;
+    cal_random(sse_os(table), &seed, sizeof seed);
     cal_map_init(&table->by_id, seed);
     cal_list_init(&table->sessions);
     int error = sweep_rows(table);

@@ -342,9 +342,9 @@ static int read_abi(yyjson_val *root, cal_slice json, cal_arena *arena, cal_abi 
         return 0;
     }
     reader in = {.err = err};
-    uint64_t seed = 0;
-    cal_random(&seed, sizeof seed);
-    cal_map_init(&in.types, seed);
+    uint8_t seed[CAL_HASH_SIZE]; /* the text that is read chooses its own: no names fit them all */
+    cal_sha256(json, seed);
+    cal_map_init(&in.types, cal_read_u64le(seed));
     int rc = read_document(&in, root, arena, abi);
     cal_map_deinit(&in.types);
     if (rc != 0) return rc;

@@ -18,7 +18,7 @@ int cal_bundle_key_generate(const cal_os *os, const char *path, char ret_signer_
         return cal_fail(err, rc, "%s exists: a signing key is never overwritten, name another file",
                         path);
     if (rc != 0) return cal_fail(err, rc, "cannot create %s: %s", path, cal_error_text(rc));
-    cal_random(seed.bytes, sizeof seed.bytes);
+    cal_random(os, seed.bytes, sizeof seed.bytes);
     cal_hex_encode(cal_slice_of(seed.bytes, sizeof seed.bytes), text);
     text[KEY_TEXT] = '\n';
     rc = os->write_at(file, 0, text, KEY_TEXT + 1);

@@ -1,4 +1,4 @@
-/* Start-up, secrets, randomness, key derivation.
+/* Start-up, secrets, key derivation.
  *
  * What OpenSSL offers by name is fetched once here, because a fetch costs more than hashing a small
  * entity. Functions that cannot return an error stop the process when a library fails: going on
@@ -83,9 +83,4 @@ void cal_secret_wipe(cal_secret *secret) { sodium_memzero(secret, sizeof *secret
 void cal_wipe(void *bytes, size_t len) { sodium_memzero(bytes, len); }
 bool cal_equal_secret(const void *a, const void *b, size_t len) {
     return sodium_memcmp(a, b, len) == 0;
-}
-
-void cal_random(void *ret_bytes, size_t len) {
-    crypto_need_library();
-    randombytes_buf(ret_bytes, len);
 }

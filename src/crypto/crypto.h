@@ -9,6 +9,7 @@
 
 #include "base/buffer.h"
 #include "base/bytes.h"
+#include "os/os.h"
 
 enum {
     CAL_HASH_SIZE = 32,
@@ -104,7 +105,11 @@ void cal_hmac_sha256(cal_slice key, const cal_slice *parts, size_t count,
 void cal_secret_wipe(cal_secret *secret);
 void cal_wipe(void *bytes, size_t len);
 bool cal_equal_secret(const void *a, const void *b, size_t len); /* constant time */
-void cal_random(void *ret_bytes,
-                size_t len); /* process randomness for keys and nonces; guests get os->random */
+
+/* Keys, nonces, salts and seeds are drawn from the world they are for, so that a simulated one
+ * repeats. There is no other randomness above os/. */
+static inline void cal_random(const cal_os *os, void *ret_bytes, size_t len) {
+    os->random(os->user, ret_bytes, len);
+}
 
 #endif

@@ -593,7 +593,6 @@ int gov_author_root(gov_change *change, const gov_root_op *op, cal_error *err) {
  * 6). */
 int gov_author_group(gov_change *change, const cal_group_id *group, const gov_group_op *op,
                      cal_error *err) {
-    const cal_os *os = change->gov->os;
     gov_view view = gov_change_view(change);
     cal_group_id from = *group, sealing;
     gov_group_key key;
@@ -605,7 +604,7 @@ int gov_author_group(gov_change *change, const cal_group_id *group, const gov_gr
         return cal_fail(err, CAL_ESTATE,
                         "this node has no key of the group yet; wait until a member delivers it");
     sealed.key_id = key.id;
-    os->random(os->user, sealed.nonce, sizeof sealed.nonce);
+    cal_random(change->gov->os, sealed.nonce, sizeof sealed.nonce);
     cal_buffer ciphertext;
     cal_buffer_init(&ciphertext, GOV_SEALED_OP_MAX);
     int result = gov_group_op_seal(op, &key.key, sealed.nonce, &ciphertext);

@@ -446,8 +446,8 @@ static void test_delivered_keys(void **state) {
     gov_group_key current;
     gov_view view;
     gov_root_op op = {.kind = GOV_KEY_DELIVERY, .group = f->group};
-    assert_int_equal(gov_envelope_seal_device(&f->group, &fresh, &me->device, me->kem_key,
-                                              &f->bob.sign, NULL, NULL, &op.envelope),
+    assert_int_equal(gov_envelope_seal_device(cal_os_posix(), &f->group, &fresh, &me->device,
+                                              me->kem_key, &f->bob.sign, NULL, NULL, &op.envelope),
                      0);
     op.envelope.sealed = cal_slice_of(op.envelope.sealed_bytes, sizeof op.envelope.sealed_bytes);
     apply_root(f, &f->bob.sign, op); /* a stranger's: in the DAG, not taken (18.2, G1) */
@@ -462,8 +462,8 @@ static void test_delivered_keys(void **state) {
     gov_envelope envelope;
     cal_buffer bytes;
     cal_buffer_init(&bytes, 4096);
-    assert_int_equal(gov_envelope_seal_device(&f->group, &fresh, &me->device, me->kem_key, self(f),
-                                              NULL, NULL, &envelope),
+    assert_int_equal(gov_envelope_seal_device(cal_os_posix(), &f->group, &fresh, &me->device,
+                                              me->kem_key, self(f), NULL, NULL, &envelope),
                      0);
     envelope.sealed = cal_slice_of(envelope.sealed_bytes, sizeof envelope.sealed_bytes);
     gov_group_op rotated = {.kind = GOV_KEY_ROTATED};

@@ -594,9 +594,9 @@ static void test_keys(void **state) {
             standing s = standing_of(actor, place);
             const cal_secret *signer = signer_of(f, actor);
             gov_root_op op = {.kind = GOV_KEY_DELIVERY, .group = f->places[place]};
-            assert_int_equal(gov_envelope_seal_device(&op.group, &fresh, &self->device,
-                                                      self->kem_key, signer, NULL, NULL,
-                                                      &op.envelope),
+            assert_int_equal(gov_envelope_seal_device(cal_os_posix(), &op.group, &fresh,
+                                                      &self->device, self->kem_key, signer, NULL,
+                                                      NULL, &op.envelope),
                              0);
             expect(f, gov_world_root(&f->w, signer, &f->last, 1, op), "KeyDelivery", actor, place,
                    s.path != GOV_PATH_NONE ? GOV_WHY_FINE : GOV_WHY_KEY_STRANGER);

@@ -38,7 +38,7 @@ static void identity_derive(gov_identity *self) {
 static int identity_mint(cal_gov *gov, cal_error *err) {
     gov_identity *self = &gov->identity;
     uint8_t row[IDENTITY_SIZE] = {IDENTITY_VERSION};
-    gov->os->random(gov->os->user, row + 1, sizeof row - 1);
+    cal_random(gov->os, row + 1, sizeof row - 1);
     memcpy(self->root_seed.bytes, row + 1, 32);
     memcpy(self->sign_seed.bytes, row + 33, 32);
     memcpy(self->kem_secret.bytes, row + 65, 32);

@@ -162,8 +162,9 @@ static void test_clear_operations(void **state) {
     memcpy(op.member_key, w->owner.key, 32);
     attempt(f, root_op(w, &f->last, op), "attested", GOV_WHY_ATTESTED);
     op = (gov_root_op){.kind = GOV_KEY_DELIVERY, .group = f->group};
-    assert_int_equal(gov_envelope_seal_device(&f->group, &f->planted, &self->device, self->kem_key,
-                                              &w->owner.sign, NULL, NULL, &op.envelope),
+    assert_int_equal(gov_envelope_seal_device(cal_os_posix(), &f->group, &f->planted, &self->device,
+                                              self->kem_key, &w->owner.sign, NULL, NULL,
+                                              &op.envelope),
                      0);
     attempt(f, root_op(w, &f->last, op), "a key", GOV_WHY_KEY_STRANGER);
     gov_replica_reopen(&f->r);
@@ -230,9 +231,9 @@ static void test_rotations(void **state) {
         gov_key_id(&w->ns_key, &op.key_id);
         assert_int_equal(gov_group_op_seal(&plain, &w->ns_key, op.nonce, &bytes), 0);
         op.sealed = cal_buffer_slice(&bytes);
-        assert_int_equal(gov_envelope_seal_device(&f->group, &f->planted, &self->device,
-                                                  self->kem_key, &w->owner.sign, NULL, NULL,
-                                                  &envelope),
+        assert_int_equal(gov_envelope_seal_device(cal_os_posix(), &f->group, &f->planted,
+                                                  &self->device, self->kem_key, &w->owner.sign,
+                                                  NULL, NULL, &envelope),
                          0);
         envelope.sealed = cal_slice_of(envelope.sealed_bytes, sizeof envelope.sealed_bytes);
         op.rotation = (gov_rotation){.present = true, .envelopes = &envelope, .count = 1};

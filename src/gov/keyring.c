@@ -48,20 +48,20 @@ int gov_envelope_signable(const gov_envelope *envelope, const cal_group_id *grou
     return cal_buffer_append_slice(out, envelope->sealed);
 }
 
-static void random_unless(const void *given, void *ret_bytes, size_t len) {
+static void random_unless(const cal_os *os, const void *given, void *ret_bytes, size_t len) {
     if (given)
         memcpy(ret_bytes, given, len);
     else
-        cal_random(ret_bytes, len);
+        cal_random(os, ret_bytes, len);
 }
 
 /* Address, ephemeral key and kind are set; agreed is the key for the seal. */
-static int seal_envelope(gov_envelope *envelope, const cal_group_id *group,
+static int seal_envelope(const cal_os *os, gov_envelope *envelope, const cal_group_id *group,
                          const cal_secret *group_key, const cal_secret *agreed,
                          const cal_secret *sender, const uint8_t *nonce) {
     cal_buffer bytes;
     cal_buffer_init(&bytes, 512);
-    random_unless(nonce, envelope->nonce, CAL_AEAD_NONCE_SIZE);
+    random_unless(os, nonce, envelope->nonce, CAL_AEAD_NONCE_SIZE);
     cal_sign_public_key(sender, envelope->sender);
     int result = cal_seal(agreed, envelope->nonce, (cal_slice){0},
                           cal_slice_of(group_key->bytes, 32), &bytes);
@@ -76,36 +76,37 @@ static int seal_envelope(gov_envelope *envelope, const cal_group_id *group,
     return result;
 }
 
-int gov_envelope_seal_member(const cal_group_id *group, const cal_secret *group_key,
-                             const uint8_t member_key[32], const cal_secret *sender,
-                             const cal_secret *ephemeral, const uint8_t nonce[CAL_AEAD_NONCE_SIZE],
-                             gov_envelope *ret_envelope) {
+int gov_envelope_seal_member(const cal_os *os, const cal_group_id *group,
+                             const cal_secret *group_key, const uint8_t member_key[32],
+                             const cal_secret *sender, const cal_secret *ephemeral,
+                             const uint8_t nonce[CAL_AEAD_NONCE_SIZE], gov_envelope *ret_envelope) {
     cal_secret seed, agreed;
-    random_unless(ephemeral, seed.bytes, 32);
+    random_unless(os, ephemeral, seed.bytes, 32);
     int result = cal_agree_edwards(&seed, member_key, &agreed);
     if (!result) {
         *ret_envelope = (gov_envelope){.device = false};
         memcpy(ret_envelope->address, member_key, 32);
         cal_sign_public_key(&seed, ret_envelope->ephemeral);
-        result = seal_envelope(ret_envelope, group, group_key, &agreed, sender, nonce);
+        result = seal_envelope(os, ret_envelope, group, group_key, &agreed, sender, nonce);
     }
     cal_secret_wipe(&seed);
     cal_secret_wipe(&agreed);
     return result;
 }
 
-int gov_envelope_seal_device(const cal_group_id *group, const cal_secret *group_key,
-                             const cal_device_id *device, const uint8_t kem_key[32],
-                             const cal_secret *sender, const cal_secret *ephemeral,
-                             const uint8_t nonce[CAL_AEAD_NONCE_SIZE], gov_envelope *ret_envelope) {
+int gov_envelope_seal_device(const cal_os *os, const cal_group_id *group,
+                             const cal_secret *group_key, const cal_device_id *device,
+                             const uint8_t kem_key[32], const cal_secret *sender,
+                             const cal_secret *ephemeral, const uint8_t nonce[CAL_AEAD_NONCE_SIZE],
+                             gov_envelope *ret_envelope) {
     cal_secret secret, agreed;
-    random_unless(ephemeral, secret.bytes, 32);
+    random_unless(os, ephemeral, secret.bytes, 32);
     int result = cal_agree_x25519(&secret, kem_key, &agreed);
     if (!result) {
         *ret_envelope = (gov_envelope){.device = true};
         memcpy(ret_envelope->address, device->bytes, 32);
         cal_agree_public_key(&secret, ret_envelope->ephemeral);
-        result = seal_envelope(ret_envelope, group, group_key, &agreed, sender, nonce);
+        result = seal_envelope(os, ret_envelope, group, group_key, &agreed, sender, nonce);
     }
     cal_secret_wipe(&secret);
     cal_secret_wipe(&agreed);

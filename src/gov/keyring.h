@@ -39,16 +39,17 @@ void gov_envelope_read(cal_borsh *in, gov_envelope *ret_envelope); /* the input 
 int gov_envelope_write(const gov_envelope *envelope, cal_buffer *out);
 int gov_envelope_signable(const gov_envelope *envelope, const cal_group_id *group, cal_buffer *out);
 
-/* Seals for a member's signing key, or for a device's KEM key. ephemeral NULL: random, as always
- * outside tests. CAL_EVERIFY for a refused point. */
-int gov_envelope_seal_member(const cal_group_id *group, const cal_secret *group_key,
-                             const uint8_t member_key[32], const cal_secret *sender,
-                             const cal_secret *ephemeral, const uint8_t nonce[CAL_AEAD_NONCE_SIZE],
-                             gov_envelope *ret_envelope);
-int gov_envelope_seal_device(const cal_group_id *group, const cal_secret *group_key,
-                             const cal_device_id *device, const uint8_t kem_key[32],
+/* Seals for a member's signing key, or for a device's KEM key. ephemeral NULL: drawn from os, as
+ * always outside tests. CAL_EVERIFY for a refused point. */
+int gov_envelope_seal_member(const cal_os *os, const cal_group_id *group,
+                             const cal_secret *group_key, const uint8_t member_key[32],
                              const cal_secret *sender, const cal_secret *ephemeral,
                              const uint8_t nonce[CAL_AEAD_NONCE_SIZE], gov_envelope *ret_envelope);
+int gov_envelope_seal_device(const cal_os *os, const cal_group_id *group,
+                             const cal_secret *group_key, const cal_device_id *device,
+                             const uint8_t kem_key[32], const cal_secret *sender,
+                             const cal_secret *ephemeral, const uint8_t nonce[CAL_AEAD_NONCE_SIZE],
+                             gov_envelope *ret_envelope);
 /* Opens with our own signing seed or KEM secret, whichever the envelope asks for. Checks, in order:
  * the expected sender when one is given, that it is addressed to us, the signature, the seal.
  * CAL_EVERIFY, CAL_ENOTFOUND (not ours). */

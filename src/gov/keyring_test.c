@@ -20,17 +20,17 @@ static void seal_again(yyjson_val *in, const gov_envelope *recorded) {
         golden_bytes(in, "device_kem_pk", kem, 32);
         cal_device_id device;
         memcpy(device.bytes, address, 32);
-        assert_int_equal(gov_envelope_seal_device(&group, &key, &device, kem, &sender, &ephemeral,
-                                                  nonce, &envelope),
+        assert_int_equal(gov_envelope_seal_device(cal_os_posix(), &group, &key, &device, kem,
+                                                  &sender, &ephemeral, nonce, &envelope),
                          0);
     } else {
         cal_secret recipient;
         golden_bytes(in, "ephemeral_seed", ephemeral.bytes, 32);
         golden_bytes(in, "recipient_seed", recipient.bytes, 32);
         cal_sign_public_key(&recipient, address);
-        assert_int_equal(
-            gov_envelope_seal_member(&group, &key, address, &sender, &ephemeral, nonce, &envelope),
-            0);
+        assert_int_equal(gov_envelope_seal_member(cal_os_posix(), &group, &key, address, &sender,
+                                                  &ephemeral, nonce, &envelope),
+                         0);
     }
     cal_buffer out;
     cal_buffer_init(&out, 1024);

@@ -24,22 +24,18 @@ static gov_optional optional_text(const char *text) {
     return text ? (gov_optional){true, cal_slice_text(text)} : (gov_optional){0};
 }
 
-static void random_bytes(const cal_gov *gov, void *ret_bytes, size_t len) {
-    gov->os->random(gov->os->user, ret_bytes, len);
-}
-
-static void pick_id(const cal_gov *gov, const cal_group_id *given, cal_group_id *ret_id) {
+static void pick_id(const cal_os *os, const cal_group_id *given, cal_group_id *ret_id) {
     if (given)
         *ret_id = *given;
     else
-        random_bytes(gov, ret_id->bytes, sizeof ret_id->bytes);
+        cal_random(os, ret_id->bytes, sizeof ret_id->bytes);
 }
 
 /* The rows that a creator has before its first operation: a fresh key, the default capabilities,
  * the name. */
 static void put_local_rows(gov_change *change, const cal_group_id *group, const char *name) {
     cal_secret key;
-    random_bytes(change->gov, key.bytes, sizeof key.bytes);
+    cal_random(change->gov->os, key.bytes, sizeof key.bytes);
     gov_put_key(change, group, &key, 0);
     cal_secret_wipe(&key);
     gov_put_u32(change, gov_key_of(ROW_DEFAULTS, group->bytes, NULL, NULL),
@@ -71,7 +67,7 @@ int gov_namespace_create(cal_gov *gov, const gov_namespace_spec *spec, cal_group
     if (result) return result;
     if (gov_id_zero(spec->app_key.bytes))
         return cal_fail(err, CAL_EINVAL, "the application's code version is all zero");
-    pick_id(gov, spec->id, &id);
+    pick_id(gov->os, spec->id, &id);
     if (cal_map_get(&gov->groups, cal_slice_of(id.bytes, 32)))
         return cal_fail(err, CAL_EEXISTS, "a namespace or group with this id exists already");
     if (spec->id && cal_removal_pending(&gov_removal, id.bytes, gov->store) == 0)
@@ -117,7 +113,7 @@ int gov_group_create(cal_gov *gov, const gov_group_spec *spec, cal_group_id *ret
     int result = check_name(spec->name, err);
     if (!result) result = begin_for_group(gov, &spec->parent, &change, err);
     if (result) return result;
-    pick_id(gov, spec->id, &id);
+    pick_id(gov->os, spec->id, &id);
     gov_root_op op = {.kind = GOV_GROUP_CREATED,
                       .group = id,
                       .parent = spec->parent,
@@ -311,7 +307,7 @@ int gov_invite(cal_gov *gov, const cal_group_id *group, uint64_t valid_s,
         .application = meta.application,
         .app_key = meta.app_key,
     };
-    random_bytes(gov, ret_invitation->nonce, sizeof ret_invitation->nonce);
+    cal_random(gov->os, ret_invitation->nonce, sizeof ret_invitation->nonce);
     gov_invitation_sign(ret_invitation, &gov->identity.sign_seed);
     gov_key key = gov_key_of(ROW_GROUP_DATA, group->bytes, NULL, NULL);
     gov_metadata_get(&view, &key, &data);

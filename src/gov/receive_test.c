@@ -197,8 +197,9 @@ static void test_key_arrives(void **state) {
     const gov_identity *self = gov_self(f->r.gov);
     gov_packet sealed = defaults_op(f, &f->invite.id, 0x1ff);
     gov_root_op delivery = {.kind = GOV_KEY_DELIVERY, .group = f->w.ns};
-    assert_int_equal(gov_envelope_seal_member(&f->w.ns, &f->w.ns_key, self->sign_key.bytes,
-                                              &f->w.owner.sign, NULL, NULL, &delivery.envelope),
+    assert_int_equal(gov_envelope_seal_member(cal_os_posix(), &f->w.ns, &f->w.ns_key,
+                                              self->sign_key.bytes, &f->w.owner.sign, NULL, NULL,
+                                              &delivery.envelope),
                      0);
     gov_packet key = gov_world_root(&f->w, &f->w.owner.sign, &sealed.id, 1, delivery);
     take(f, &f->genesis, GOV_APPLIED, GOV_WHY_FINE);

@@ -225,7 +225,7 @@ static int start_protocols(cal_node *node, cal_error *err) {
 
 int node_network_open(cal_node *node, cal_error *err) {
     cal_secret seed;
-    int rc = node_network_key(node->store, node->os, &node->options.network, &seed, err);
+    int rc = node_network_key(node->store, node->world->os, &node->options.network, &seed, err);
     if (rc == 0) rc = make_host(node, &seed, err);
     cal_secret_wipe(&seed);
     if (rc == 0) {

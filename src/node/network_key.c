@@ -54,7 +54,7 @@ static int load_key(cal_store *store, const cal_os *os, cal_secret *ret_seed, ca
     cal_buffer_init(&row, 4096);
     int rc = cal_store_get(store, CAL_COLUMN_NODE, cal_slice_text(key_row), &row);
     if (rc == CAL_ENOTFOUND) {
-        os->random(os->user, ret_seed->bytes, sizeof ret_seed->bytes);
+        cal_random(os, ret_seed->bytes, sizeof ret_seed->bytes);
         rc = store_key(store, ret_seed, err);
     } else if (rc) {
         cal_fail(err, rc, "the node's network key cannot be read: %s", cal_error_text(rc));

@@ -312,12 +312,12 @@ static void key_wrapping(const cal_secret *master, const key_record *record, cal
 int key_wrap(const cal_os *os, const cal_key_source *source, const cal_secret *key,
              cal_buffer *ret_json, cal_error *err) {
     key_record record = {.kind = source->kind, .passes = KEY_PASSES, .memory_kib = KEY_MEMORY_KIB};
-    cal_random(record.salt, sizeof record.salt);
-    cal_random(record.nonce, sizeof record.nonce);
+    cal_random(os, record.salt, sizeof record.salt);
+    cal_random(os, record.nonce, sizeof record.nonce);
     cal_secret master, wrapping;
     cal_os_stat stat;
     if (source->kind == CAL_KEY_FILE && os->stat(os->user, source->text, &stat) == CAL_ENOTFOUND) {
-        cal_random(master.bytes, sizeof master.bytes);
+        cal_random(os, master.bytes, sizeof master.bytes);
         int error = key_file_write(os, source->text, &master, err);
         cal_secret_wipe(&master);
         if (error) return error;
@@ -349,7 +349,7 @@ int key_wrap(const cal_os *os, const cal_key_source *source, const cal_secret *k
 
 int key_create(const cal_os *os, const cal_key_source *source, cal_secret *ret_key,
                cal_buffer *ret_json, cal_error *err) {
-    cal_random(ret_key->bytes, sizeof ret_key->bytes);
+    cal_random(os, ret_key->bytes, sizeof ret_key->bytes);
     return key_wrap(os, source, ret_key, ret_json, err);
 }
 

@@ -306,10 +306,16 @@ static void test_checkpoint_by_steps(void **state) {
     assert_true(most > STORE_CHECKPOINT_PAGES && most < 2 * STORE_CHECKPOINT_PAGES);
 }
 
-/* The same seed asks the same of the disk. */
+static void read_file(const fixture *f, const char *path, cal_buffer *ret_content) {
+    cal_buffer_init(ret_content, 65536);
+    must(cal_os_read_file(f->options.os, path, 65536, ret_content, NULL), NULL);
+}
+
+/* The same seed asks the same of the disk, and draws the same keys. */
 static void test_repeats(void **state) {
     (void)state;
     uint64_t counts[2][6], used[2];
+    cal_buffer masters[2], wrapped[2];
     for (int run = 0; run < 2; run++) {
         fixture f;
         fixture_init(&f, 7);
@@ -320,7 +326,15 @@ static void test_repeats(void **state) {
         }
         for (int kind = 0; kind < 6; kind++) counts[run][kind] = cal_sim_count(f.sim, 1 << kind);
         used[run] = cal_sim_used(f.sim);
+        read_file(&f, "/home/master.key", &masters[run]);
+        read_file(&f, "/home/key.json", &wrapped[run]);
         fixture_deinit(&f);
+    }
+    assert_true(cal_slice_equal(cal_buffer_slice(&masters[0]), cal_buffer_slice(&masters[1])));
+    assert_true(cal_slice_equal(cal_buffer_slice(&wrapped[0]), cal_buffer_slice(&wrapped[1])));
+    for (int run = 0; run < 2; run++) {
+        cal_buffer_deinit(&masters[run]);
+        cal_buffer_deinit(&wrapped[run]);
     }
     assert_memory_equal(counts[0], counts[1], sizeof counts[0]);
     assert_int_equal(used[0], used[1]);
