@@ -19,7 +19,7 @@ int cal_blobs_open(cal_store *store, const cal_os *os, cal_blobs **ret_blobs, ca
     cal_map_init(&blobs->pins, seeds[0]);
     cal_map_init(&blobs->removing, seeds[1]);
     pthread_mutex_init(&blobs->mutex, NULL);
-    pthread_mutex_init(&blobs->collect_mutex, NULL);
+    cal_list_init(&blobs->collections);
     pthread_cond_init(&blobs->unused, NULL);
     *ret_blobs = blobs;
     return 0;
@@ -37,90 +37,82 @@ void cal_blobs_close(cal_blobs *blobs) {
     cal_map_deinit(&blobs->pins);
     cal_map_deinit(&blobs->removing);
     pthread_mutex_destroy(&blobs->mutex);
-    pthread_mutex_destroy(&blobs->collect_mutex);
-    free(blobs->late);
     free(blobs);
 }
 
-void blob_enter(cal_blobs *blobs) {
+void blob_lock(cal_blobs *blobs) {
     pthread_mutex_lock(&blobs->mutex);
-    blobs->users++;
+    blob_at(blobs, BLOB_AT_LOCKED);
+}
+
+void blob_unlock(cal_blobs *blobs) {
+    blob_at(blobs, BLOB_AT_UNLOCKING);
     pthread_mutex_unlock(&blobs->mutex);
 }
 
+void blob_enter(cal_blobs *blobs) {
+    blob_lock(blobs);
+    blobs->users++;
+    blob_unlock(blobs);
+}
+
 void blob_leave(cal_blobs *blobs) {
-    pthread_mutex_lock(&blobs->mutex);
+    blob_lock(blobs);
     assert(blobs->users > 0);
     if (--blobs->users == 0) pthread_cond_broadcast(&blobs->unused);
-    pthread_mutex_unlock(&blobs->mutex);
+    blob_unlock(blobs);
 }
 
 /* --- pins --- */
 
+/* A pin's value: twice how often, plus one when a collection spared the chunk for its users. */
+enum { PIN_SPARED = 1, PIN_ONE = 2 };
+
 int blob_pin(cal_blobs *blobs, const uint8_t *chunk_id, bool *ret_removing) {
     cal_slice key = blob_chunk_key(chunk_id);
-    pthread_mutex_lock(&blobs->mutex);
-    uintptr_t count = (uintptr_t)cal_map_get(&blobs->pins, key);
-    int error = cal_map_put(&blobs->pins, key, (void *)(count + 1));
+    blob_lock(blobs);
+    uintptr_t pin = (uintptr_t)cal_map_get(&blobs->pins, key);
+    int error = cal_map_put(&blobs->pins, key, (void *)(pin + PIN_ONE));
     if (ret_removing) *ret_removing = cal_map_get(&blobs->removing, key) != NULL;
-    pthread_mutex_unlock(&blobs->mutex);
+    blob_unlock(blobs);
     return error;
 }
 
-static void blob_unpin_one(cal_blobs *blobs, const uint8_t *chunk_id) {
+bool blob_spare(cal_blobs *blobs, const uint8_t *chunk_id) {
     cal_slice key = blob_chunk_key(chunk_id);
-    uintptr_t count = (uintptr_t)cal_map_get(&blobs->pins, key);
-    assert(count > 0);
-    if (count == 1)
+    uintptr_t pin = (uintptr_t)cal_map_get(&blobs->pins, key);
+    if (pin) cal_map_put(&blobs->pins, key, (void *)(pin | PIN_SPARED)); /* replacing: no memory */
+    return pin != 0;
+}
+
+/* The snapshot of a collection may be older than the record that lists the chunk now. */
+static void blob_withdraw(cal_blobs *blobs, cal_slice key) {
+    for (cal_list *at = blobs->collections.next; at != &blobs->collections; at = at->next)
+        cal_map_remove(&CAL_CONTAINER_OF(at, blob_collection, node)->candidates, key);
+}
+
+static void blob_unpin_one(cal_blobs *blobs, const uint8_t *chunk_id, bool listed) {
+    cal_slice key = blob_chunk_key(chunk_id);
+    uintptr_t pin = (uintptr_t)cal_map_get(&blobs->pins, key);
+    assert(pin >= PIN_ONE);
+    if (listed) pin &= ~(uintptr_t)PIN_SPARED;
+    pin -= PIN_ONE;
+    if (pin == PIN_SPARED) atomic_store(&blobs->garbage, true);
+    if (pin < PIN_ONE)
         cal_map_remove(&blobs->pins, key);
     else
-        cal_map_put(&blobs->pins, key, (void *)(count - 1)); /* replacing needs no memory */
+        cal_map_put(&blobs->pins, key, (void *)pin);
+    if (listed) blob_withdraw(blobs, key);
 }
 
-/* Room for ids whose unpinning is put off; without memory they stay pinned until the restart, which
- * is safe. */
-static bool blob_late_reserve(cal_blobs *blobs, size_t more) {
-    if (blobs->late_count + more <= blobs->late_capacity) return true;
-    size_t capacity = (blobs->late_count + more) * 2;
-    blob_chunk_id *late = realloc(blobs->late, capacity * sizeof *late);
-    if (!late) return false;
-    blobs->late = late;
-    blobs->late_capacity = capacity;
-    return true;
-}
-
-void blob_unpin(cal_blobs *blobs, const uint8_t *chunk_ids, size_t count) {
-    pthread_mutex_lock(&blobs->mutex);
-    bool late = blobs->collecting > 0, room = !late || blob_late_reserve(blobs, count);
-    for (size_t i = 0; i < count && room; i++) {
-        const uint8_t *id = chunk_ids + i * CAL_HASH_SIZE;
-        if (late)
-            memcpy(blobs->late[blobs->late_count++].bytes, id, CAL_HASH_SIZE);
-        else
-            blob_unpin_one(blobs, id);
+void blob_unpin(cal_blobs *blobs, const uint8_t *chunk_ids, size_t count, bool listed) {
+    for (size_t at = 0; at < count; at += BLOB_LOCK_STEP) {
+        size_t end = count - at < BLOB_LOCK_STEP ? count : at + BLOB_LOCK_STEP;
+        blob_lock(blobs);
+        for (size_t i = at; i < end; i++)
+            blob_unpin_one(blobs, chunk_ids + i * CAL_HASH_SIZE, listed);
+        blob_unlock(blobs);
     }
-    pthread_mutex_unlock(&blobs->mutex);
-}
-
-bool blob_pinned(const cal_blobs *blobs, const uint8_t *chunk_id) {
-    return cal_map_get(&blobs->pins, blob_chunk_key(chunk_id)) != NULL;
-}
-
-void blob_collect_begin(cal_blobs *blobs) {
-    pthread_mutex_lock(&blobs->collect_mutex);
-    pthread_mutex_lock(&blobs->mutex);
-    blobs->collecting++;
-    pthread_mutex_unlock(&blobs->mutex);
-}
-
-void blob_collect_end(cal_blobs *blobs) {
-    pthread_mutex_lock(&blobs->mutex);
-    if (--blobs->collecting == 0) {
-        for (size_t i = 0; i < blobs->late_count; i++) blob_unpin_one(blobs, blobs->late[i].bytes);
-        blobs->late_count = 0;
-    }
-    pthread_mutex_unlock(&blobs->mutex);
-    pthread_mutex_unlock(&blobs->collect_mutex);
 }
 
 /* --- looking up --- */

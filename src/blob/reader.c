@@ -23,14 +23,16 @@ static int reader_load_record(cal_blobs_reader *reader, const cal_blob_id *id) {
     int error = cal_store_get(store, CAL_COLUMN_BLOB, key, &reader->bytes);
     if (!error) error = blob_record_read(cal_buffer_slice(&reader->bytes), &reader->record);
     if (error) return error;
+    blob_at(reader->blobs, BLOB_AT_READ_RECORD);
     uint32_t pinned = 0;
     while (pinned < reader->record.chunk_count && !error) {
         error = blob_pin(reader->blobs, reader->record.chunk_ids + (size_t)pinned * CAL_HASH_SIZE,
                          NULL);
         if (!error) pinned++;
     }
+    blob_at(reader->blobs, BLOB_AT_READ_PINNED);
     if (!error) error = cal_store_get(store, CAL_COLUMN_BLOB, key, NULL);
-    if (error) blob_unpin(reader->blobs, reader->record.chunk_ids, pinned);
+    if (error) blob_unpin(reader->blobs, reader->record.chunk_ids, pinned, false);
     return error;
 }
 
@@ -102,7 +104,7 @@ void cal_blobs_seek(cal_blobs_reader *reader, uint64_t offset) {
 void cal_blobs_read_close(cal_blobs_reader *reader) {
     if (!reader) return;
     cal_blobs *blobs = reader->blobs;
-    blob_unpin(blobs, reader->record.chunk_ids, reader->record.chunk_count);
+    blob_unpin(blobs, reader->record.chunk_ids, reader->record.chunk_count, false);
     cal_buffer_deinit(&reader->bytes);
     cal_buffer_deinit(&reader->chunk);
     free(reader);

@@ -64,9 +64,10 @@ int cal_blobs_create(cal_blobs *blobs, uint64_t max, cal_blobs_writer **ret_writ
     return 0;
 }
 
-static void writer_free(cal_blobs_writer *writer) {
+/* recorded: the record that lists the chunks is durable. */
+static void writer_free(cal_blobs_writer *writer, bool recorded) {
     cal_blobs *blobs = writer->blobs;
-    blob_unpin(blobs, writer->chunk_ids.data, writer->chunk_ids.len / CAL_HASH_SIZE);
+    blob_unpin(blobs, writer->chunk_ids.data, writer->chunk_ids.len / CAL_HASH_SIZE, recorded);
     if (writer->content_open) cal_sha256_end(&writer->content, NULL);
     cal_buffer_deinit(&writer->chunk);
     cal_buffer_deinit(&writer->chunk_ids);
@@ -82,7 +83,7 @@ static void writer_conclude(cal_blobs_writer *writer, int result) {
     void *user = writer->done_user;
     cal_blobs_info info = writer->info;
     if (result && writer->chunk_ids.len) atomic_store(&writer->blobs->garbage, true);
-    writer_free(writer);
+    writer_free(writer, result == 0);
     if (done) done(user, result, result ? NULL : &info);
 }
 
@@ -133,7 +134,7 @@ static void writer_chunk_done(void *user, int result) {
     pthread_mutex_unlock(&writer->mutex);
     /* Only in an ended stage may this thread free the writer; in the open one the owner may already
      * have done so. */
-    if (last && stage == WRITER_ABORTED) writer_free(writer);
+    if (last && stage == WRITER_ABORTED) writer_free(writer, false);
     if (last && stage == WRITER_FINISHING) {
         if (error)
             writer_conclude(writer, error);
@@ -155,8 +156,10 @@ static int writer_send(cal_blobs_writer *writer) {
     if (error) return error;
     cal_buffer_append(&writer->chunk_ids, chunk_id,
                       sizeof chunk_id); /* there is room: pinned ids are always listed */
+    blob_at(blobs, BLOB_AT_WRITE_PINNED);
     bool there = !removing && cal_store_get(blobs->store, CAL_COLUMN_BLOB_CHUNK,
                                             blob_chunk_key(chunk_id), NULL) == 0;
+    blob_at(blobs, BLOB_AT_WRITE_SOUGHT);
     if (!there) {
         cal_batch *batch = cal_batch_new();
         if (!batch) return CAL_ENOMEM;
@@ -323,5 +326,5 @@ void cal_blobs_abort(cal_blobs_writer *writer) {
     writer->ready = NULL;
     bool last = writer->in_flight == 0;
     pthread_mutex_unlock(&writer->mutex);
-    if (last) writer_free(writer);
+    if (last) writer_free(writer, false);
 }
