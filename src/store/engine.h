@@ -58,6 +58,9 @@ typedef struct cal_engine {
                  bool write); /* read: what is seen is fixed when this returns */
     int (*commit)(cal_engine_conn *conn);
     void (*rollback)(cal_engine_conn *conn);
+    /* After a commit that failed: what it left in the log must not count after a crash. Durable
+     * when this returns 0, or when a later commit does. */
+    int (*settle)(cal_engine_conn *conn);
 
     int (*put)(cal_engine_conn *conn, cal_column column, cal_slice key, cal_slice value);
     int (*erase)(cal_engine_conn *conn, cal_column column, cal_slice key);

@@ -66,6 +66,18 @@ int engine_migrate(cal_engine_conn *conn, bool fresh, uint32_t *ret_from, cal_er
     return error;
 }
 
+/* A commit whose flush failed is rolled back, but its frames stand in the log, whole, and a
+ * recovery would take them for committed. The next transaction begins where they do: writing the
+ * version anew, which is there already, makes one of a single page, and the frames behind it no
+ * longer follow from what is before them. */
+int engine_settle(cal_engine_conn *conn) {
+    int64_t version = 0;
+    char sql[64];
+    int error = engine_number(conn, "PRAGMA user_version", &version);
+    snprintf(sql, sizeof sql, "PRAGMA user_version = %lld", (long long)version);
+    return error ? error : engine_exec(conn, sql);
+}
+
 int engine_checkpoint(cal_engine_conn *conn, bool truncate, cal_engine_checkpoint *ret_result) {
     int log = 0, moved = 0;
     int mode = truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;

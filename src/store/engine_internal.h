@@ -65,6 +65,7 @@ int engine_number(cal_engine_conn *conn, const char *sql, int64_t *ret_number);
 
 /* engine_care.c */
 int engine_migrate(cal_engine_conn *conn, bool fresh, uint32_t *ret_from, cal_error *err);
+int engine_settle(cal_engine_conn *conn);
 int engine_checkpoint(cal_engine_conn *conn, bool truncate, cal_engine_checkpoint *ret_result);
 int engine_copy(cal_engine_conn *conn, const char *path, cal_progress progress, void *user,
                 cal_error *err);

@@ -490,6 +490,7 @@ const cal_engine *cal_engine_sqlcipher(void) {
         .begin = engine_begin,
         .commit = engine_commit,
         .rollback = engine_rollback,
+        .settle = engine_settle,
         .put = engine_put,
         .erase = engine_erase,
         .erase_range = engine_erase_range,

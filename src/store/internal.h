@@ -91,6 +91,7 @@ struct cal_store {
     pthread_t writer;
     bool writer_started;
     cal_engine_conn *writer_conn; /* the writer thread's; NULL while it could not be opened again */
+    bool unsettled;               /* the log may hold a commit that failed; the writer thread's */
 
     /* Checkpoints (checkpoint.c). `write_gate` is held by the writer during a transaction and by a
      * truncation, so that neither meets the other half way; `log_gate` by whoever moves pages or

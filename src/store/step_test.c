@@ -284,26 +284,65 @@ static void test_crash_within_a_step(void **state) {
     }
 }
 
-/* The log starts over in a store that nobody but waiting commits steps. */
+/* The log starts over, whether steps or only waiting commits do the work. */
 static void test_checkpoint_by_steps(void **state) {
     fixture *f = *state;
     static uint8_t chunk[64 * 4096];
-    uint64_t most = 0;
-    for (int i = 0; i < 300; i++) {
-        memset(chunk, i, sizeof chunk); /* what does not change is not written */
-        cal_batch *batch = cal_batch_new();
-        cal_batch_put(batch, CAL_COLUMN_BLOB_CHUNK, cal_slice_text("chunk"),
-                      cal_slice_of(chunk, sizeof chunk));
-        if (i % 2) {
-            must(cal_store_commit(f->store, batch, NULL), NULL);
-        } else {
-            cal_store_submit(f->store, batch, NULL, NULL);
-            cal_store_step(f->store);
+    for (int waits = 0; waits < 2; waits++) {
+        uint64_t most = 0;
+        for (int i = 0; i < 100; i++) {
+            memset(chunk, i, sizeof chunk); /* what does not change is not written */
+            cal_batch *batch = cal_batch_new();
+            cal_batch_put(batch, CAL_COLUMN_BLOB_CHUNK, cal_slice_text("chunk"),
+                          cal_slice_of(chunk, sizeof chunk));
+            if (waits) {
+                must(cal_store_commit(f->store, batch, NULL), NULL);
+            } else {
+                cal_store_submit(f->store, batch, NULL, NULL);
+                cal_store_step(f->store);
+            }
+            uint64_t now = atomic_load(&f->store->log_pages);
+            if (now > most) most = now;
         }
-        uint64_t now = atomic_load(&f->store->log_pages);
-        if (now > most) most = now;
+        assert_true(most > STORE_CHECKPOINT_PAGES && most < 2 * STORE_CHECKPOINT_PAGES);
     }
-    assert_true(most > STORE_CHECKPOINT_PAGES && most < 2 * STORE_CHECKPOINT_PAGES);
+}
+
+/* A batch that failed leaves nothing, also when the flush failed and the power goes right after. */
+static bool fail_then_crash(int kinds, uint64_t nth, uint64_t times, cal_sim_survival survival) {
+    fixture f;
+    fixture_init(&f, nth);
+    must(cal_store_commit(f.store, row('z'), NULL), NULL);
+    sent sents[3] = {0};
+    for (int i = 0; i < 3; i++) send(&f, NULL, &sents[i], (char)('a' + i));
+    uint64_t before = cal_sim_count(f.sim, kinds);
+    cal_sim_fail(f.sim, kinds, nth, times, CAL_EIO);
+    while (cal_store_step(f.store)) {
+    }
+    bool reached = cal_sim_count(f.sim, kinds) - before >= nth;
+    cal_sim_power_off(f.sim);
+    cal_sim_fail(f.sim, 0, 0, 0, 0);
+    cal_store_close(f.store);
+    cal_sim_power_on(f.sim, survival);
+    open_store(&f);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(stored(f.store, sents[i].name), sents[i].result == 0);
+    assert_true(stored(f.store, 'z'));
+    fixture_deinit(&f);
+    return reached;
+}
+
+static void test_failed_leaves_nothing(void **state) {
+    (void)state;
+    /* The group and each batch alone fail at most; then the attempt to take them back goes well. */
+    for (uint64_t times = 1; times <= 4; times++) {
+        for (int survival = CAL_SIM_KEEP; survival <= CAL_SIM_TEAR; survival++) {
+            uint64_t nth = 1;
+            while (fail_then_crash(CAL_SIM_SYNC, nth, times, (cal_sim_survival)survival)) nth++;
+            nth = 1;
+            while (fail_then_crash(CAL_SIM_WRITE, nth, times, (cal_sim_survival)survival)) nth++;
+        }
+    }
 }
 
 static void read_file(const fixture *f, const char *path, cal_buffer *ret_content) {
@@ -708,6 +747,7 @@ int main(void) {
         TEST(test_crash_before_the_step),
         cmocka_unit_test(test_crash_within_a_step),
         TEST(test_checkpoint_by_steps),
+        cmocka_unit_test(test_failed_leaves_nothing),
         cmocka_unit_test(test_repeats),
         TEST(test_readers_never_wait),
         TEST(test_lane_breaks),

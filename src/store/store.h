@@ -6,7 +6,8 @@
  *
  * Promises:
  *  - a batch is applied whole or not at all; with CAL_DURABLE_FULL a batch whose done callback got
- * 0 survives power loss;
+ * 0 survives power loss, and one whose callback got anything else is not there after it, unless the
+ * disk failed the flush and then the attempt to take the batch back, too;
  *  - one writer thread commits everything that became ready while the last flush ran as one
  * transaction (group commit); if such a transaction fails as a whole (disk full), each of its
  * batches is tried alone, so one batch never fails another for a reason of its own, unless they

@@ -35,6 +35,7 @@ static int writer_transaction(cal_store *store, cal_batch *const *batches, size_
         if (!error) error = engine->commit(store->writer_conn);
         uint64_t took = os->mono_ns(os->user) - start;
         if (error) engine->rollback(store->writer_conn);
+        if (!error || error == CAL_EIO) store->unsettled = error != 0;
         pthread_mutex_lock(&store->stats_mutex);
         if (!error) {
             store->stats.transactions++;
@@ -50,7 +51,7 @@ static int writer_transaction(cal_store *store, cal_batch *const *batches, size_
 }
 
 /* Gives a batch its result. The lane of one that failed is broken from here on. */
-static void writer_settle(cal_store *store, cal_batch *batch, int result) {
+static void writer_conclude(cal_store *store, cal_batch *batch, int result) {
     batch->result = result;
     if (result && batch->lane) {
         pthread_mutex_lock(&store->mutex);
@@ -68,6 +69,15 @@ static bool writer_lane_broken(cal_store *store, const cal_batch *batch) {
     return broken;
 }
 
+/* A batch that is answered with a failure must not be there after a crash. On a disk that goes on
+ * failing nothing can be done about it; the next commit that succeeds does it, too. */
+static void writer_take_back(cal_store *store) {
+    pthread_mutex_lock(&store->write_gate);
+    if (writer_connection(store) == 0 && store->engine->settle(store->writer_conn) == 0)
+        store->unsettled = false;
+    pthread_mutex_unlock(&store->write_gate);
+}
+
 static void writer_commit(cal_store *store, cal_batch **batches, size_t count) {
     if (atomic_load(&store->finish_checkpoint)) store_checkpoint_finish(store);
     int error = writer_transaction(store, batches, count);
@@ -77,8 +87,9 @@ static void writer_commit(cal_store *store, cal_batch **batches, size_t count) {
             own = CAL_ECANCELED; /* it builds on one that failed just now */
         else if (error && count > 1)
             own = writer_transaction(store, &batches[i], 1);
-        writer_settle(store, batches[i], own);
+        writer_conclude(store, batches[i], own);
     }
+    if (store->unsettled) writer_take_back(store);
 }
 
 /* Why a batch goes into no transaction, or 0. The mutex is held. */
@@ -115,7 +126,7 @@ bool store_writer_group(cal_store *store) {
     pthread_mutex_unlock(&store->mutex);
     if (count == 0) return false;
     if (refusal)
-        writer_settle(store, batches[0], refusal);
+        writer_conclude(store, batches[0], refusal);
     else
         writer_commit(store, batches, count);
     return true;
