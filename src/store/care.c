@@ -25,31 +25,34 @@ static int care_copy_note(cal_store *store, const char *folder, cal_error *err) 
     return error;
 }
 
-static int care_copy_target(const cal_os *os, const char *folder, cal_error *err) {
+/* The lock keeps a second copy from going into the same folder, as it keeps a second process from a
+ * store. */
+static int care_copy_target(const cal_os *os, const char *folder, cal_os_file **ret_lock,
+                            cal_error *err) {
     static const char *const taken[] = {STORE_DATABASE, STORE_KEY, STORE_DATABASE_NEW};
     int error = cal_os_make_dirs(os, folder, err);
+    if (!error) error = store_lock(os, folder, ret_lock, err);
+    if (error) return error;
     for (size_t i = 0; i < sizeof taken / sizeof *taken && !error; i++) {
         bool exists = false;
         error = store_exists(os, folder, taken[i], &exists, err);
         if (!error && exists)
-            return cal_fail(err, CAL_EEXISTS, "%s already holds a %s: choose an empty folder",
-                            folder, taken[i]);
+            error = cal_fail(err, CAL_EEXISTS, "%s already holds a %s: choose an empty folder",
+                             folder, taken[i]);
     }
+    if (error) os->close(*ret_lock);
     return error;
 }
 
-int cal_store_backup(cal_store *store, const char *folder, cal_progress progress, void *user,
-                     cal_error *err) {
+/* The copy itself, into the locked folder. */
+static int care_copy(cal_store *store, const char *folder, const char *path, cal_progress progress,
+                     void *user, cal_error *err) {
     const cal_os *os = store->os;
-    char path[STORE_PATH_MAX], key_path[STORE_PATH_MAX];
-    if (store_path(folder, STORE_DATABASE_NEW, path) ||
-        store_path(store->folder, STORE_KEY, key_path))
-        return cal_fail(err, CAL_EINVAL, "the path of the folder %.60s... is too long", folder);
-    int error = care_copy_target(os, folder, err);
-    if (error) return error;
+    char key_path[STORE_PATH_MAX];
+    store_path(store->folder, STORE_KEY, key_path); /* it was not too long for opening the store */
     /* Not one of the pool's readers: a long copy must not make calls wait for theirs. */
     cal_engine_conn *conn;
-    error = store->engine->connect(store->db, CAL_ENGINE_READER, &conn, err);
+    int error = store->engine->connect(store->db, CAL_ENGINE_READER, &conn, err);
     if (error) return store_note(store, error);
     error = store_note(store, store->engine->copy(conn, path, progress, user, err));
     store->engine->disconnect(conn);
@@ -61,7 +64,21 @@ int cal_store_backup(cal_store *store, const char *folder, cal_progress progress
         error = store_publish(os, folder, cal_buffer_slice(&key),
                               err); /* last: with it the copy is whole */
     cal_buffer_deinit(&key);
+    return error;
+}
+
+int cal_store_backup(cal_store *store, const char *folder, cal_progress progress, void *user,
+                     cal_error *err) {
+    const cal_os *os = store->os;
+    char path[STORE_PATH_MAX];
+    if (store_path(folder, STORE_DATABASE_NEW, path))
+        return cal_fail(err, CAL_EINVAL, "the path of the folder %.60s... is too long", folder);
+    cal_os_file *lock;
+    int error = care_copy_target(os, folder, &lock, err);
+    if (error) return error;
+    error = care_copy(store, folder, path, progress, user, err);
     if (error) os->remove(os->user, path);
+    os->close(lock);
     return error;
 }
 

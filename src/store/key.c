@@ -217,15 +217,48 @@ static int key_file_read(const cal_os *os, const char *path, cal_secret *ret_mas
     return error;
 }
 
-static int key_file_write(const cal_os *os, const char *path, const cal_secret *master,
-                          cal_error *err) {
-    char text[2 * CAL_KEY_SIZE + 2];
-    cal_hex_encode(cal_slice_of(master->bytes, CAL_KEY_SIZE), text);
+/* Writes a new master key into the locked file and gives it its name. */
+static int key_file_fill(const cal_os *os, cal_os_file *file, const char *name, const char *path) {
+    cal_secret master;
+    char text[2 * CAL_KEY_SIZE + 2], folder[STORE_PATH_MAX] = ".";
+    const char *slash = strrchr(path, '/');
+    if (slash)
+        snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    cal_random(os, master.bytes, sizeof master.bytes);
+    cal_hex_encode(cal_slice_of(master.bytes, CAL_KEY_SIZE), text);
     text[2 * CAL_KEY_SIZE] = '\n';
-    int error =
-        cal_os_write_file(os, path, cal_slice_of(text, 2 * CAL_KEY_SIZE + 1), err); /* mode 0600 */
+    int error = os->truncate(file, 0);
+    if (!error) error = os->write_at(file, 0, text, 2 * CAL_KEY_SIZE + 1);
+    if (!error) error = os->sync(file);
+    if (!error) error = os->rename(os->user, name, path);
+    if (!error) error = os->sync_dir(os->user, folder);
+    cal_secret_wipe(&master);
     cal_wipe(text, sizeof text);
     return error;
+}
+
+/* Makes the master key file, unless it is there. Several stores may share one and be created at the
+ * same time: who has the lock of its new neighbour makes it, and nobody ever replaces one. */
+static int key_file_make(const cal_os *os, const char *path, cal_error *err) {
+    char name[STORE_PATH_MAX];
+    cal_os_stat stat;
+    cal_os_file *file;
+    if ((size_t)snprintf(name, sizeof name, "%s.new", path) >= sizeof name)
+        return cal_fail(err, CAL_EINVAL, "the path %.60s... is too long", path);
+    if (os->stat(os->user, path, &stat) != CAL_ENOTFOUND) return 0;
+    int error = os->open(os->user, name, CAL_OS_WRITE | CAL_OS_CREATE, &file); /* mode 0600 */
+    if (error) return cal_fail(err, error, "cannot create %s: %s", name, cal_error_text(error));
+    error = os->lock(file);
+    if (!error && os->stat(os->user, path, &stat) == CAL_ENOTFOUND) {
+        error = key_file_fill(os, file, name, path);
+        if (error) os->remove(os->user, name);
+    } else if (!error) {
+        os->remove(os->user, name); /* another was quicker */
+    }
+    os->close(file);
+    if (error == CAL_EBUSY)
+        return cal_fail(err, error, "the master key file %s is being made: try again", path);
+    return error ? cal_fail(err, error, "cannot write %s: %s", path, cal_error_text(error)) : 0;
 }
 
 /* The command's standard output, one line. The shell is the user's own; nothing of ours is put into
@@ -315,14 +348,8 @@ int key_wrap(const cal_os *os, const cal_key_source *source, const cal_secret *k
     cal_random(os, record.salt, sizeof record.salt);
     cal_random(os, record.nonce, sizeof record.nonce);
     cal_secret master, wrapping;
-    cal_os_stat stat;
-    if (source->kind == CAL_KEY_FILE && os->stat(os->user, source->text, &stat) == CAL_ENOTFOUND) {
-        cal_random(os, master.bytes, sizeof master.bytes);
-        int error = key_file_write(os, source->text, &master, err);
-        cal_secret_wipe(&master);
-        if (error) return error;
-    }
-    int error = key_master(os, source, &record, true, &master, err);
+    int error = source->kind == CAL_KEY_FILE ? key_file_make(os, source->text, err) : 0;
+    if (!error) error = key_master(os, source, &record, true, &master, err);
     if (error) return error;
     key_check_value(&master, &record, record.check);
     key_wrapping(&master, &record, &wrapping);
