@@ -18,10 +18,12 @@
     "CREATE TABLE " table " (k BLOB NOT NULL PRIMARY KEY, v BLOB NOT NULL) STRICT, WITHOUT ROWID;"
 #define BIG(table) "CREATE TABLE " table " (k BLOB NOT NULL PRIMARY KEY, v BLOB NOT NULL) STRICT;"
 
+#define ENGINE_APPLICATION "1128353869" /* "CALM" */
+
 static const char *const engine_steps[] = {
-    /* 1: the columns of the first release; 1128353869 is "CALM" */
-    "PRAGMA application_id = 1128353869;" SMALL("node") SMALL("application") SMALL("alias")
-        SMALL("blob") BIG("blob_chunk") BIG("module") SMALL("context") SMALL("state")
+    /* 1: the columns of the first release */
+    "PRAGMA application_id = " ENGINE_APPLICATION ";" SMALL("node") SMALL("application")
+        SMALL("alias") SMALL("blob") BIG("blob_chunk") BIG("module") SMALL("context") SMALL("state")
             SMALL("private_state") SMALL("sorted_index") SMALL("sorted_index_meta") BIG("delta")
                 SMALL("governance") SMALL("group_row"),
 };
@@ -35,8 +37,9 @@ enum {
 _Static_assert((int)ENGINE_STEPS == (int)ENGINE_SCHEMA_VERSION, "a new step is a new version");
 
 int engine_migrate(cal_engine_conn *conn, bool fresh, uint32_t *ret_from, cal_error *err) {
-    int64_t version = 0;
+    int64_t version = 0, application = 0;
     int error = engine_number(conn, "PRAGMA user_version", &version);
+    if (!error) error = engine_number(conn, "PRAGMA application_id", &application);
     if (error)
         return cal_fail(err, error, "cannot read the version of the database: %s", conn->why);
     if (version < 0 || version > ENGINE_STEPS) {
@@ -48,6 +51,10 @@ int engine_migrate(cal_engine_conn *conn, bool fresh, uint32_t *ret_from, cal_er
     if (version == 0 && !fresh)
         return cal_fail(err, CAL_ECORRUPT,
                         "the database %s is damaged: it is empty; restore a backup",
+                        conn->db->path);
+    if (version > 0 && application != strtoll(ENGINE_APPLICATION, NULL, 10))
+        return cal_fail(err, CAL_ECORRUPT,
+                        "the database %s is damaged: it is another program's; restore a backup",
                         conn->db->path);
     for (int64_t step = version; step < ENGINE_STEPS && !error; step++) {
         char sql[64];
