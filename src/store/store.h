@@ -181,7 +181,8 @@ void cal_store_stats_get(cal_store *store, cal_store_stats *ret_stats);
  * CAL_ECORRUPT for good). */
 int cal_store_health(cal_store *store);
 
-/* Sum of key and value bytes under a prefix. */
+/* Sum of key and value bytes under a prefix. Reads every page that a row of it begins on, some 10
+ * us each: for a worker when there may be many. */
 int cal_snapshot_size(cal_snapshot *snapshot, cal_column column, cal_slice prefix,
                       uint64_t *ret_bytes);
 
