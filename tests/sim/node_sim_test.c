@@ -481,7 +481,9 @@ static void trouble(run *r) {
         break;
     default:
         cal_sim_quota(disk, UINT64_MAX);
+        p->reading = true; /* nobody uses a node that is about to be freed */
         node_sim_stop(p->sim);
+        p->reading = false;
         CHECK(r, p->in_flight == 0, "place %zu stopped without answering", p->index);
         break;
     }

@@ -50,7 +50,7 @@ static void run(node_sim_place *place, cal_list *link, sim_role role) {
 }
 
 static bool run_posted(node_sim_place *place) {
-    cal_list *link = place->ended ? NULL : cal_list_pop(&place->posted);
+    cal_list *link = cal_list_pop(&place->posted);
     if (!link) return false;
     note(place, NOTE_POSTED, place->sim->stats.posts++);
     run(place, link, SIM_LOOP);
@@ -220,7 +220,7 @@ static void sim_join(void *user) {
     int rc = node_sim_run(place->sim, STOP_NS, is_ended, place);
     if (rc != 0) cal_log(CAL_LOG_ERROR, "sim", "a stop never ends: %s", cal_error_text(rc));
     assert(rc == 0);
-    while (run_working(place, 0)) {
+    while (run_posted(place) || run_working(place, 0)) { /* refused, what came too late */
     }
 }
 
