@@ -119,6 +119,25 @@ void cal_contexts_apply(cal_contexts *contexts, const cal_context_id *id,
                         const cal_received_delta *deltas, size_t count, cal_apply_done done,
                         void *user);
 
+/* A state that was received whole, and judged by whoever received it: its rows make the root. */
+typedef struct cal_context_state {
+    void *user;
+    /* The next row: a key of 32 bytes and a value, valid until the next call. CAL_ENOTFOUND at the
+     * end; another CAL_E* ends the installation with it. On workers, one after the other. */
+    int (*next)(void *user, cal_slice *ret_key, cal_slice *ret_value);
+    cal_hash root;
+    const cal_hash *heads;
+    size_t head_count;
+    uint64_t latest; /* time of its newest delta (hlc); 0: not known */
+} cal_context_state;
+/* 0 once all of it is durable. Otherwise the context is as it was, or not initialised any more:
+ * then it has neither root nor heads, and takes nothing but another installation. */
+typedef void (*cal_install_done)(void *user, int error);
+/* Takes a turn that replaces the context's state by this one; its index is dropped. What the state
+ * points to stays where it is until `done`. */
+void cal_contexts_install(cal_contexts *contexts, const cal_context_id *id,
+                          const cal_context_state *state, cal_install_done done, void *user);
+
 /* The record as it stands. CAL_ENOTFOUND. Strings live in the arena. */
 int cal_contexts_get(cal_contexts *contexts, const cal_context_id *id, cal_arena *arena,
                      cal_context_record *ret_record);

@@ -8,6 +8,8 @@
  *   commit.c    worker  what a run changed, as one batch: rows, signed delta, heads, root
  *   call.c      both    a client's call, as a turn or as a view (call.h)
  *   answer.c    loop    answers, events, xcalls
+ *   apply.c     both    the turn of received deltas
+ *   install.c   both    the turn that installs a snapshot
  *   create.c    both    a new context's init and genesis
  *   delete.c    loop    the turn of a removal
  *   removal.c   any     what is left of a deleted context, and goes in steps */

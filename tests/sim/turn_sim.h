@@ -183,7 +183,7 @@ static bool run_store(world *w) {
 }
 
 /* Until nothing is left to do. */
-static void settle(world *w) {
+static inline void settle(world *w) {
     while (run_loop(w) || run_worker(w) || run_store(w)) {
     }
 }
@@ -281,7 +281,7 @@ static void world_free(world *w) {
 /* The count in a state row or a root. */
 static uint64_t count_of(const uint8_t *bytes) { return cal_read_u64le(bytes); }
 
-static void stored_record(world *w, cal_arena *arena, cal_context_record *ret_record) {
+static inline void stored_record(world *w, cal_arena *arena, cal_context_record *ret_record) {
     cal_buffer row;
     cal_buffer_init(&row, SIZE_MAX);
     int rc = cal_store_get(w->store, CAL_COLUMN_CONTEXT, cal_slice_of(w->id.bytes, 32), &row);
@@ -290,7 +290,7 @@ static void stored_record(world *w, cal_arena *arena, cal_context_record *ret_re
     cal_buffer_deinit(&row);
 }
 
-static uint64_t stored_count(world *w) {
+static inline uint64_t stored_count(world *w) {
     cal_arena arena;
     cal_context_record record;
     cal_arena_init(&arena, SIZE_MAX);
@@ -301,7 +301,7 @@ static uint64_t stored_count(world *w) {
 }
 
 /* What the loop shows of the context. */
-static uint64_t shown_count(world *w) {
+static inline uint64_t shown_count(world *w) {
     cal_arena arena;
     cal_context_record record;
     cal_arena_init(&arena, SIZE_MAX);

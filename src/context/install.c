@@ -1,0 +1,176 @@
+/* The turn that replaces a context's state by one that was received whole.
+ *
+ * It holds the place over many short transactions, so that a large state keeps no other context
+ * waiting: the record loses its root and heads first, then the old rows go, then the new ones come,
+ * and the record with the new root and heads is the last. So a crash leaves the state as it was, or
+ * a record without a root: the context is then not initialised, takes neither calls nor deltas,
+ * and whoever installs begins anew. */
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "context/commit.h"
+
+enum { STEP_BYTES_MAX = 1024 * 1024, STEP_ROWS_MAX = 4096 };
+
+typedef enum install_phase { PHASE_MARK, PHASE_CLEAR, PHASE_FILL, PHASE_DONE } install_phase;
+
+struct install {
+    struct turn turn;
+    cal_context_state state; /* heads are the caller's */
+    install_phase phase;
+    int error; /* of the source, or of the worker */
+    cal_install_done done;
+    void *user;
+};
+
+static void close_install(struct install *install, int error) {
+    cal_contexts *contexts = install->turn.contexts;
+    size_t bytes = install->turn.cost;
+    install->done(install->user, error);
+    turn_deinit(&install->turn);
+    free(install);
+    contexts_closed(contexts, bytes);
+}
+
+/* --- steps: worker --- */
+
+/* What the record says while the rows are neither the old nor the new ones. */
+static int mark(struct install *install) {
+    cal_context_record record = install->turn.context->tip.record;
+    record.root = (cal_hash){{0}};
+    record.head_count = 0;
+    int rc = commit_put_record(install->turn.batch, &install->turn.context->id, &record);
+    return rc == 0 ? turn_leave(&install->turn, &record) : rc;
+}
+
+/* State, and the index, which the guest makes from it; private state is not part of a snapshot. */
+static const cal_column cleared[] = {CAL_COLUMN_STATE, CAL_COLUMN_INDEX, CAL_COLUMN_INDEX_META};
+
+/* 1 when there was something to clear, 0, or CAL_E*. */
+static int clear_some(struct install *install) {
+    struct context *context = install->turn.context;
+    cal_slice prefix = cal_slice_of(context->id.bytes, CAL_ID_SIZE);
+    cal_snapshot *snapshot = NULL;
+    cal_buffer end;
+    cal_buffer_init(&end, CAL_ID_SIZE);
+    cal_prefix_end(prefix, &end);
+    int rc = cal_store_snapshot(context->contexts->options.store, &snapshot), found = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof cleared / sizeof *cleared; i++) {
+        cal_cursor *cursor = NULL;
+        rc = cal_cursor_open(snapshot, cleared[i], prefix, cal_buffer_slice(&end), false, &cursor);
+        int next = rc == 0 ? cal_cursor_next(cursor, &(cal_slice){0}, NULL) : rc;
+        cal_cursor_free(cursor);
+        if (next == 0) {
+            found = 1;
+            rc = cal_batch_delete_some(install->turn.batch, cleared[i], prefix, STEP_ROWS_MAX);
+        } else if (rc == 0 && next != CAL_ENOTFOUND) {
+            rc = next;
+        }
+    }
+    cal_snapshot_free(snapshot);
+    cal_buffer_deinit(&end);
+    return rc != 0 ? rc : found;
+}
+
+/* 1 when more may follow, 0 at the end, or CAL_E*. */
+static int fill_some(struct install *install) {
+    const cal_context_state *state = &install->state;
+    size_t bytes = 0;
+    uint8_t key[2 * CAL_ID_SIZE];
+    memcpy(key, install->turn.context->id.bytes, CAL_ID_SIZE);
+    for (int rows = 0; rows < STEP_ROWS_MAX && bytes < STEP_BYTES_MAX; rows++) {
+        cal_slice row_key, value;
+        int rc = state->next(state->user, &row_key, &value);
+        if (rc == CAL_ENOTFOUND) return 0;
+        if (rc == 0 && row_key.len != CAL_ID_SIZE) rc = CAL_EDECODE;
+        if (rc != 0) return rc;
+        memcpy(key + CAL_ID_SIZE, row_key.data, CAL_ID_SIZE);
+        rc = cal_batch_put(install->turn.batch, CAL_COLUMN_STATE, cal_slice_of(key, sizeof key),
+                           value);
+        if (rc != 0) return rc;
+        bytes += value.len + sizeof key;
+    }
+    return 1;
+}
+
+/* The record that says that all is there. */
+static int complete(struct install *install) {
+    const cal_context_state *state = &install->state;
+    struct context *context = install->turn.context;
+    cal_context_record record = context->tip.record;
+    record.root = state->root;
+    record.heads = (cal_hash *)(uintptr_t)state->heads; /* only read */
+    record.head_count = state->head_count;
+    if (state->latest > record.latest) record.latest = state->latest;
+    crdt_clock_raise(&context->clock, record.latest);
+    install->phase = PHASE_DONE;
+    int rc = commit_put_record(install->turn.batch, &context->id, &record);
+    return rc == 0 ? turn_leave(&install->turn, &record) : rc;
+}
+
+static int take_step(struct install *install) {
+    if (install->phase == PHASE_MARK) {
+        install->phase = PHASE_CLEAR;
+        return mark(install);
+    }
+    if (install->phase == PHASE_CLEAR) {
+        int found = clear_some(install);
+        if (found != 0) return found < 0 ? found : 0;
+        install->phase = PHASE_FILL;
+    }
+    int more = fill_some(install);
+    return more == 0 ? complete(install) : more < 0 ? more : 0;
+}
+
+static void install_run(struct turn *turn) {
+    struct install *install = CAL_CONTAINER_OF(turn, struct install, turn);
+    turn->batch = cal_batch_new();
+    install->error = turn->batch ? take_step(install) : CAL_ENOMEM;
+    if (install->error == 0) return;
+    cal_batch_free(turn->batch);
+    turn->batch = NULL;
+}
+
+/* --- in and out: loop --- */
+
+static void install_settled(struct turn *turn) {
+    struct install *install = CAL_CONTAINER_OF(turn, struct install, turn);
+    struct context *context = turn->context;
+    int error = install->error != 0 ? install->error : turn->result;
+    cal_context_cache_clear(context->cache); /* before views may ask it again */
+    if (error == 0 && install->phase != PHASE_DONE) {
+        turn_again(turn);
+        return;
+    }
+    turn_end(context);
+    close_install(install, error);
+}
+
+static void install_refused(struct turn *turn, int error, const char *why) {
+    (void)why;
+    close_install(CAL_CONTAINER_OF(turn, struct install, turn), error);
+}
+
+static const turn_kind install_kind = {
+    .exclusive = true, .run = install_run, .settled = install_settled, .refused = install_refused};
+
+void cal_contexts_install(cal_contexts *contexts, const cal_context_id *id,
+                          const cal_context_state *state, cal_install_done done, void *user) {
+    struct context *context = NULL;
+    const char *why;
+    int rc = contexts_admit(contexts, sizeof(struct install), &why);
+    if (rc == 0 && state->head_count > CAL_CONTEXT_HEADS_MAX) rc = CAL_ELIMIT;
+    if (rc == 0) rc = contexts_find(contexts, id, &context);
+    if (rc == 0 && context->deleting) rc = CAL_ENOTFOUND;
+    struct install *install = rc == 0 ? calloc(1, sizeof *install) : NULL;
+    if (!install) {
+        done(user, rc == 0 ? CAL_ENOMEM : rc);
+        return;
+    }
+    install->state = *state;
+    install->done = done;
+    install->user = user;
+    turn_init(&install->turn, &install_kind, contexts, sizeof *install);
+    contexts_opened(contexts, sizeof *install);
+    turn_enter(&install->turn, context);
+}

@@ -1,0 +1,193 @@
+/* A snapshot takes the place of a context's state: whole, or not at all, or so that everybody knows
+ * that it is not there. World and guest: turn_sim.h, turn_guest.h. */
+#include "turn_sim.h"
+
+enum { ROWS = 9000, SEEDS_DEFAULT = 40 }; /* of three steps */
+
+typedef struct source {
+    int at, rows;
+    int fail_at; /* the row where it breaks; -1 */
+    uint8_t key[32], value[64];
+    int result;
+    bool answered;
+} source;
+
+static int next_row(void *user, cal_slice *ret_key, cal_slice *ret_value) {
+    source *s = user;
+    if (s->at == s->fail_at) return CAL_EUNREACHABLE;
+    if (s->at == s->rows) return CAL_ENOTFOUND;
+    memset(s->key, 0, sizeof s->key); /* row 0: what the guest reads its count from */
+    cal_write_u32le(s->key + 4, (uint32_t)s->at);
+    memset(s->value, s->at & 0xff, sizeof s->value);
+    cal_write_u64le(s->value, 1000);
+    *ret_key = cal_slice_of(s->key, sizeof s->key);
+    *ret_value = cal_slice_of(s->value, s->at == 0 ? TURN_STATE : sizeof s->value);
+    s->at++;
+    return 0;
+}
+
+static void installed(void *user, int error) {
+    source *s = user;
+    s->result = error;
+    s->answered = true;
+}
+
+static const cal_hash new_heads[] = {{{0xA}}, {{0xB}}};
+
+static void install(world *w, source *s) {
+    cal_context_state state = {.user = s,
+                               .next = next_row,
+                               .root = {{0xE8, 3}}, /* 1000 */
+                               .heads = new_heads,
+                               .head_count = 2,
+                               .latest = UINT64_MAX / 2};
+    cal_contexts_install(w->contexts, &w->id, &state, installed, s);
+}
+
+static int answer_error;
+static uint64_t answer_count;
+static void answered(void *user, const cal_call_result *result) {
+    (void)user;
+    answer_error = result->error;
+    answer_count = result->output_len == TURN_STATE ? count_of(result->output) : 0;
+}
+
+static void call(world *w, const char *method) {
+    uint8_t input[TURN_TAG] = {1};
+    cal_contexts_execute(w->contexts, &w->id, method, cal_slice_of(input, sizeof input), answered,
+                         NULL);
+}
+
+/* Rows of a column under the context. */
+static int rows_of(world *w, cal_column column) {
+    cal_snapshot *snapshot;
+    cal_cursor *cursor;
+    cal_buffer end;
+    int rows = 0;
+    cal_slice prefix = cal_slice_of(w->id.bytes, 32);
+    cal_buffer_init(&end, 32);
+    cal_prefix_end(prefix, &end);
+    assert_int_equal(cal_store_snapshot(w->store, &snapshot), 0);
+    assert_int_equal(
+        cal_cursor_open(snapshot, column, prefix, cal_buffer_slice(&end), false, &cursor), 0);
+    while (cal_cursor_next(cursor, &(cal_slice){0}, NULL) == 0) rows++;
+    cal_cursor_free(cursor);
+    cal_snapshot_free(snapshot);
+    cal_buffer_deinit(&end);
+    return rows;
+}
+
+static void check_installed(world *w) {
+    cal_arena arena;
+    cal_context_record record;
+    cal_arena_init(&arena, SIZE_MAX);
+    stored_record(w, &arena, &record);
+    WORLD_CHECK(w, record.head_count == 2 && memcmp(record.heads, new_heads, 64) == 0, "the heads");
+    WORLD_CHECK(w, count_of(record.root.bytes) == 1000, "the root");
+    WORLD_CHECK(w, record.latest == UINT64_MAX / 2, "the time");
+    cal_arena_deinit(&arena);
+    WORLD_CHECK(w, rows_of(w, CAL_COLUMN_STATE) == ROWS, "%d rows", rows_of(w, CAL_COLUMN_STATE));
+    WORLD_CHECK(w, rows_of(w, CAL_COLUMN_INDEX) == 0, "index pairs of the old state");
+}
+
+static void a_snapshot_takes_the_place_of_what_was(void **state) {
+    (void)state;
+    world *w = world_new(1);
+    source s = {.rows = ROWS, .fail_at = -1};
+    for (int i = 0; i < 5; i++) call(w, "add");
+    install(w, &s);
+    call(w, "add"); /* behind it */
+    settle(w);
+    assert_true(s.answered);
+    assert_int_equal(s.result, 0);
+    assert_int_equal(answer_error, 0);
+    assert_int_equal(answer_count, 1001); /* on the new state, not on what was in memory */
+    call(w, "look");
+    settle(w);
+    assert_int_equal(answer_count, 1001);
+    cal_arena arena;
+    cal_context_record record;
+    cal_arena_init(&arena, SIZE_MAX);
+    stored_record(w, &arena, &record);
+    assert_true(record.latest > UINT64_MAX / 2); /* the clock went on from the snapshot's */
+    cal_arena_deinit(&arena);
+    world_free(w);
+}
+
+static void half_of_one_is_no_state(void **state) {
+    (void)state;
+    world *w = world_new(2);
+    source s = {.rows = ROWS, .fail_at = ROWS / 2};
+    call(w, "add");
+    settle(w);
+    install(w, &s);
+    settle(w);
+    assert_int_equal(s.result, CAL_EUNREACHABLE);
+    static const char *const methods[] = {"add", "peek", "look"};
+    for (int i = 0; i < 3; i++) {
+        call(w, methods[i]);
+        settle(w);
+        assert_int_equal(answer_error, CAL_ESTATE);
+    }
+    s = (source){.rows = ROWS, .fail_at = -1};
+    install(w, &s);
+    settle(w);
+    assert_int_equal(s.result, 0);
+    check_installed(w);
+    world_free(w);
+}
+
+static void run_seed(uint64_t seed) {
+    world *w = world_new(seed);
+    for (int i = 0; i < 3; i++) call(w, "add");
+    settle(w);
+    for (bool last = false;; last = below(w, 3) == 0) {
+        source s = {.rows = ROWS, .fail_at = -1};
+        if (!last) cal_sim_power_off_at(w->sim, CAL_SIM_WRITE | CAL_SIM_SYNC, 1 + below(w, 900));
+        install(w, &s);
+        settle(w);
+        WORLD_CHECK(w, s.answered, "no answer");
+        bool off = cal_sim_is_off(w->sim);
+        cal_sim_power_off_at(w->sim, 0, 0);
+        WORLD_CHECK(w, off || s.result == 0, "%s", cal_error_name(s.result));
+        if (s.result == 0 && !off) break;
+        close_contexts(w);
+        cal_store_close(w->store);
+        cal_sim_power_on(w->sim, CAL_SIM_TEAR);
+        assert_int_equal(world_open_store(w), 0);
+        open_contexts(w);
+        uint64_t count = stored_count(w);
+        if (s.result == 0 || count == 1000)
+            check_installed(w);
+        else if (count == 3) /* as it was */
+            WORLD_CHECK(w, rows_of(w, CAL_COLUMN_STATE) == 2, "rows of another state");
+        else
+            WORLD_CHECK(w, count == 0, "a state that was never there");
+        call(w, "look");
+        settle(w);
+        WORLD_CHECK(w, answer_error == (count ? 0 : CAL_ESTATE) && answer_count == count,
+                    "a view sees something else");
+    }
+    check_installed(w);
+    world_free(w);
+}
+
+static void snapshots_on_a_disk_that_loses_power(void **state) {
+    (void)state;
+    const char *one = getenv("CAL_SIM_SEED"), *many = getenv("CAL_SIM_SEEDS");
+    if (one) {
+        run_seed(strtoull(one, NULL, 10));
+        return;
+    }
+    uint64_t seeds = many ? strtoull(many, NULL, 10) : SEEDS_DEFAULT;
+    for (uint64_t seed = 1; seed <= seeds; seed++) run_seed(seed);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_snapshot_takes_the_place_of_what_was),
+        cmocka_unit_test(half_of_one_is_no_state),
+        cmocka_unit_test(snapshots_on_a_disk_that_loses_power),
+    };
+    return cmocka_run_group_tests(tests, world_setup, world_teardown);
+}
