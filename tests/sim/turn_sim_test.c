@@ -284,6 +284,14 @@ static void plan_trouble(sim *s) {
         cal_sim_power_off_at(s->w->sim, CAL_SIM_WRITE | CAL_SIM_SYNC, 1 + below(s->w, 250));
 }
 
+/* The wall clock is set, back or ahead. */
+static void jump(world *w) {
+    const cal_os *os = cal_sim_os(w->sim);
+    uint64_t hours = below(w, 48) * UINT64_C(3600000000000);
+    uint64_t wall = os->wall_ns(os->user);
+    cal_sim_set_wall(w->sim, below(w, 2) && wall > hours ? wall - hours : wall + hours);
+}
+
 static void run_round(sim *s) {
     uint32_t until = s->issued + CALLS, weights[4];
     for (int i = 0; i < 4; i++) weights[i] = 1 + below(s->w, i == 0 ? 12 : 6);
@@ -299,6 +307,7 @@ static void run_round(sim *s) {
             run_store(s->w);
         if (below(s->w, 40) == 0) s->w->version++; /* governance moves, and says the same */
         if (below(s->w, 10) == 0) cal_sim_advance(s->w->sim, 1000000);
+        if (below(s->w, 100) == 0) jump(s->w);
     }
     settle(s->w);
     WORLD_CHECK(s->w, s->answered == s->issued, "%u of %u calls were answered", s->answered,
@@ -558,6 +567,70 @@ static void a_stop_answers_all_and_keeps_what_ran(void **state) {
     }
 }
 
+static void restart(world *w) {
+    close_contexts(w);
+    cal_store_close(w->store);
+    assert_int_equal(world_open_store(w), 0);
+    open_contexts(w);
+}
+
+/* The head's time, and the time that the record knows of. */
+static uint64_t head_time(world *w, uint64_t *ret_latest) {
+    sim s = {.w = w};
+    cal_snapshot *snapshot;
+    cal_arena arena;
+    cal_context_record record;
+    cal_delta_record delta;
+    cal_buffer row;
+    cal_arena_init(&arena, SIZE_MAX);
+    cal_buffer_init(&row, SIZE_MAX);
+    stored_record(w, &arena, &record);
+    assert_int_equal(cal_store_snapshot(w->store, &snapshot), 0);
+    assert_int_equal(read_delta(&s, snapshot, record.heads[0].bytes, &row, &delta), 0);
+    cal_snapshot_free(snapshot);
+    cal_buffer_deinit(&row);
+    cal_arena_deinit(&arena);
+    if (ret_latest) *ret_latest = record.latest;
+    return delta.hlc.time;
+}
+
+/* The record as it was written before it knew a time. */
+static void forget_time(world *w) {
+    cal_buffer row;
+    cal_buffer_init(&row, SIZE_MAX);
+    cal_slice key = cal_slice_of(w->id.bytes, CAL_ID_SIZE);
+    assert_int_equal(cal_store_get(w->store, CAL_COLUMN_CONTEXT, key, &row), 0);
+    row.data[0] = 1;
+    row.len -= 8;
+    cal_batch *batch = cal_batch_new();
+    cal_batch_put(batch, CAL_COLUMN_CONTEXT, key, cal_buffer_slice(&row));
+    assert_int_equal(cal_store_commit(w->store, batch, NULL), 0);
+    cal_buffer_deinit(&row);
+}
+
+static void a_clock_set_back_does_not_set_deltas_back(void **state) {
+    (void)state;
+    world *w = world_new(8);
+    answers a = {0};
+    const cal_os *os = cal_sim_os(w->sim);
+    uint64_t last = 0, latest;
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 3; i++) { /* behind it several in a row */
+            execute(w, "add", &a);
+            settle(w);
+            uint64_t time = head_time(w, &latest);
+            assert_true(time > last);
+            assert_true(latest == time);
+            last = time;
+        }
+        cal_sim_set_wall(w->sim, os->wall_ns(os->user) - UINT64_C(86400000000000));
+        if (round % 2) forget_time(w);
+        restart(w);
+    }
+    assert_int_equal(a.ok, 12);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(turns_go_on_before_the_disk_has),
@@ -567,6 +640,7 @@ int main(void) {
         cmocka_unit_test(a_removal_between_two_turns_is_seen),
         cmocka_unit_test(a_context_goes_while_turns_are_in_flight),
         cmocka_unit_test(a_stop_answers_all_and_keeps_what_ran),
+        cmocka_unit_test(a_clock_set_back_does_not_set_deltas_back),
         cmocka_unit_test(many_writers_on_a_bad_disk),
     };
     return cmocka_run_group_tests(tests, world_setup, world_teardown);
