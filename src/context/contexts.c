@@ -174,15 +174,26 @@ void contexts_opened(cal_contexts *contexts, size_t bytes) {
     contexts->open_bytes += bytes;
 }
 
+static void come_to_rest(cal_contexts *contexts) {
+    if (contexts->open > 0 || contexts->held > 0 || !contexts->draining || !contexts->idle) return;
+    void (*idle)(void *user) = contexts->idle;
+    contexts->idle = NULL;
+    idle(contexts->idle_user);
+}
+
 void contexts_closed(cal_contexts *contexts, size_t bytes) {
     assert(contexts->open > 0 && contexts->open_bytes >= bytes);
     contexts->open--;
     contexts->open_bytes -= bytes;
-    if (contexts->open == 0 && contexts->draining && contexts->idle) {
-        void (*idle)(void *user) = contexts->idle;
-        contexts->idle = NULL;
-        idle(contexts->idle_user);
-    }
+    come_to_rest(contexts);
+}
+
+void contexts_hold(cal_contexts *contexts) { contexts->held++; }
+
+void contexts_release(cal_contexts *contexts) {
+    assert(contexts->held > 0);
+    contexts->held--;
+    come_to_rest(contexts);
 }
 
 /* --- the module's face --- */
@@ -217,11 +228,11 @@ static void refuse_waiting(cal_contexts *contexts) {
 
 void cal_contexts_drain(cal_contexts *contexts, void (*idle)(void *user), void *user) {
     contexts->draining = true;
-    contexts_opened(contexts, 0); /* the last refusal below must not end the drain yet */
+    contexts_hold(contexts); /* the last refusal below must not end the drain yet */
     refuse_waiting(contexts);
     contexts->idle = idle;
     contexts->idle_user = user;
-    contexts_closed(contexts, 0);
+    contexts_release(contexts);
 }
 
 void cal_contexts_free(cal_contexts *contexts) {

@@ -26,7 +26,7 @@ static void deletion_refused(struct turn *turn, int error, const char *why) {
     turn_deinit(turn);
     free(CAL_CONTAINER_OF(turn, struct deletion, turn));
     refuse(deletion.ready, deletion.user, error, why);
-    contexts_closed(contexts, 0);
+    contexts_release(contexts);
 }
 
 /* The place is ours: nothing runs, nothing is in flight. */
@@ -38,14 +38,14 @@ static void deletion_settled(struct turn *turn) {
     turn_deinit(turn);
     free(CAL_CONTAINER_OF(turn, struct deletion, turn));
     if (batch) {
-        cal_context_remove(batch, &context->id); /* a failure sticks to the batch */
+        cal_context_remove(batch, &context->id);    /* a failure sticks to the batch */
         deletion.ready(deletion.user, NULL, batch); /* open until cal_contexts_delete_end */
         return;
     }
     context->deleting = false;
     refuse(deletion.ready, deletion.user, CAL_ENOMEM, "out of memory while removing a context");
     turn_end(context);
-    contexts_closed(contexts, 0);
+    contexts_release(contexts);
 }
 
 static const turn_kind deletion_kind = {
@@ -68,7 +68,7 @@ void cal_contexts_delete(cal_contexts *contexts, const cal_context_id *id,
     turn_init(&deletion->turn, &deletion_kind, contexts, sizeof *deletion);
     deletion->ready = ready;
     deletion->user = user;
-    contexts_opened(contexts, 0);
+    contexts_hold(contexts);
     context->pins++;
     context->deleting = true;
     turns_halt(context);
@@ -85,5 +85,5 @@ void cal_contexts_delete_end(cal_contexts *contexts, const cal_context_id *id, b
     turn_end(context);
     context->pins--;
     contexts_used(context);
-    contexts_closed(contexts, 0);
+    contexts_release(contexts);
 }

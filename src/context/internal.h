@@ -81,8 +81,9 @@ struct cal_contexts {
     cal_map table;   /* context id -> context */
     cal_list recent; /* least recently used first */
     size_t loaded, cache_bytes;
-    uint64_t open;       /* accepted and not yet answered, and runs that are on */
+    uint64_t open;       /* accepted and not yet answered */
     uint64_t open_bytes; /* that they keep */
+    uint64_t held;       /* other reasons not to come to rest: runs, and functions on the stack */
     bool draining;
     void (*idle)(void *user);
     void *idle_user;
@@ -101,10 +102,13 @@ enum {
 /* contexts.c */
 int contexts_find(cal_contexts *contexts, const cal_context_id *id,
                   struct context **ret_context); /* loads it; CAL_ENOTFOUND */
-/* Something that will be answered, and keeps so many bytes, is taken in, or has been answered:
- * the latter may end a drain, and then nothing may be touched afterwards. */
+/* Something that will be answered, and keeps so many bytes, is taken in, or has been answered. And
+ * whatever else a drain must wait for begins, or is over. Closing and releasing may end a drain:
+ * then nothing may be touched afterwards. */
 void contexts_opened(cal_contexts *contexts, size_t bytes);
 void contexts_closed(cal_contexts *contexts, size_t bytes);
+void contexts_hold(cal_contexts *contexts);
+void contexts_release(cal_contexts *contexts);
 /* 0, or why the node takes no more work that keeps so many bytes: CAL_ECANCELED, CAL_EOVERLOAD. */
 int contexts_admit(const cal_contexts *contexts, size_t bytes, const char **ret_why);
 void contexts_used(struct context *context); /* after work in it: balances the caches, unloads what

@@ -198,8 +198,8 @@ static void take_place(struct context *context) {
     }
     context->run = NULL;
     atomic_store(&context->place, PLACE_LOOP);
-    contexts->open--; /* of the run. Whoever looks holds one open: this ends no drain */
-    assert(contexts->open > 0);
+    contexts->held--; /* for the run. Whoever looks holds on to something: this ends no drain */
+    assert(contexts->open > 0 || contexts->held > 0);
     if (context->deleting)
         refuse_list(&refused, CAL_ENOTFOUND, being_deleted);
     else
@@ -236,7 +236,7 @@ static void start_run(struct context *context) {
     grant_refresh(context);
     atomic_store(&context->halt, false);
     atomic_store(&context->place, context->waiting_count > 0 ? PLACE_WORKER_CALLED : PLACE_WORKER);
-    contexts->open++;
+    contexts_hold(contexts);
     context->run_task.run = run_on_worker;
     contexts->options.runner->on_worker(contexts->options.runner->user, &context->run_task);
 }
@@ -335,26 +335,26 @@ static void back_on_loop(cal_task *task) {
     struct turn *turn = CAL_CONTAINER_OF(task, struct turn, task);
     struct context *context = turn->context;
     cal_contexts *contexts = turn->contexts;
-    contexts_opened(contexts, 0);
+    contexts_hold(contexts);
     context->pins++;
     turn->answered = true;
     settle_answered(context);
     turns_go(context);
     context->pins--;
     contexts_used(context);
-    contexts_closed(contexts, 0);
+    contexts_release(contexts);
 }
 
 static void left_on_loop(cal_task *task) {
     struct context *context = CAL_CONTAINER_OF(task, struct context, left_task);
     cal_contexts *contexts = context->contexts;
-    contexts_opened(contexts, 0);
+    contexts_hold(contexts);
     context->pins++;
     atomic_store(&context->place, PLACE_LEFT);
     turns_go(context);
     context->pins--;
     contexts_used(context);
-    contexts_closed(contexts, 0);
+    contexts_release(contexts);
 }
 
 void turn_again(struct turn *turn) {

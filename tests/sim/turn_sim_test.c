@@ -483,6 +483,68 @@ static void waiting_is_bounded_in_bytes(void **state) {
     world_free(w);
 }
 
+typedef struct bounds {
+    int answered, ok, first_error;
+} bounds;
+
+static void bound(void *user, const cal_call_result *result) {
+    bounds *b = user;
+    if (b->answered++ == 0) b->first_error = result->error;
+    b->ok += result->error == 0;
+}
+
+static world *world_of_contexts;
+
+static void another_context(void *user, const cal_error *err, const cal_context_genesis *genesis,
+                            cal_batch *batch) {
+    cal_context_id *ids = user;
+    assert_null(err);
+    while (memcmp(ids, &(cal_context_id){{0}}, sizeof *ids) != 0) ids++;
+    *ids = genesis->id;
+    cal_store_submit(world_of_contexts->store, batch, NULL, NULL);
+}
+
+/* On all contexts together. */
+static void the_node_is_bounded_too(void **state) {
+    (void)state;
+    enum { CONTEXTS = 1 + CAL_CALLS_MAX / CAL_CALL_QUEUE_MAX };
+    world *w = world_of_contexts = world_new(9);
+    static cal_context_id ids[CONTEXTS + 1];
+    memset(ids, 0, sizeof ids);
+    for (int i = 0; i < CONTEXTS; i++)
+        cal_contexts_create(w->contexts, &(cal_context_create_options){.service = NULL},
+                            another_context, ids);
+    settle(w);
+    static bounds b;
+    b = (bounds){.first_error = 0};
+    uint8_t small[TURN_TAG] = {1};
+    for (int i = 0; i < CAL_CALLS_MAX; i++)
+        cal_contexts_execute(w->contexts, &ids[i % CONTEXTS], "peek",
+                             cal_slice_of(small, sizeof small), bound, &b);
+    assert_int_equal(b.answered, 0);
+    cal_contexts_execute(w->contexts, &ids[0], "peek", (cal_slice){0}, bound, &b);
+    assert_int_equal(b.answered, 1);
+    assert_int_equal(b.first_error, CAL_EOVERLOAD);
+    settle(w);
+    assert_int_equal(b.answered, CAL_CALLS_MAX + 1);
+    assert_int_equal(b.ok, CAL_CALLS_MAX);
+
+    cal_slice large = {calloc(1, CAL_CALL_ARGS_MAX), CAL_CALL_ARGS_MAX};
+    assert_non_null(large.data);
+    b = (bounds){.first_error = 0};
+    int fit = CAL_CALLS_BYTES_MAX / CAL_CALL_ARGS_MAX;
+    for (int i = 0; i < fit; i++)
+        cal_contexts_execute(w->contexts, &ids[i % CONTEXTS], "peek", large, bound, &b);
+    assert_int_equal(b.answered, 0);
+    cal_contexts_execute(w->contexts, &ids[fit % CONTEXTS], "peek", large, bound, &b);
+    assert_int_equal(b.answered, 1);
+    assert_int_equal(b.first_error, CAL_EOVERLOAD);
+    settle(w);
+    assert_int_equal(b.answered, fit + 1);
+    free((void *)(uintptr_t)large.data);
+    world_free(w);
+}
+
 static void leave_group(world *w) {
     if (++w->version < 5) return; /* each turn signs once */
     w->member = CAL_EDENIED;
@@ -637,6 +699,7 @@ int main(void) {
         cmocka_unit_test(a_failed_batch_takes_those_on_it_along),
         cmocka_unit_test(waiting_is_bounded_in_number),
         cmocka_unit_test(waiting_is_bounded_in_bytes),
+        cmocka_unit_test(the_node_is_bounded_too),
         cmocka_unit_test(a_removal_between_two_turns_is_seen),
         cmocka_unit_test(a_context_goes_while_turns_are_in_flight),
         cmocka_unit_test(a_stop_answers_all_and_keeps_what_ran),
