@@ -162,7 +162,7 @@ int contexts_admit(const cal_contexts *contexts, size_t bytes, const char **ret_
         *ret_why = "too many calls are waiting on this node: try again later";
         return CAL_EOVERLOAD;
     }
-    if (contexts->open > 0 && bytes > CAL_CALLS_BYTES_MAX - contexts->open_bytes) {
+    if (contexts->open > 0 && contexts->open_bytes + bytes > CAL_CALLS_BYTES_MAX) {
         *ret_why = "the calls that are waiting on this node hold too many bytes: try again later";
         return CAL_EOVERLOAD;
     }

@@ -66,7 +66,7 @@ void turn_enter(struct turn *turn, struct context *context) {
         turn->kind->refused(turn, CAL_EOVERLOAD,
                             "too many calls are waiting for this context: try again later");
     } else if (context->waiting_count > 0 &&
-               turn->cost > CAL_CALL_QUEUE_BYTES_MAX - context->waiting_bytes) {
+               context->waiting_bytes + turn->cost > CAL_CALL_QUEUE_BYTES_MAX) {
         turn->kind->refused(turn, CAL_EOVERLOAD,
                             "the calls that are waiting for this context hold too many bytes: try "
                             "again later");
