@@ -41,6 +41,10 @@ typedef struct world {
     int member; /* what governance answers for the executor */
     uint64_t version;
     void (*signs)(struct world *world); /* called in the middle of a turn; NULL */
+    /* Called wherever a worker asks governance or signs: what the other threads do meanwhile. NULL
+     */
+    void (*meanwhile)(struct world *world);
+    bool on_worker;
     bool idle;
     size_t code_at; /* of the one reader */
     void (*event)(struct world *world, const cal_event *event);
@@ -116,7 +120,17 @@ static void code_close(void *user, void *reader) { (void)user, (void)reader; }
 
 /* --- governance --- */
 
-static uint64_t authority_version(void *user) { return ((world *)user)->version; }
+static void let_others_run(world *w) {
+    if (!w->on_worker || !w->meanwhile) return;
+    w->meanwhile(w);
+    w->on_worker = true;
+}
+
+static uint64_t authority_version(void *user) {
+    world *w = user;
+    let_others_run(w);
+    return w->version;
+}
 
 static int authority_executor(void *user, const cal_group_id *group, cal_executor *ret_executor) {
     (void)group;
@@ -141,6 +155,7 @@ static void authority_sign(void *user, cal_slice message, uint8_t ret_signature[
     (void)message;
     memset(ret_signature, 5, 64);
     if (w->signs) w->signs(w);
+    let_others_run(w);
 }
 
 /* --- the scheduler --- */
@@ -159,6 +174,7 @@ static bool run_loop(world *w) {
     cal_list *link = cal_list_pop(&w->loop);
     if (!link) return false;
     cal_task *task = CAL_CONTAINER_OF(link, cal_task, link);
+    w->on_worker = false;
     task->run(task);
     return true;
 }
@@ -172,12 +188,15 @@ static bool run_worker(world *w) {
     for (uint32_t skip = below(w, count); skip > 0; skip--) link = link->next;
     cal_list_remove(link);
     cal_task *task = CAL_CONTAINER_OF(link, cal_task, link);
+    w->on_worker = true;
     task->run(task);
+    w->on_worker = false;
     return true;
 }
 
 static bool run_store(world *w) {
     if (!w->due) return false;
+    w->on_worker = false;
     w->due = cal_store_step(w->store);
     return true;
 }

@@ -32,12 +32,13 @@ typedef struct client {
 typedef struct sim {
     world *w;
     client clients[CLIENTS];
-    uint32_t issued, answered;
+    uint32_t issued, answered, until;
     tag kept[KEPT_MAX]; /* answered as done, in order: kept[i] made count i + 1 */
     uint32_t kept_count;
     uint32_t announced; /* events that came */
     uint32_t failed;    /* calls that were to change something, and did not */
     bool calm;          /* no failure is due: calls must succeed */
+    int inside;         /* of what others do meanwhile */
 } sim;
 
 static tag new_tag(sim *s, method m) {
@@ -121,6 +122,26 @@ static bool run_client(sim *s) {
     if (c->busy) return false;
     call(c, mix[below(s->w, sizeof mix / sizeof *mix)]);
     return true;
+}
+
+/* In the middle of a worker's task: the loop, the store, views and clients go on. Only the turns of
+ * the context do not, since the worker has its place. */
+static void others(world *w) {
+    sim *s = w->user;
+    if (s->inside == 2 || below(w, 3) > 0) return;
+    s->inside++;
+    for (uint32_t i = below(w, 4); i > 0; i--) {
+        uint32_t pick = below(w, 5);
+        if (pick < 2)
+            run_loop(w);
+        else if (pick == 2)
+            run_store(w);
+        else if (pick == 3)
+            run_worker(w);
+        else if (s->issued + 2 < s->until)
+            run_client(s);
+    }
+    s->inside--;
 }
 
 /* --- what must be in the store: the record, the deltas and the rows that the kept turns make ---
@@ -293,9 +314,10 @@ static void jump(world *w) {
 }
 
 static void run_round(sim *s) {
-    uint32_t until = s->issued + CALLS, weights[4];
+    uint32_t weights[4];
+    s->until = s->issued + CALLS;
     for (int i = 0; i < 4; i++) weights[i] = 1 + below(s->w, i == 0 ? 12 : 6);
-    while (s->issued < until && !cal_sim_is_off(s->w->sim)) {
+    while (s->issued < s->until && !cal_sim_is_off(s->w->sim)) {
         uint32_t pick = below(s->w, weights[0] + weights[1] + weights[2] + weights[3]);
         if (pick < weights[0])
             run_client(s);
@@ -337,6 +359,7 @@ static void run_seed(uint64_t seed) {
     s = (sim){.w = world_new(seed)};
     s.w->user = &s;
     s.w->event = announced;
+    s.w->meanwhile = others;
     for (int i = 0; i < CLIENTS; i++) s.clients[i].sim = &s;
     for (int round = 0; round < ROUNDS; round++) {
         plan_trouble(&s);
