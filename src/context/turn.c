@@ -323,21 +323,31 @@ static void settle(struct context *context, struct turn *turn) {
     turn->kind->settled(turn);
 }
 
+static void settle_more(cal_task *task);
+
+/* Settles what is answered in front. Not more at a time than the loop may take: turns that left
+ * nothing have all been waiting for the same batch. */
 static void settle_answered(struct context *context) {
-    while (context->flight_count > 0) {
+    const cal_runner *runner = context->contexts->options.runner;
+    for (int settled = 0; context->flight_count > 0; settled++) {
         struct turn *turn = CAL_CONTAINER_OF(context->flight.next, struct turn, link);
         if (!turn->answered) return;
+        if (settled == CAL_TURNS_RUN_MAX) break;
         settle(context, turn);
     }
+    if (context->flight_count == 0 || context->settling) return;
+    context->settling = true;
+    context->pins++;
+    contexts_hold(context->contexts);
+    context->settle_task.run = settle_more;
+    runner->on_loop(runner->user, &context->settle_task);
 }
 
-static void back_on_loop(cal_task *task) {
-    struct turn *turn = CAL_CONTAINER_OF(task, struct turn, task);
-    struct context *context = turn->context;
-    cal_contexts *contexts = turn->contexts;
+/* Whatever the loop does in a context: the functions below are all that comes from elsewhere. */
+static void look_after(struct context *context) {
+    cal_contexts *contexts = context->contexts;
     contexts_hold(contexts);
     context->pins++;
-    turn->answered = true;
     settle_answered(context);
     turns_go(context);
     context->pins--;
@@ -345,16 +355,24 @@ static void back_on_loop(cal_task *task) {
     contexts_release(contexts);
 }
 
+static void back_on_loop(cal_task *task) {
+    struct turn *turn = CAL_CONTAINER_OF(task, struct turn, task);
+    turn->answered = true;
+    look_after(turn->context);
+}
+
+static void settle_more(cal_task *task) {
+    struct context *context = CAL_CONTAINER_OF(task, struct context, settle_task);
+    context->settling = false;
+    context->pins--;
+    context->contexts->held--; /* look_after holds on */
+    look_after(context);
+}
+
 static void left_on_loop(cal_task *task) {
     struct context *context = CAL_CONTAINER_OF(task, struct context, left_task);
-    cal_contexts *contexts = context->contexts;
-    contexts_hold(contexts);
-    context->pins++;
     atomic_store(&context->place, PLACE_LEFT);
-    turns_go(context);
-    context->pins--;
-    contexts_used(context);
-    contexts_release(contexts);
+    look_after(context);
 }
 
 void turn_again(struct turn *turn) {

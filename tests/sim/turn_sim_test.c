@@ -436,6 +436,26 @@ static void turns_go_on_before_the_disk_has(void **state) {
     world_free(w);
 }
 
+/* Many that have waited for one batch do not keep the loop from everything else. */
+static void the_loop_settles_so_many_at_a_time(void **state) {
+    (void)state;
+    world *w = world_new(10);
+    answers a = {0};
+    execute(w, "add", &a);
+    for (int i = 0; i < 200; i++) execute(w, "peek", &a);
+    workers_and_loop(w);
+    assert_int_equal(a.count, 0);
+    while (run_store(w)) {
+    }
+    int before = 0;
+    while (run_loop(w)) {
+        assert_true(a.count - before <= CAL_TURNS_RUN_MAX);
+        before = a.count;
+    }
+    assert_int_equal(a.ok, 201);
+    world_free(w);
+}
+
 static void a_failed_batch_takes_those_on_it_along(void **state) {
     (void)state;
     world *w = world_new(2);
@@ -719,6 +739,7 @@ static void a_clock_set_back_does_not_set_deltas_back(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(turns_go_on_before_the_disk_has),
+        cmocka_unit_test(the_loop_settles_so_many_at_a_time),
         cmocka_unit_test(a_failed_batch_takes_those_on_it_along),
         cmocka_unit_test(waiting_is_bounded_in_number),
         cmocka_unit_test(waiting_is_bounded_in_bytes),
