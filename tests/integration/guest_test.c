@@ -127,6 +127,9 @@ static int write_module(void) {
     return fclose(file);
 }
 
+/* Above what the slow guest takes on a machine that does six other things. */
+enum { DEADLINE_MS = 6000 };
+
 static int open_node(const char *name, uint32_t workers, uint32_t deadline_ms) {
     static char home[300];
     snprintf(home, sizeof home, "%s/%s", root, name);
@@ -216,7 +219,8 @@ static void a_deadline_stops_a_guest_and_leaves_nothing(void **state) {
     struct answer answer = call(context, "forever", "", 0);
     assert_int_equal(answer.code, CAL_EGUEST);
     assert_non_null(strstr(answer.message, "time limit"));
-    assert_true(now_ms() - began < 4000);
+    uint64_t took = now_ms() - began;
+    assert_in_range(took, DEADLINE_MS, 2 * DEADLINE_MS);
     expect(context, "look", 0, "");
 }
 
@@ -473,7 +477,7 @@ static void a_stop_waits_for_what_runs_only(void **state) {
 
 int main(void) {
     if (!mkdtemp(root) || write_module() != 0) return 2;
-    if (open_node("guests", 4, 2000) != 0) {
+    if (open_node("guests", 4, DEADLINE_MS) != 0) {
         fprintf(stderr, "guest_test: %s\n", err.message);
         return 2;
     }
