@@ -11,14 +11,15 @@ typedef struct made { /* a delta and what it points to */
 } made;
 
 /* One whose first action's id is `tag` sixteen times; its own id follows from that. */
-static void make(made *m, uint8_t tag, uint64_t time) {
+static void make_kind(made *m, crdt_delta_kind kind, uint8_t tag, uint64_t time) {
     cal_arena arena;
     cal_arena_init(&arena, SIZE_MAX);
     crdt_memory memory = cal_crdt_memory(&arena);
     static const uint8_t data[40] = {1};
     crdt_action action = {.kind = CRDT_ACTION_ADD, .data = crdt_bytes_of(data, sizeof data)};
     memset(action.id.bytes, tag, 32);
-    crdt_delta actions = {.kind = CRDT_DELTA_ACTIONS, .actions = &action, .action_count = 1};
+    crdt_delta actions = {
+        .kind = kind, .actions = &action, .action_count = 1, .hlc = {.time = time, .id = {7}}};
     crdt_bytes bytes;
     assert_int_equal(crdt_delta_encode(&memory, &actions, &bytes), 0);
     *m = (made){.delta = {.record = {.hlc = {.time = time, .id = {7}}, .has_author = true}}};
@@ -27,6 +28,10 @@ static void make(made *m, uint8_t tag, uint64_t time) {
     memset(m->delta.record.id.bytes, tag, 31);
     m->delta.record.id.bytes[31] = (uint8_t)time;
     cal_arena_deinit(&arena);
+}
+
+static void make(made *m, uint8_t tag, uint64_t time) {
+    make_kind(m, CRDT_DELTA_ACTIONS, tag, time);
 }
 
 static void set_parents(made *m, const cal_hash *const *parents, size_t count) {
@@ -249,7 +254,8 @@ static void what_is_no_list_of_actions_is_refused(void **state) {
     batch *b = chain(w, &genesis, tags, sizeof tags);
     const cal_hash *parent = &genesis;
     cal_buffer_append_u8(&b->made[0].artifact, 0); /* a byte too many: would begin our own part */
-    b->made[1].artifact.data[0] = CRDT_DELTA_CAUSAL_ACTIONS;
+    cal_buffer_deinit(&b->made[1].artifact);       /* whole, but it says who may write */
+    make_kind(&b->made[1], CRDT_DELTA_CAUSAL_ACTIONS, 2, now_time(w) + 1);
     for (int i = 0; i < 3; i++) set_parents(&b->made[i], &parent, 1);
     b->made[2].delta.record.artifact.len--;
     set_parents(&b->made[3], &parent, 0);

@@ -2,7 +2,7 @@
  * that it is not there. World and guest: turn_sim.h, turn_guest.h. */
 #include "turn_sim.h"
 
-enum { ROWS = 9000, SEEDS_DEFAULT = 40 }; /* of three steps */
+enum { ROWS = 9000, SEEDS_DEFAULT = 8 }; /* of three steps */
 
 typedef struct source {
     int at, rows;

@@ -607,6 +607,18 @@ static void a_removal_between_two_turns_is_seen(void **state) {
     world_free(w);
 }
 
+/* Between hand-over and start, with nothing else under way that would bring the loop along. */
+static void a_turn_that_is_handed_back_runs_after_all(void **state) {
+    (void)state;
+    world *w = world_new(11);
+    answers a = {0};
+    execute(w, "add", &a);
+    w->version++;
+    settle(w);
+    assert_int_equal(a.ok, 1);
+    world_free(w);
+}
+
 typedef struct removal {
     world *w;
     bool ready, deleted;
@@ -745,6 +757,7 @@ int main(void) {
         cmocka_unit_test(waiting_is_bounded_in_bytes),
         cmocka_unit_test(the_node_is_bounded_too),
         cmocka_unit_test(a_removal_between_two_turns_is_seen),
+        cmocka_unit_test(a_turn_that_is_handed_back_runs_after_all),
         cmocka_unit_test(a_context_goes_while_turns_are_in_flight),
         cmocka_unit_test(a_stop_answers_all_and_keeps_what_ran),
         cmocka_unit_test(a_clock_set_back_does_not_set_deltas_back),
