@@ -122,6 +122,7 @@ static void code_close(void *user, void *reader) { (void)user, (void)reader; }
 
 static void let_others_run(world *w) {
     if (!w->on_worker || !w->meanwhile) return;
+    w->on_worker = false;
     w->meanwhile(w);
     w->on_worker = true;
 }

@@ -48,6 +48,9 @@ static tag new_tag(sim *s, method m) {
     return t;
 }
 
+/* Calls are numbered as they come. */
+static uint32_t number_of(const tag *t) { return cal_read_u32le(t->bytes + 1); }
+
 /* Without power nothing can be looked up: then it is checked when there is again. */
 static uint64_t durable_now(sim *s) {
     return cal_sim_is_off(s->w->sim) ? UINT64_MAX : stored_count(s->w);
@@ -66,6 +69,9 @@ static void check_change(client *c, const cal_call_result *result) {
     WORLD_CHECK(s->w, durable_now(s) >= count, "answered before it was durable");
     WORLD_CHECK(s->w, shown_count(s->w) == count, "the loop shows another state");
     assert_true(s->kept_count < KEPT_MAX);
+    if (s->kept_count > 0)
+        WORLD_CHECK(s->w, number_of(&c->tag) > number_of(&s->kept[s->kept_count - 1]),
+                    "call %u took its turn after a later one", number_of(&c->tag));
     s->kept[s->kept_count++] = c->tag;
 }
 
@@ -611,11 +617,17 @@ static void a_removal_between_two_turns_is_seen(void **state) {
 static void a_turn_that_is_handed_back_runs_after_all(void **state) {
     (void)state;
     world *w = world_new(11);
-    answers a = {0};
+    answers a = {0}, later = {0};
     execute(w, "add", &a);
     w->version++;
     settle(w);
     assert_int_equal(a.ok, 1);
+    execute(w, "add", &a);
+    execute(w, "add", &later);
+    w->version++;
+    settle(w);
+    assert_int_equal(a.counts[1], 2); /* and in its place */
+    assert_int_equal(later.counts[0], 3);
     world_free(w);
 }
 
@@ -636,10 +648,17 @@ static void removal_ready(void *user, const cal_error *err, cal_batch *batch) {
     cal_store_submit(r->w->store, batch, removal_stored, r);
 }
 
+static int signed_turns;
+static void count_turn(world *w) {
+    (void)w;
+    signed_turns++;
+}
+
 static void a_context_goes_while_turns_are_in_flight(void **state) {
     (void)state;
     for (int steps = 0; steps < 12; steps++) { /* whenever it is asked for */
         world *w = world_new(6);
+        w->signs = count_turn;
         answers a = {0};
         removal r = {.w = w};
         for (int i = 0; i < 40; i++) execute(w, "add", &a);
@@ -648,12 +667,14 @@ static void a_context_goes_while_turns_are_in_flight(void **state) {
                 run_store(w);
             else if (!(i % 3 ? run_loop(w) : run_worker(w)))
                 break;
+        signed_turns = 0; /* only what has begun still runs */
         cal_contexts_delete(w->contexts, &w->id, removal_ready, &r);
         execute(w, "add", &a);
         assert_int_equal(a.errors[a.count - 1], CAL_ENOTFOUND);
         settle(w);
         assert_int_equal(a.count, 41);
         assert_true(r.ready && r.deleted);
+        assert_true(signed_turns <= 1);
         cal_contexts_delete_end(w->contexts, &w->id, true);
         settle(w);
         assert_int_equal(cal_store_get(w->store, CAL_COLUMN_CONTEXT,
