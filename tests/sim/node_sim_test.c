@@ -600,13 +600,13 @@ static uint64_t measured(uint64_t seed, size_t count, unsigned troubles, totals 
 
 static void print_totals(const char *what, const totals *t) {
     double seeds = (double)t->seeds;
-    print_message("%s: %zu seeds, %.1f ms of processor a seed, %.1f virtual seconds a real second; "
-                  "%.0f writes answered (%.0f refused), %.0f cuts, %.0f loop tasks, %.0f worker "
-                  "tasks, %.0f store steps in all\n",
-                  what, t->seeds, (double)t->cpu_ns / 1e6 / seeds,
-                  (double)t->virtual_ns / (double)t->real_ns, (double)t->answers,
-                  (double)t->refused, (double)t->cuts, (double)t->tasks.posts,
-                  (double)t->tasks.works, (double)t->tasks.steps);
+    print_message(
+        "%s: %zu seeds, %.1f ms of processor a seed, %.1f virtual seconds a second of "
+        "the processor's (%.1f a real one); %.0f writes answered (%.0f refused), %.0f "
+        "cuts, %.0f loop tasks, %.0f worker tasks, %.0f store steps in all\n",
+        what, t->seeds, (double)t->cpu_ns / 1e6 / seeds, (double)t->virtual_ns / (double)t->cpu_ns,
+        (double)t->virtual_ns / (double)t->real_ns, (double)t->answers, (double)t->refused,
+        (double)t->cuts, (double)t->tasks.posts, (double)t->tasks.works, (double)t->tasks.steps);
 }
 
 /* --- tests --- */
