@@ -236,6 +236,14 @@ static void test_shares_of_bytes(void **state) {
     assert_int_equal(dag_park(dag, OP(&t, 1003, 1), cal_slice_of(bytes, HALF / 2), &loud), 0);
     assert_false(waits(dag, OP(&t, 1001, 1))); /* its own older one */
     assert_int_equal(dag_evicted(dag), 1);
+    dag_free(dag);
+    dag = dag_new(1, NULL); /* what the newcomer brings makes its sender the one that has most */
+    const cal_hash more = {{98}};
+    assert_int_equal(dag_park(dag, OP(&t, 1, 5), cal_slice_of(bytes, 30 << 20), &more), 0);
+    assert_int_equal(dag_park(dag, OP(&t, 2, 5), cal_slice_of(bytes, 20 << 20), &loud), 0);
+    assert_int_equal(dag_park(dag, OP(&t, 3, 5), cal_slice_of(bytes, 20 << 20), &loud), 0);
+    assert_true(waits(dag, OP(&t, 1, 5)));
+    assert_false(waits(dag, OP(&t, 2, 5)));
     free(bytes);
     dag_free(dag);
     dag = dag_new(1, NULL);
@@ -260,7 +268,7 @@ enum { STORED_MAX = 8192 };
 typedef struct {
     test_op ops[STORED_MAX];
     uint32_t generations[STORED_MAX];
-    size_t count, asked;
+    size_t count, asked, fails_after; /* lookups that still work */
     int fails;
 } test_store;
 
@@ -268,7 +276,7 @@ static int find_stored(void *user, const cal_hash *id, uint32_t *ret_generation,
                        cal_buffer *ret_parents) {
     test_store *store = user;
     store->asked++;
-    if (store->fails) return store->fails;
+    if (store->fails && store->asked > store->fails_after) return store->fails;
     for (size_t i = store->count; i-- > 0;) {
         if (memcmp(&store->ops[i].op.id, id, sizeof *id) != 0) continue;
         *ret_generation = store->generations[i];
@@ -320,6 +328,10 @@ static void test_over_a_store(void **state) {
     store.fails = CAL_EIO;
     dag_verdict verdict = DAG_READY;
     assert_int_equal(dag_check(dag, &next, &verdict), CAL_EIO);
+    store.asked = 0; /* the operation is looked up, its parent is not */
+    store.fails_after = 1;
+    assert_int_equal(dag_check(dag, OP(&t, 6000, 17), &verdict), CAL_EIO);
+    store.fails_after = 0;
     assert_int_equal(dag_apply(dag, &next), CAL_EIO);
     assert_int_equal(dag_park(dag, &next, (cal_slice){0}, &nobody), CAL_EIO);
     store.fails = 0;
@@ -421,6 +433,12 @@ static void test_ancestry(void **state) {
         assert_memory_equal(&entries[i].id, &expected[i], 32);
         assert_int_equal(entries[i].generation, i);
     }
+    dag_apply(dag, OP(&t, 9, 4)); /* a child whose id is below its parent's */
+    dag_apply(dag, OP(&t, 8, 9));
+    cut[0] = id_of(8);
+    assert_int_equal(dag_ancestry(dag, cut, 1, &arena, &entries, &count), 0);
+    assert_int_equal(count, 7);
+    assert_memory_equal(&entries[6].id, &cut[0], 32);
     assert_int_equal(dag_ancestry(dag, NULL, 0, &arena, &entries, &count), 0);
     assert_int_equal(count, 0);
     assert_int_equal(dag_ancestry(dag, &nowhere, 1, &arena, &entries, &count), CAL_ENOTFOUND);

@@ -306,6 +306,46 @@ static void test_forged_handoffs(void **state) {
     gov_fold_deinit(&fold);
 }
 
+/* A device that two accounts certify belongs to the first, in any order of arrival, and follows
+ * only that one's epochs. */
+static void test_device_of_two(void **state) {
+    (void)state;
+    cal_group_id ns = {{3}};
+    gov_root_op ops[3];
+    for (int i = 0; i < 3;
+         i++) { /* the first account's, another's last of all, the first one's next epoch */
+        cal_secret root = {{(uint8_t)(i == 1 ? 2 : 1)}};
+        gov_credential credential = {.genesis = {.version = GOV_GENESIS_VERSION}};
+        cal_sign_public_key(&root, credential.genesis.root_key);
+        gov_account_id(&credential.genesis, &credential.cert.account);
+        credential.cert.device.bytes[0] = 7;
+        credential.cert.device_epoch = i == 1 ? 9 : (uint32_t)i;
+        gov_cert_sign(&credential.cert, &root);
+        ops[i] = (gov_root_op){.kind = GOV_MEMBER_JOINED_OPEN,
+                               .account = credential.cert.account,
+                               .credential = credential};
+    }
+    static const int orders[][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
+                                    {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    for (size_t order = 0; order < 6; order++) {
+        gov_fold fold;
+        gov_binding binding;
+        gov_fold_init(&fold, &ns, NULL);
+        for (int i = 0; i < 3; i++) {
+            int at = orders[order][i];
+            gov_fold_op op = {.id = {{(uint8_t)(9 - at)}}, .generation = at ? 3 - (uint32_t)at : 0};
+            op.root = &ops[at];
+            gov_fold_add(&fold, &op);
+        }
+        assert_int_equal(gov_fold_finish(&fold, NULL), 0);
+        gov_view view = gov_fold_view(&fold, 0);
+        assert_true(gov_binding_get(&view, &ops[0].credential.cert.device, &binding));
+        assert_memory_equal(&binding.account, &ops[0].account, 32);
+        assert_int_equal(binding.device_epoch, 2);
+        gov_fold_deinit(&fold);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_streaming_states),
@@ -313,6 +353,7 @@ int main(void) {
         cmocka_unit_test(test_cuts),
         cmocka_unit_test(test_group_state_hash),
         cmocka_unit_test(test_forged_handoffs),
+        cmocka_unit_test(test_device_of_two),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

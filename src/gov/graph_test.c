@@ -764,7 +764,22 @@ static void test_waiting(void **state) {
         assert_memory_equal(&wait.group, &open, 32);
     }
     assert_int_equal(gov_cut_readable(&view, &ns, &wait), 0); /* not the one above */
-    cal_hash zero = {{0}};                                    /* no parents: the present rows */
+    world_op stray = w.ops[3]; /* and it has no place without its parents */
+    w.ops[3].id.bytes[0] ^= 1;
+    stray.parents[0] = 3;
+    sign_op(f, &ns, &w, &stray);
+    w.ops[3].id.bytes[0] ^= 1;
+    gov_signed_op decoded;
+    cal_arena arena;
+    cal_arena_init(&arena, 1 << 20);
+    cal_slice bytes = cal_slice_of(stray.bytes, stray.len);
+    assert_int_equal(gov_signed_op_decode(bytes, &arena, &decoded), 0);
+    gov_noted noted = {.id = stray.id, .op = &decoded, .bytes = bytes, .effect = GOV_EFFECT_NONE};
+    assert_int_equal(gov_graph_note(change, &noted, &f->err), CAL_ESTATE);
+    assert_int_equal(gov_graph_find(change, &stray.id, NULL), CAL_ENOTFOUND);
+    cal_arena_deinit(&arena);
+    free(stray.bytes);
+    cal_hash zero = {{0}}; /* no parents: the present rows */
     assert_int_equal(gov_cut_view(change, &zero, 1, &view, &wait), 0);
     assert_ptr_equal(view.base, &change->ns->rows);
     assert_int_equal(gov_cut_view(change, NULL, 0, &view, &wait), 0);
