@@ -115,14 +115,12 @@ static gov_reason keep_sealed(const gov_apply *apply) {
     return in_group_or_above(apply, *group) ? GOV_WHY_SEALED : GOV_WHY_STRANGER;
 }
 
-/* So that it is found when its key arrives. */
-static void note_sealed(gov_apply *apply) {
-    const gov_op *op = &apply->op->op;
+void gov_change_put_sealed(gov_change *change, const gov_signed_op *op, const cal_hash *id) {
     uint8_t value[32 + 32 + 8];
-    memcpy(value, op->key_id.bytes, 32);
-    memcpy(value + 32, apply->op->signer, 32);
-    cal_write_u64le(value + 64, apply->op->nonce);
-    gov_change_put(apply->change, gov_key_of(ROW_SEALED, op->group_id.bytes, apply->id.bytes, NULL),
+    memcpy(value, op->op.key_id.bytes, 32);
+    memcpy(value + 32, op->signer, 32);
+    cal_write_u64le(value + 64, op->nonce);
+    gov_change_put(change, gov_key_of(ROW_SEALED, op->op.group_id.bytes, id->bytes, NULL),
                    cal_slice_of(value, sizeof value));
 }
 
@@ -393,7 +391,7 @@ static int place(gov_apply *apply, const gov_verified *op, gov_judgement *judgem
     if (reason != GOV_WHY_FINE) {
         gov_savepoint_undo(change);
         gov_savepoint(change);
-        if (reason == GOV_WHY_SEALED) note_sealed(apply);
+        if (reason == GOV_WHY_SEALED) gov_change_put_sealed(apply->change, apply->op, &apply->id);
     }
     gov_noted noted = noted_of(apply, op, reason, plain);
     int result = late ? gov_graph_settle(change, &noted, err) : gov_graph_note(change, &noted, err);

@@ -264,6 +264,8 @@ int gov_change_finish(gov_change *change, int result, gov_change **ret_change, c
 gov_view gov_change_view(const gov_change *change);
 void gov_change_put(gov_change *change, gov_key key, cal_slice value);
 void gov_change_delete(gov_change *change, gov_key key);
+/* So that a sealed operation is found when its key arrives. */
+void gov_change_put_sealed(gov_change *change, const gov_signed_op *op, const cal_hash *id);
 /* One operation's part of a change. Between gov_savepoint and its end every row that is put or
  * deleted can be undone, without a trace; they do not nest. */
 void gov_savepoint(gov_change *change);
