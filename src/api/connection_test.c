@@ -411,17 +411,20 @@ static void test_body_limits(void **state) {
     assert_int_equal(fate, HTTP_FATE_FINISH);
     free(text);
 
-    /* The same without a length, and at the limit exactly. */
-    for (int over = 0; over <= 1; over++) {
+    /* The same without a length, and at the limit exactly, with and without one. */
+    for (int form = 0; form <= 2; form++) {
         cal_buffer request;
         cal_buffer_init(&request, 8 * 1024 * 1024);
+        bool over = form == 1;
         size_t len = CAL_HTTP_BODY_MAX + (size_t)over;
-        cal_buffer_printf(
-            &request, "POST /echo HTTP/1.1\r\n" HOST "transfer-encoding: chunked\r\n\r\n%zx\r\n",
-            len);
+        cal_buffer_append_text(&request, "POST /echo HTTP/1.1\r\n" HOST);
+        if (form == 2)
+            cal_buffer_printf(&request, "content-length: %zu\r\n\r\n", len);
+        else
+            cal_buffer_printf(&request, "transfer-encoding: chunked\r\n\r\n%zx\r\n", len);
         memset(cal_buffer_reserve(&request, len), 'x', len);
         request.len += len;
-        cal_buffer_append_text(&request, "\r\n0\r\n\r\n");
+        if (form < 2) cal_buffer_append_text(&request, "\r\n0\r\n\r\n");
         text = talk(&w, (const char *)request.data, request.len, 64 * 1024, &fate);
         assert_int_equal(w.last_status, over ? 413 : 200);
         assert_int_equal(fate, over ? HTTP_FATE_FINISH : HTTP_FATE_OPEN);
@@ -455,6 +458,11 @@ static void test_header_limits(void **state) {
     request.len += HTTP_URL_MAX;
     cal_buffer_append_text(&request, " HTTP/1.1\r\n" HOST "\r\n");
     expect_status(&w, cal_buffer_cstr(&request), 414);
+    free(talk(&w, cal_buffer_cstr(&request), request.len, 1000, NULL));
+    assert_int_equal(w.last_status, 414); /* in pieces, each of which is short */
+    memmove(request.data + 5, request.data + 6, request.len - 6);
+    request.len--;
+    expect_status(&w, cal_buffer_cstr(&request), 404); /* a path as long as allowed */
     cal_buffer_deinit(&request);
 }
 

@@ -274,6 +274,26 @@ static void test_collecting_during_upload(void **state) {
     free(bytes);
 }
 
+/* A chunk whose removal is on its way is written again, whatever stands there still. */
+static void test_upload_of_a_chunk_that_goes(void **state) {
+    fixture *f = *state;
+    uint8_t *bytes = pattern(1000, 3), id[CAL_HASH_SIZE];
+    cal_slice content = cal_slice_of(bytes, 1000), key = blob_chunk_key(id);
+    cal_sha256(content, id);
+    cal_batch *batch = cal_batch_new();
+    cal_batch_put(batch, CAL_COLUMN_BLOB_CHUNK, key, cal_slice_text("as good as gone"));
+    assert_int_equal(cal_store_commit(f->store, batch, NULL), 0);
+    pthread_mutex_lock(&f->blobs->mutex);
+    assert_int_equal(cal_map_put(&f->blobs->removing, key, f->blobs), 0);
+    pthread_mutex_unlock(&f->blobs->mutex);
+    cal_blobs_info info = put(f, content, 1000);
+    pthread_mutex_lock(&f->blobs->mutex);
+    cal_map_remove(&f->blobs->removing, key);
+    pthread_mutex_unlock(&f->blobs->mutex);
+    expect_content(f, &info.id, content, 1000);
+    free(bytes);
+}
+
 enum { UPLOADERS = 3, UPLOADS = 12 };
 
 typedef struct uploader {
@@ -482,6 +502,7 @@ int main(void) {
         TEST(test_types),
         TEST(test_sharing_and_deleting),
         TEST(test_collecting_during_upload),
+        TEST(test_upload_of_a_chunk_that_goes),
         TEST(test_everything_at_once),
         TEST(test_async),
         TEST(test_check),
