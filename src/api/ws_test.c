@@ -189,7 +189,15 @@ static void test_requests_limit(void **state) {
     http_connection *connection = open_socket(&w, &out);
     cal_buffer_init(&input, 1024 * 1024);
     w.hold = true;
-    for (int i = 0; i < 2000; i++) frame(&input, 0x81, cal_slice_text("x"));
+    for (int i = 0; i < 2000; i++) {
+        if (i == CAL_WS_REQUESTS_MAX) {
+            assert_true(http_connection_wants_read(connection));
+            http_connection_feed(connection, cal_buffer_slice(&input));
+            assert_false(http_connection_wants_read(connection)); /* though none waits yet */
+            cal_buffer_reset(&input);
+        }
+        frame(&input, 0x81, cal_slice_text("x"));
+    }
     http_connection_feed(connection, cal_buffer_slice(&input));
     assert_int_equal(w.messages, CAL_WS_REQUESTS_MAX);
     assert_false(http_connection_wants_read(connection));
@@ -273,6 +281,10 @@ static void test_keep_alive(void **state) {
     assert_int_equal(out.len, 0); /* answered: not late */
     w.now_us += 1000000;
     http_connection_expire(connection);
+    w.hold = true;
+    cal_buffer_reset(&input);
+    frame(&input, 0x81, cal_slice_text("no pong"));
+    http_connection_feed(connection, cal_buffer_slice(&input));
     w.now_us += 10000000;
     http_connection_expire(connection);
     take(connection, &out);
