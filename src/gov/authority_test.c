@@ -626,6 +626,44 @@ static void test_endorsers(void **state) {
         }
 }
 
+/* Through two open groups, and behind a wall: what is above reaches down through open groups only.
+ */
+static void test_chains(void **state) {
+    fixture *f = *state;
+    static const struct {
+        int actor;
+        bool deep_admin, deep, below_admin, below; /* below: an open group in the restricted one */
+    } rows[] = {
+        {OWNER, true, true, true, true},   /* made both */
+        {ADMIN, true, true, false, false}, /* of the namespace: not behind the wall */
+        {GROUP_OWNER, true, true, true, true},     {GROUP_ADMIN, true, true, true, true},
+        {MEMBER, false, true, false, true},        {PARENT_MEMBER, false, true, false, false},
+        {PARENT_RIGHTS, false, true, false, true}, {READER, false, true, false, true},
+        {REMOVED, false, false, false, false},     {LEFT, false, false, false, false},
+        {UNBOUND, false, false, false, false},     {OUTSIDER, false, false, false, false},
+    };
+    cal_group_id groups[2] = {{{0x71}}, {{0x72}}};
+    for (int i = 0; i < 2; i++)
+        step_root(f, &f->actors[OWNER].sign,
+                  (gov_root_op){.kind = GOV_GROUP_CREATED,
+                                .group = groups[i],
+                                .parent = f->places[i ? SHUT : OPEN],
+                                .account = f->actors[OWNER].account});
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int below = 0; below < 2; below++) {
+            bool admin = below ? rows[i].below_admin : rows[i].deep_admin;
+            bool member = below ? rows[i].below : rows[i].deep;
+            const cal_secret *signer = signer_of(f, rows[i].actor);
+            gov_group_op op = {.kind = GOV_NOOP};
+            expect(f, gov_world_group(&f->w, signer, &f->last, 1, groups[below], op), "Noop below",
+                   rows[i].actor, below ? SHUT : OPEN, member ? GOV_WHY_FINE : GOV_WHY_STRANGER);
+            op.kind = GOV_DEFAULT_CAPABILITIES_SET;
+            expect(f, gov_world_group(&f->w, signer, &f->last, 1, groups[below], op),
+                   "DefaultCapabilitiesSet below", rows[i].actor, below ? SHUT : OPEN,
+                   admin ? GOV_WHY_FINE : GOV_WHY_NOT_ADMIN);
+        }
+}
+
 int main(void) {
 #define T(name)                                                                                    \
     cmocka_unit_test_setup_teardown(name, setup, teardown),                                        \
@@ -639,6 +677,7 @@ int main(void) {
         T(test_open_joins),
         T(test_keys),
         T(test_endorsers),
+        T(test_chains),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
