@@ -439,12 +439,45 @@ static void test_last_admin(void **state) {
         GOV_WHY_FINE, GOV_APPLIED); /* the maker of a group stays its admin at every cut */
 }
 
+/* An owner who is no admin, and an admin, the last, who is not the owner. */
+static void test_owner_without_rights(void **state) {
+    fixture *f = *state;
+    cal_group_id group = f->group;
+    step(f, clear(f, &f->w.owner,
+                  (gov_root_op){.kind = GOV_ADMIN_CHANGED, .account = f->alice.account}));
+    f->group = f->w.ns; /* sealed() speaks of the namespace now */
+    static const uint8_t ways[] = {GOV_MEMBER_REMOVED, GOV_MEMBER_LEFT, GOV_MEMBER_ROLE_SET};
+    for (size_t i = 0; i < sizeof ways; i++) {
+        gov_group_op op = {.kind = ways[i], .account = f->alice.account, .role = GOV_ROLE_MEMBER};
+        run(f, GOV_ROOT_KIND_COUNT + ways[i], sealed(f, &f->alice, op), GOV_KEPT,
+            GOV_WHY_LAST_ADMIN, GOV_KEPT);
+    }
+    gov_group_op defaults = {.kind = GOV_DEFAULT_CAPABILITIES_SET};
+    run(f, GOV_ROOT_KIND_COUNT + defaults.kind, sealed(f, &f->w.owner, defaults), GOV_KEPT,
+        GOV_WHY_NOT_ADMIN, GOV_KEPT);
+    run(f, GOV_ROOT_KIND_COUNT + defaults.kind, sealed(f, &f->alice, defaults), GOV_APPLIED,
+        GOV_WHY_FINE, GOV_KEPT);
+    gov_group_op pass = {.kind = GOV_OWNERSHIP_TRANSFERRED, .account = f->alice.account};
+    run(f, GOV_ROOT_KIND_COUNT + pass.kind, sealed(f, &f->alice, pass), GOV_KEPT, GOV_WHY_NOT_OWNER,
+        GOV_KEPT);
+    run(f, GOV_ROOT_KIND_COUNT + pass.kind, sealed(f, &f->w.owner, pass), GOV_APPLIED, GOV_WHY_FINE,
+        GOV_KEPT);
+    /* its group is its own still */
+    f->group = group;
+    run(f, GOV_GROUP_DELETED,
+        clear(f, &f->w.owner,
+              (gov_root_op){.kind = GOV_GROUP_DELETED,
+                            .group = group,
+                            .contexts = {(const cal_hash *)(const void *)&f->context, 1}}),
+        GOV_APPLIED, GOV_WHY_FINE, GOV_KEPT);
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_applied),           T(test_kept),       T(test_waiting_for_a_parent),
         T(test_waiting_for_a_key), T(test_refused),    T(test_sealed_rubbish),
-        T(test_not_cited),         T(test_last_admin),
+        T(test_not_cited),         T(test_last_admin), T(test_owner_without_rights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
