@@ -572,6 +572,27 @@ static void test_lane_overload(void **state) {
     assert_string_equal(f->log, "abc");
 }
 
+/* What waits is bounded in bytes, too, and what was written no longer waits. */
+static void test_queue_is_bounded_in_bytes(void **state) {
+    fixture *f = *state;
+    sent fits = {0}, more = {0}, later = {0};
+    const size_t taken = STORE_QUEUE_BYTES_MAX - 2; /* a row() has two bytes */
+    f->store->queue_bytes += taken;
+    send(f, NULL, &fits, 'a');
+    send(f, NULL, &more, 'b');
+    while (cal_store_step(f->store)) {
+    }
+    assert_int_equal(fits.result, 0);
+    assert_int_equal(more.result, CAL_EOVERLOAD);
+    assert_false(stored(f->store, 'b'));
+    f->store->queue_bytes -= taken;
+    assert_int_equal(f->store->queue_bytes, 0);
+    assert_int_equal(f->store->queue_count, 0);
+    send(f, NULL, &later, 'c');
+    cal_store_step(f->store);
+    assert_int_equal(later.result, 0);
+}
+
 /* --- lanes with a writer thread --- */
 
 enum { OWNERS = 6, ROUNDS = 40, BURST = 10 };
@@ -754,6 +775,7 @@ int main(void) {
         TEST(test_lane_mended_by_its_last_answer),
         cmocka_unit_test(test_lane_disk_fails),
         TEST(test_lane_overload),
+        TEST(test_queue_is_bounded_in_bytes),
         cmocka_unit_test(test_lanes_beside_one_another),
         TEST(test_delete_some),
     };
