@@ -203,11 +203,34 @@ static void test_order(void **state) {
     assert_int_equal(crdt_hlc_compare(&a, &b), 1);
 }
 
+/* What this node itself has kept is not doubted, however far ahead, and never takes the clock back. */
+static void test_raise(void **state) {
+    (void)state;
+    uint64_t base = ntp_seconds(START), far = ntp_seconds(START + 3600) | 5;
+    static const int64_t ahead[] = {-2 * STAMP, -STAMP, -1, 0, 1, STAMP - 7, STAMP, 2 * STAMP};
+    for (size_t i = 0; i < sizeof ahead / sizeof *ahead; i++) {
+        crdt_clock clock = new_clock(1);
+        for (int tick = 0; tick < 7; tick++) crdt_clock_tick(&clock, START * SECOND);
+        uint64_t last = base + 6, kept = last + (uint64_t)ahead[i];
+        crdt_clock_raise(&clock, kept);
+        uint64_t expected = (kept > last ? kept : last) + 1;
+        assert_true(crdt_clock_tick(&clock, START * SECOND).time == expected);
+    }
+    crdt_clock clock = new_clock(1);
+    crdt_clock_raise(&clock, far);
+    assert_true(crdt_clock_tick(&clock, START * SECOND).time == far + 1);
+    crdt_clock_raise(&clock, base);
+    assert_true(crdt_clock_tick(&clock, START * SECOND).time == far + 2);
+    crdt_clock_raise(&clock, far | 0xFFFF); /* at the end of a stamp the next one begins */
+    assert_true(crdt_clock_tick(&clock, START * SECOND).time == (far | 0xFFFF) + 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_still), cmocka_unit_test(test_set_back),
         cmocka_unit_test(test_bound), cmocka_unit_test(test_behind),
         cmocka_unit_test(test_ties),  cmocka_unit_test(test_conversation),
+        cmocka_unit_test(test_raise),
         cmocka_unit_test(test_order),
     };
     if (cal_crypto_init() != 0) return 1;
