@@ -82,6 +82,8 @@ static void test_devices(void **state) {
     fixture *f = *state;
     by(f, &f->alice, f->w.ns, link_of(&f->alice, &f->bob.device, 1, 0x77));
     expect_key(f, &f->bob);
+    by(f, &f->bob, f->w.ns, /* who speaks for it at every cut, too */
+       (gov_group_op){.kind = GOV_MEMBER_METADATA_SET, .account = f->bob.account});
     by_owner(f, (gov_group_op){.kind = GOV_DEVICE_UNLINKED,
                                .account = f->bob.account,
                                .device = f->bob.device});
