@@ -174,6 +174,10 @@ static void sign_op(fixture *f, const cal_group_id *ns, world *w, world_op *op) 
     cal_buffer_deinit(&sealed);
 }
 
+static bool kind_added(const world_op *op) {
+    return op->group && op->plain.kind == GOV_MEMBER_ADDED;
+}
+
 /* The founder's genesis, then operations that cite some before them. */
 static void make_world(fixture *f, const cal_group_id *ns, world *w, size_t count) {
     *w = (world){.count = count};
@@ -187,6 +191,13 @@ static void make_world(fixture *f, const cal_group_id *ns, world *w, size_t coun
             random_root(op);
         else
             random_group(op);
+        if (i > 1 && kind_added(&w->ops[i - 1]) && pick(2)) { /* and leaves everything again */
+            op->group = true;
+            op->at = 0;
+            op->opaque = false;
+            op->plain =
+                (gov_group_op){.kind = GOV_MEMBER_LEFT, .account = w->ops[i - 1].plain.account};
+        }
         op->parent_count = i ? 1 + pick(i < PARENTS ? (unsigned)i : PARENTS) : 0;
         for (size_t p = 0; p < op->parent_count; p++) op->parents[p] = pick((unsigned)i);
         sign_op(f, ns, w, op);
