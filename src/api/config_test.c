@@ -96,6 +96,45 @@ static void defaults_load(void **state) {
     assert_int_equal(cal_config_create(home, &(cal_config_defaults){0}, &err), CAL_EEXISTS);
 }
 
+/* A file as the first release wrote it (tests/formats/settings-1): it loads, and says what it said
+ * then; and no key of it that this program reads can be of another shape. */
+static void the_settings_of_a_release_load(void **state) {
+    (void)state;
+    FILE *file = fopen(CAL_SOURCE_DIR "/tests/formats/settings-1/config.toml", "r");
+    assert_non_null(file);
+    char text[8192], altered[8192 + 16];
+    size_t len = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    text[len] = 0;
+    cal_config *config = NULL;
+    cal_error err = {0};
+    if (parse(text, &config, &err) != 0 || cal_config_check(config, &err) != 0)
+        fail_msg("%s", err.message);
+    const cal_server_options *server = cal_config_server(config);
+    const cal_node_options *node = cal_config_node(config);
+    assert_int_equal(server->address_count, 2);
+    assert_string_equal(server->addresses[1], "/ip6/::1/tcp/2600");
+    assert_int_equal(server->ping_interval_s, 30);
+    assert_int_equal(node->durability, CAL_NODE_DURABLE_FULL);
+    assert_int_equal(node->key.kind, CAL_NODE_KEY_FILE);
+    assert_int_equal(node->call_deadline_ms, 10000);
+    assert_true(node->network.mdns);
+    cal_config_free(config);
+    size_t refused = 0, lines = 0;
+    for (const char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+        const char *equals = strstr(line, " = "), *end = strchr(line, '\n');
+        if (!end || !equals || equals > end || *line == '[' || *line == '#') continue;
+        int head = (int)(equals - text);
+        snprintf(altered, sizeof altered, "%.*s = [[1]]%s", head, text, end);
+        lines++;
+        refused += judge(altered, &err) != 0;
+    }
+    /* discovery.advertise_address, datastore.path, blobstore.path and context.migration_v2 are the
+     * reference's, and have no effect here. */
+    assert_int_equal(lines, 38);
+    assert_int_equal(refused, lines - 4);
+}
+
 static void a_new_node_calls_nobody(void **state) {
     (void)state;
     create();
@@ -366,6 +405,7 @@ static void addresses(void **state) {
 int main(void) {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, make_home, remove_home)
     const struct CMUnitTest tests[] = {TEST(defaults_load),
+                                       TEST(the_settings_of_a_release_load),
                                        TEST(a_new_node_calls_nobody),
                                        TEST(missing_home),
                                        TEST(every_option_is_written),

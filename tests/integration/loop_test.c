@@ -4,8 +4,9 @@
  * than CAL_LOOP_TURN_MS.
  *
  * On a machine that does other things too a thread is put aside for longer than that, so what is
- * asserted here is the loop's own processor time. With CAL_CAMPAIGN, on a quiet machine and in full
- * size, also the time that passed, and that calls are as quick as before (p99 within 3x). */
+ * asserted here is the loop's own processor time; sanitizers take several times as much, so there
+ * it is shown and not judged. With CAL_CAMPAIGN, on a quiet machine and in full size, also the time
+ * that passed, and that calls are as quick as before (p99 within 3x). */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -193,7 +194,9 @@ static void no_turn_of_the_loop_is_late(void **state) {
     assert_int_equal(failed, 0);
     assert_true(bytes > size->state);
     assert_true(contexts >= size->contexts + 1);
+#ifndef __SANITIZE_ADDRESS__
     assert_int_equal(after.loop_late_by_itself, before.loop_late_by_itself);
+#endif
     if (!campaign) return;
     assert_int_equal(after.loop_late, before.loop_late);
     assert_true(busy <= 3 * quiet);
