@@ -129,17 +129,24 @@ int contexts_find(cal_contexts *contexts, const cal_context_id *id, struct conte
     return 0;
 }
 
+enum { BALANCE_LOOKS_MAX = 32 };
+
+/* Gives up what was not used for longest; `used` itself is on the list and stays. A look at a few
+ * each time: thousands may be in use at once, held by the deletion of their namespace. */
 static void contexts_balance(cal_contexts *contexts, struct context *used) {
     size_t now = cal_context_cache_bytes(used->cache);
     contexts->cache_bytes += now - used->cache_bytes;
     used->cache_bytes = now;
     bool too_many = contexts->loaded > CONTEXTS_LOADED_MAX,
          too_large = contexts->cache_bytes > CONTEXTS_CACHE_MAX;
-    for (cal_list *at = contexts->recent.next;
-         at != &contexts->recent && (too_many || too_large);) {
+    for (int looks = 0; looks < BALANCE_LOOKS_MAX && (too_many || too_large); looks++) {
+        cal_list *at = contexts->recent.next;
         struct context *context = CAL_CONTAINER_OF(at, struct context, recent);
-        at = at->next;
-        if (context == used || !is_idle(context)) continue;
+        if (context == used || !is_idle(context)) { /* in use: not among the oldest any more */
+            cal_list_remove(at);
+            cal_list_push(&contexts->recent, at);
+            continue;
+        }
         unload(contexts, context);
         too_many = contexts->loaded > CONTEXTS_LOADED_MAX;
         too_large = contexts->cache_bytes > CONTEXTS_CACHE_MAX;

@@ -70,6 +70,14 @@ static void give_up(struct purge *purge, int rc, const char *message) {
 
 static void release(cal_task *task);
 
+/* The node stops before the store took their removal: they are let go as removed, which the mark
+ * says they are, and the next start completes it. */
+static void leave_to_the_next_start(struct purge *purge) {
+    for (size_t i = purge->released; i < purge->held; i++)
+        cal_contexts_delete_end(purge->change.node->contexts, &purge->contexts[i], true);
+    end(purge, NULL);
+}
+
 static void released(cal_task *task) {
     struct purge *purge = CAL_CONTAINER_OF(task, struct purge, step);
     cal_node *node = purge->change.node;
@@ -79,7 +87,7 @@ static void released(cal_task *task) {
                 cal_error_text(purge->result));
         purge->stalled = true;
         answer(purge, NULL); /* decided all the same */
-        if (node->stopping) end(purge, NULL);
+        if (node->stopping) leave_to_the_next_start(purge);
         return;
     }
     for (size_t i = 0; i < purge->releasing; i++) {
@@ -133,7 +141,7 @@ void node_purges_stop(cal_node *node) {
     for (cal_list *at = node->purges.next; at != &node->purges;) {
         struct purge *purge = CAL_CONTAINER_OF(at, struct purge, link);
         at = at->next;
-        if (purge->stalled) end(purge, NULL);
+        if (purge->stalled) leave_to_the_next_start(purge);
     }
 }
 

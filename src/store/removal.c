@@ -2,8 +2,10 @@
 #include "store/removal.h"
 
 enum {
-    REMOVAL_MARK_MAX = 64,  /* longest name of a kind and an id */
-    REMOVAL_STEP_ROWS = 256 /* of one transaction: a few milliseconds */
+    REMOVAL_MARK_MAX = 64, /* longest name of a kind and an id */
+    /* Of one transaction: some milliseconds. Freeing a MiB takes ten. */
+    REMOVAL_STEP_ROWS = 256,
+    REMOVAL_STEP_BYTES = 512 * 1024
 };
 
 static void mark_key(const cal_removal *removal, const uint8_t id[32], cal_buffer *ret_key) {
@@ -55,14 +57,21 @@ int cal_removal_each(const cal_removal *removal, cal_snapshot *snapshot,
     return rc == CAL_ENOTFOUND ? 0 : rc;
 }
 
-/* CAL_ENOTFOUND: no row of it is left in the column. */
-static int any_row(cal_snapshot *snapshot, cal_column column, const uint8_t id[32]) {
+/* How many of its rows go in the next step: at least one, whatever its size, when there is any. */
+static int count_step(cal_snapshot *snapshot, cal_column column, const uint8_t id[32],
+                      uint32_t *ret_rows) {
     cal_cursor *cursor = NULL;
-    cal_slice key;
+    cal_slice key, value;
+    size_t bytes = 0;
+    *ret_rows = 0;
     int rc = prefix_cursor(snapshot, column, cal_slice_of(id, 32), &cursor);
-    if (rc == 0) rc = cal_cursor_next(cursor, &key, NULL);
+    while (rc == 0 && *ret_rows < REMOVAL_STEP_ROWS && bytes < REMOVAL_STEP_BYTES &&
+           (rc = cal_cursor_next(cursor, &key, &value)) == 0) {
+        bytes += key.len + value.len;
+        ++*ret_rows;
+    }
     cal_cursor_free(cursor);
-    return rc;
+    return rc == CAL_ENOTFOUND ? 0 : rc;
 }
 
 int cal_removal_step(const cal_removal *removal, const uint8_t id[32], cal_store *store,
@@ -70,18 +79,17 @@ int cal_removal_step(const cal_removal *removal, const uint8_t id[32], cal_store
     cal_snapshot *snapshot = NULL;
     int rc = cal_store_snapshot(store, &snapshot);
     size_t at = 0;
+    uint32_t rows = 0;
     while (rc == 0 && at < removal->column_count) {
-        rc = any_row(snapshot, removal->columns[at], id);
-        if (rc != CAL_ENOTFOUND) break;
-        rc = 0;
+        rc = count_step(snapshot, removal->columns[at], id, &rows);
+        if (rc != 0 || rows > 0) break;
         at++;
     }
     cal_snapshot_free(snapshot);
     if (rc != 0) return rc;
     *ret_last = at == removal->column_count;
     if (!*ret_last)
-        return cal_batch_delete_some(batch, removal->columns[at], cal_slice_of(id, 32),
-                                     REMOVAL_STEP_ROWS);
+        return cal_batch_delete_some(batch, removal->columns[at], cal_slice_of(id, 32), rows);
     cal_buffer key;
     mark_key(removal, id, &key);
     rc = key.error ? key.error : cal_batch_delete(batch, CAL_COLUMN_NODE, cal_buffer_slice(&key));

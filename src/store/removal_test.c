@@ -155,6 +155,29 @@ static void a_restart_goes_on_where_it_was(void **state) {
     assert_int_equal(bytes(ids[0]), 0);
 }
 
+/* A few rows of a MiB each are as much as many small ones: they do not go in one transaction. */
+static void large_rows_go_few_at_a_time(void **state) {
+    (void)state;
+    enum { LARGE = 5, SIZE = 1 << 20 };
+    uint8_t row[64] = {0}, *value = calloc(1, SIZE);
+    assert_non_null(value);
+    memcpy(row, ids[0], 32);
+    cal_batch *batch = cal_batch_new();
+    for (uint8_t i = 0; i < LARGE; i++) {
+        row[63] = i;
+        cal_batch_put(batch, CAL_COLUMN_STATE, cal_slice_of(row, 64), cal_slice_of(value, SIZE));
+    }
+    commit(batch);
+    free(value);
+    mark(ids[0]);
+    for (uint64_t left = LARGE; left > 0; left--) {
+        assert_int_equal(bytes(ids[0]), left * (SIZE + sizeof row));
+        assert_false(step(ids[0]));
+    }
+    assert_int_equal(bytes(ids[0]), 0);
+    assert_true(step(ids[0]));
+}
+
 static void nothing_to_remove_is_one_step(void **state) {
     (void)state;
     mark(ids[0]);
@@ -166,6 +189,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(it_goes_in_steps_and_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(a_restart_goes_on_where_it_was, setup, teardown),
+        cmocka_unit_test_setup_teardown(large_rows_go_few_at_a_time, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_to_remove_is_one_step, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,7 +27,7 @@ enum { VALUE_LEN = 12000, WORKERS = 8, GETS_MAX = 400000 };
 
 static const struct size {
     size_t contexts, deleted, state, blob;
-} quick = {1000, 600, 24 << 20, 48 << 20}, full = {10000, 5000, (size_t)1 << 30, (size_t)1 << 30};
+} quick = {1000, 1200, 24 << 20, 48 << 20}, full = {10000, 5000, (size_t)1 << 30, (size_t)1 << 30};
 
 static const char *app_path;
 static char home[] = "/tmp/loop_test_XXXXXX";

@@ -750,6 +750,79 @@ static void what_the_disk_refused_is_not_there(void **state) {
     assert_true(points >= 3 * 4);
 }
 
+/* --- deleting a namespace --- */
+
+static int purged; /* 1: not answered yet */
+static void purge_answered(void *user, const cal_error *e) {
+    if (!node_sim_is_off(((place *)user)->sim)) purged = e ? e->code : 0;
+}
+static bool purge_is_answered(void *user) { return (void)user, purged != 1; }
+
+static void count_contexts(void *user, const cal_context_info *info) {
+    (void)info;
+    ++*(size_t *)user;
+}
+
+/* From the nth operation on the disk refuses everything, or the power goes there, while a namespace
+ * of many contexts is deleted; then a stop, which waits for no disk, and another start. What was
+ * decided is completed and nothing else is touched. Returns whether it came so far. */
+static bool purge_meets(uint64_t nth, bool power) {
+    enum { CONTEXTS = 70 }; /* more than one step */
+    run *r = &now;
+    place *p = &r->places[0];
+    run_open(r, 12, 1);
+    place_create(p);
+    write_one(p);
+    cal_group_id doomed;
+    OK(r, cal_namespace_create_wait(node_of(p), &application, "doomed", &doomed, &err));
+    cal_context_create_options create = {.application = application, .group = doomed};
+    cal_context_created created;
+    for (int i = 0; i < CONTEXTS; i++)
+        OK(r, cal_context_create_wait(node_of(p), &create, &created, &err));
+    cal_sim *disk = node_sim_disk(p->sim);
+    if (power)
+        cal_sim_power_off_at(disk, CAL_SIM_WRITE | CAL_SIM_SYNC, nth);
+    else
+        cal_sim_fail(disk, CAL_SIM_WRITE | CAL_SIM_SYNC, nth, UINT64_MAX, CAL_EFULL);
+    uint64_t before = cal_sim_count(disk, CAL_SIM_WRITE | CAL_SIM_SYNC);
+    purged = 1;
+    cal_namespace_delete(node_of(p), &doomed, purge_answered, p);
+    node_sim_run(r->sim, 3 * SECOND, power ? power_went : purge_is_answered, r);
+    bool met = cal_sim_count(disk, CAL_SIM_WRITE | CAL_SIM_SYNC) - before >= nth;
+    int answer = purged;
+    if (power)
+        node_sim_cut_off(p->sim, CAL_SIM_TEAR);
+    else
+        node_sim_stop(p->sim);
+    cal_sim_fail(disk, 0, 0, 0, 0);
+    if (!power) check_disks(r); /* also with half of it still to be removed */
+    place_start(p);
+    check_contents(p);
+    size_t left = 0;
+    int there = cal_namespace_get(node_of(p), &doomed, no_namespace, NULL);
+    OK(r, cal_context_each(node_of(p), NULL, &doomed, count_contexts, &left));
+    CHECK(r, there == 0 || there == CAL_ENOTFOUND, "the namespace: %s", cal_error_name(there));
+    CHECK(r, left == (there == 0 ? CONTEXTS : 0), "%zu contexts are left of a namespace that %s",
+          left, there == 0 ? "was not deleted" : "was");
+    if (answer == 0) CHECK(r, there == CAL_ENOTFOUND, "a deletion that was answered is undone");
+    node_sim_run(r->sim, 5 * SECOND, NULL, NULL);
+    node_sim_stop(p->sim);
+    check_disks(r);
+    node_sim_free(r->sim);
+    r->sim = NULL;
+    return met;
+}
+
+static void a_deletion_is_whole_whatever_the_disk_does(void **state) {
+    (void)state;
+    engine_signals_use();
+    uint64_t points = 0;
+    for (int power = 0; power <= 1; power++)
+        for (uint64_t nth = 1; purge_meets(nth, power) && nth < 40; nth += 1 + nth / 4) points++;
+    print_message("%llu points in a deletion\n", (unsigned long long)points);
+    assert_true(points >= 10);
+}
+
 /* --- the world's own promises --- */
 
 static int url_code;
@@ -885,6 +958,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(power_goes_at_every_event, tell_seed),
         cmocka_unit_test_teardown(power_goes_at_every_operation_of_the_disk, tell_seed),
         cmocka_unit_test_teardown(what_the_disk_refused_is_not_there, tell_seed),
+        cmocka_unit_test_teardown(a_deletion_is_whole_whatever_the_disk_does, tell_seed),
         cmocka_unit_test_teardown(two_nodes, tell_seed),
         cmocka_unit_test_teardown(twenty_nodes, tell_seed),
         cmocka_unit_test_teardown(the_same_seed_gives_the_same_run, tell_seed),
