@@ -15,6 +15,9 @@ static void call_refused(struct turn *turn, int error, const char *why);
 static const turn_kind call_kind = {
     .run = call_run, .settled = call_settled, .refused = call_refused};
 
+static const char not_found[] = "No owned identity found for this context";
+static const char not_initialised[] = "the context is not initialised yet";
+
 /* --- making one --- */
 
 struct call *call_new(cal_contexts *contexts, const cal_context_id *id, const char *method,
@@ -98,8 +101,7 @@ static bool check_turn(struct call *call, const struct context *context) {
         guest_fail(&call->guest, CAL_CALL_INTERNAL, rc, "the context's group does not answer: %s",
                    cal_error_text(rc));
     else if (memcmp(&context->tip.record.root, &zero, sizeof zero) == 0)
-        guest_fail(&call->guest, CAL_CALL_UNINITIALIZED, CAL_ESTATE,
-                   "the context is not initialised yet");
+        guest_fail(&call->guest, CAL_CALL_UNINITIALIZED, CAL_ESTATE, "%s", not_initialised);
     return call->guest.status == CAL_CALL_OK;
 }
 
@@ -186,6 +188,33 @@ static void post_view_back(struct call *call) {
     runner->on_loop(runner->user, &call->turn.task);
 }
 
+/* Whether the snapshot, which is younger than the loop's look, shows a state at all: an
+ * installation or a removal may have come between. With the cache's version still the same nothing
+ * has. */
+static bool check_view(struct call *call) {
+    static const cal_hash zero;
+    struct guest *guest = &call->guest;
+    if (call->version != CAL_CACHE_NONE && guest->overlay.cache_version == call->version)
+        return true;
+    cal_buffer row;
+    cal_context_record record;
+    cal_buffer_init(&row, CAL_STORE_VALUE_MAX);
+    int rc = cal_snapshot_get(call->snapshot, CAL_COLUMN_CONTEXT,
+                              cal_slice_of(guest->id.bytes, CAL_ID_SIZE), &row);
+    bool found = rc == 0;
+    if (found) rc = cal_context_record_decode(cal_buffer_slice(&row), &guest->arena, &record);
+    cal_buffer_deinit(&row);
+    if (!found && rc == CAL_ENOTFOUND)
+        guest_fail(guest, CAL_CALL_NOT_FOUND, rc, "%s", not_found);
+    else if (rc != 0)
+        fail_reading(call, rc);
+    else if (memcmp(&record.root, &zero, sizeof zero) == 0)
+        guest_fail(guest, CAL_CALL_UNINITIALIZED, CAL_ESTATE, "%s", not_initialised);
+    else
+        call->root = record.root;
+    return guest->status == CAL_CALL_OK;
+}
+
 static void view_run(cal_task *task) {
     struct call *call = CAL_CONTAINER_OF(task, struct call, turn.task);
     if (enter_module(call)) {
@@ -193,7 +222,7 @@ static void view_run(cal_task *task) {
         bool read_only;
         if (rc != 0)
             fail_reading(call, rc);
-        else
+        else if (check_view(call))
             run_method(call, &read_only);
     }
     guest_unload(&call->guest);
@@ -208,11 +237,11 @@ static void start_view(struct call *call, struct context *context) {
     const cal_runner *runner = call->guest.contexts->options.runner;
     call->view = true;
     call->turn.context = context;
+    call->version = cal_context_cache_version(context->cache);
     call->root = context->record.root;
     context->views++;
     if (memcmp(&context->record.root, &zero, sizeof zero) == 0) {
-        guest_fail(&call->guest, CAL_CALL_UNINITIALIZED, CAL_ESTATE,
-                   "the context is not initialised yet");
+        guest_fail(&call->guest, CAL_CALL_UNINITIALIZED, CAL_ESTATE, "%s", not_initialised);
         post_view_back(call);
         return;
     }
@@ -266,7 +295,7 @@ void call_submit(struct call *call) {
     rc = contexts_find(contexts, &call->guest.id, &context);
     if (rc == 0 && context->deleting) rc = CAL_ENOTFOUND;
     if (rc == CAL_ENOTFOUND) {
-        refuse(call, CAL_CALL_NOT_FOUND, rc, "No owned identity found for this context");
+        refuse(call, CAL_CALL_NOT_FOUND, rc, not_found);
         return;
     }
     if (rc != 0) {

@@ -9,6 +9,7 @@ struct call {
     struct guest guest;
     bool view;
     cal_snapshot *snapshot; /* a view's */
+    uint64_t version;       /* of the cache, when the loop looked at the record for a view */
 
     char *method;
     cal_buffer args;

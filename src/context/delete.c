@@ -38,8 +38,9 @@ static void deletion_settled(struct turn *turn) {
     turn_deinit(turn);
     free(CAL_CONTAINER_OF(turn, struct deletion, turn));
     if (batch) {
-        cal_context_remove(batch, &context->id);    /* a failure sticks to the batch */
-        deletion.ready(deletion.user, NULL, batch); /* open until cal_contexts_delete_end */
+        cal_context_remove(batch, &context->id);        /* a failure sticks to the batch */
+        cal_context_cache_commit_begin(context->cache); /* to views that have begun before */
+        deletion.ready(deletion.user, NULL, batch);     /* open until cal_contexts_delete_end */
         return;
     }
     context->deleting = false;
@@ -81,6 +82,7 @@ void cal_contexts_delete_end(cal_contexts *contexts, const cal_context_id *id, b
     struct context *context = cal_map_get(&contexts->table, cal_slice_of(id->bytes, CAL_ID_SIZE));
     assert(context && context->deleting && context->holder);
     context->deleting = context->deleted = deleted;
+    cal_context_cache_commit_end(context->cache);
     context->pins++;
     turn_end(context);
     context->pins--;

@@ -45,9 +45,10 @@ static void install(world *w, source *s) {
 }
 
 static int answer_error;
-static uint64_t answer_count;
+static uint64_t answer_count, answer_root;
 static void answered(void *user, const cal_call_result *result) {
     (void)user;
+    answer_root = count_of(result->root.bytes);
     answer_error = result->error;
     answer_count = result->output_len == TURN_STATE ? count_of(result->output) : 0;
 }
@@ -137,6 +138,42 @@ static void half_of_one_is_no_state(void **state) {
     world_free(w);
 }
 
+/* Handed over before the installation, it takes its snapshot so many steps later. */
+static void a_view_sees_one_state_or_none(void **state) {
+    (void)state;
+    int before = 0, between = 0, after = 0;
+    for (int steps = 0; after == 0; steps++) {
+        world *w = world_new(3);
+        source s = {.rows = ROWS, .fail_at = -1};
+        for (int i = 0; i < 3; i++) call(w, "add");
+        settle(w);
+        call(w, "look");
+        cal_task *view = hold_worker(w);
+        install(w, &s);
+        for (int i = 0; i < steps && (run_loop(w) || run_worker(w) || run_store(w)); i++) {
+        }
+        bool whole = s.answered;
+        w->on_worker = true;
+        view->run(view);
+        w->on_worker = false;
+        settle(w);
+        assert_int_equal(s.result, 0);
+        if (answer_error == 0) {
+            WORLD_CHECK(w, answer_count == answer_root, "step %d: state %llu, root %llu", steps,
+                        (unsigned long long)answer_count, (unsigned long long)answer_root);
+            WORLD_CHECK(w, answer_count == 3 || answer_count == 1000, "step %d: another", steps);
+        } else {
+            assert_int_equal(answer_error, CAL_ESTATE);
+        }
+        before += answer_count == 3;
+        between += answer_error != 0;
+        after += whole;
+        if (whole) assert_int_equal(answer_count, 1000);
+        world_free(w);
+    }
+    assert_true(before > 0 && between > 0);
+}
+
 static void run_seed(uint64_t seed) {
     world *w = world_new(seed);
     for (int i = 0; i < 3; i++) call(w, "add");
@@ -187,6 +224,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_snapshot_takes_the_place_of_what_was),
         cmocka_unit_test(half_of_one_is_no_state),
+        cmocka_unit_test(a_view_sees_one_state_or_none),
         cmocka_unit_test(snapshots_on_a_disk_that_loses_power),
     };
     return cmocka_run_group_tests(tests, world_setup, world_teardown);

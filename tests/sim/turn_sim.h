@@ -180,6 +180,14 @@ static bool run_loop(world *w) {
     return true;
 }
 
+/* The one that was given to the workers last is held back; whoever holds it runs it. */
+static inline cal_task *hold_worker(world *w) {
+    assert_false(cal_list_empty(&w->workers));
+    cal_list *link = w->workers.prev;
+    cal_list_remove(link);
+    return CAL_CONTAINER_OF(link, cal_task, link);
+}
+
 /* One of those that wait: workers have no order. */
 static bool run_worker(world *w) {
     uint32_t count = 0;

@@ -684,6 +684,34 @@ static void a_context_goes_while_turns_are_in_flight(void **state) {
     }
 }
 
+/* Handed over before the removal, it takes its snapshot so many steps later. */
+static void a_view_sees_a_context_or_none(void **state) {
+    (void)state;
+    bool gone = false;
+    for (int steps = 0; !gone; steps++) {
+        world *w = world_new(12);
+        answers a = {0};
+        removal r = {.w = w};
+        for (int i = 0; i < 3; i++) execute(w, "add", &a);
+        settle(w);
+        execute(w, "look", &a);
+        cal_task *view = hold_worker(w);
+        cal_contexts_delete(w->contexts, &w->id, removal_ready, &r);
+        for (int i = 0; i < steps && (run_loop(w) || run_worker(w) || run_store(w)); i++) {
+        }
+        gone = r.deleted;
+        view->run(view);
+        settle(w);
+        assert_int_equal(a.count, 4);
+        assert_int_equal(a.errors[3], gone ? CAL_ENOTFOUND : 0);
+        assert_int_equal(a.counts[3], gone ? 0 : 3);
+        assert_true(r.deleted);
+        cal_contexts_delete_end(w->contexts, &w->id, true);
+        settle(w);
+        world_free(w);
+    }
+}
+
 static void a_stop_answers_all_and_keeps_what_ran(void **state) {
     (void)state;
     for (int steps = 0; steps < 12; steps++) {
@@ -780,6 +808,7 @@ int main(void) {
         cmocka_unit_test(a_removal_between_two_turns_is_seen),
         cmocka_unit_test(a_turn_that_is_handed_back_runs_after_all),
         cmocka_unit_test(a_context_goes_while_turns_are_in_flight),
+        cmocka_unit_test(a_view_sees_a_context_or_none),
         cmocka_unit_test(a_stop_answers_all_and_keeps_what_ran),
         cmocka_unit_test(a_clock_set_back_does_not_set_deltas_back),
         cmocka_unit_test(many_writers_on_a_bad_disk),
