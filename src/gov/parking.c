@@ -141,18 +141,23 @@ static void remove_parked(gov_parking *parking, gov_parked *parked) {
     parking->bytes -= parked->cost;
 }
 
-/* The oldest of whoever has most waiting; ready ones only when nobody has any. */
-static gov_parked *weakest(const gov_parking *parking) {
+/* The oldest of whoever has most waiting of what is short; ready ones only when nobody has any. */
+static gov_parked *weakest(const gov_parking *parking, bool by_bytes) {
     const parking_sender *most = NULL;
-    for (size_t i = 0; i < parking->sender_count; i++)
-        if (!most || parking->senders[i]->bytes > most->bytes) most = parking->senders[i];
+    for (size_t i = 0; i < parking->sender_count; i++) {
+        const parking_sender *sender = parking->senders[i];
+        if (!most || (by_bytes ? sender->bytes > most->bytes : sender->count > most->count))
+            most = sender;
+    }
     const cal_list *queue = most ? &most->queue : &parking->ready;
     return cal_list_empty(queue) ? NULL : CAL_CONTAINER_OF(queue->next, gov_parked, queue);
 }
 
 static void make_room(gov_parking *parking, size_t cost) {
-    while (parking->count >= GOV_PARKED_MAX || parking->bytes + cost > GOV_PARKED_BYTES_MAX) {
-        gov_parked *parked = weakest(parking);
+    for (;;) {
+        bool count = parking->count >= GOV_PARKED_MAX,
+             bytes = parking->bytes + cost > GOV_PARKED_BYTES_MAX;
+        gov_parked *parked = count || bytes ? weakest(parking, bytes) : NULL;
         if (!parked) return;
         remove_parked(parking, parked);
         gov_parked_free(parked);

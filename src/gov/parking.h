@@ -3,8 +3,9 @@
  * Each waits for one thing, named by an id: an operation that it cites, a key, an object; those
  * that wait for history wait for the zero id. When that arrives they become ready, oldest first,
  * and are judged again; nothing here looks at a clock. What all senders have waiting is bounded,
- * and when the bound is reached the sender with most of it gives way: nobody can crowd out the
- * others. Giving way is safe, because whoever needs an operation fetches it again. Loop thread. */
+ * in number and bytes, and when a bound is reached the sender with most of that gives way: nobody
+ * can crowd out the others. Giving way is safe, because whoever needs an operation fetches it
+ * again. Loop thread. */
 #ifndef CAL_GOV_PARKING_H
 #define CAL_GOV_PARKING_H
 

@@ -248,6 +248,39 @@ static void test_nobody_crowds_out(void **state) {
     gov_packet_free(&rare);
 }
 
+static void park(gov_parking *parking, uint64_t sender, uint32_t number, size_t len) {
+    gov_verified *op = calloc(1, sizeof *op);
+    cal_write_u32le(op->id.bytes, number);
+    op->len = len; /* says so only */
+    assert_int_equal(gov_parking_add(parking, op, &(gov_wait){.id = {{1}}}, sender), 0);
+}
+
+static bool parked(const gov_parking *parking, uint32_t number) {
+    cal_hash id = {{0}};
+    cal_write_u32le(id.bytes, number);
+    return gov_parking_holds(parking, &id);
+}
+
+/* Too many: whoever has most operations gives way; too large: whoever has most bytes. */
+static void test_most_of_what_is_short(void **state) {
+    gov_parking parking;
+    (void)state;
+    gov_parking_init(&parking, 1);
+    park(&parking, 2, 0, GOV_PARKED_BYTES_MAX / 2);
+    for (uint32_t i = 1; i < GOV_PARKED_MAX + 3; i++) park(&parking, 1, i, 0);
+    assert_int_equal(parking.count, GOV_PARKED_MAX);
+    assert_int_equal(parking.evicted, 3);
+    assert_true(parked(&parking, 0));
+    gov_parking_deinit(&parking);
+    gov_parking_init(&parking, 1);
+    for (uint32_t i = 1; i < 10; i++) park(&parking, 1, i, 0);
+    park(&parking, 2, 0, GOV_PARKED_BYTES_MAX / 2);
+    park(&parking, 3, 10, GOV_PARKED_BYTES_MAX / 2);
+    assert_false(parked(&parking, 0));
+    assert_int_equal(parking.count, 10);
+    gov_parking_deinit(&parking);
+}
+
 /* The same verdicts from threads. */
 typedef struct {
     pthread_t thread;
@@ -314,7 +347,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         T(test_any_order),           T(test_abort),          T(test_no_orphans),
         T(test_parents_arrive),      T(test_key_arrives),    T(test_nobody_crowds_out),
-        T(test_verified_on_threads), T(test_own_must_apply),
+        T(test_verified_on_threads), T(test_own_must_apply), T(test_most_of_what_is_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
