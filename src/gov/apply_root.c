@@ -411,10 +411,12 @@ static gov_reason id_free(const gov_apply *apply, const cal_map *index, gov_key 
     return gov_view_get(&view, &key, NULL) ? GOV_WHY_GROUP_TAKEN : GOV_WHY_OBJECT_OPEN;
 }
 
+/* A namespace without rows is nothing yet: something waits in it, or a change of it is open. */
 gov_reason gov_group_free(const gov_apply *apply, const cal_group_id *group) {
     const cal_gov *gov = apply->change->gov;
-    if (gov_namespace_find(gov, group)) return GOV_WHY_GROUP_TAKEN;
-    return id_free(apply, &gov->groups, key_of(ROW_META, group));
+    const gov_namespace *ns = gov_namespace_find(gov, group);
+    gov_reason reason = id_free(apply, &gov->groups, key_of(ROW_META, group));
+    return reason == GOV_WHY_FINE && ns && ns->rows.count ? GOV_WHY_GROUP_TAKEN : reason;
 }
 
 gov_reason gov_context_free(const gov_apply *apply, const cal_context_id *context) {

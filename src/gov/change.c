@@ -300,6 +300,13 @@ static void run_waiter(cal_list *link) {
     waiter.fn(waiter.user);
 }
 
+/* Without rows, and nothing waits in it, or nothing can come of what waits: its id is a group's. */
+static bool is_idle(const cal_gov *gov, const gov_namespace *ns) {
+    const gov_namespace *other = cal_map_get(&gov->groups, cal_slice_of(ns->id.bytes, 32));
+    return !ns->change && cal_list_empty(&ns->waiting) && ns->rows.count == 0 &&
+           (ns->parking.count == 0 || (other && other != ns && !other->retired));
+}
+
 /* Lets waiters try until one of them has opened a change. The namespace may come and go meanwhile:
  * it is looked up again. */
 static void wake(cal_gov *gov, const cal_group_id *id) {
@@ -308,7 +315,7 @@ static void wake(cal_gov *gov, const cal_group_id *id) {
         if (!ns || ns->change) return;
         cal_list *link = cal_list_pop(&ns->waiting);
         if (!link) {
-            if (ns->rows.count == 0 && ns->parking.count == 0) gov_namespace_drop(gov, ns);
+            if (is_idle(gov, ns)) gov_namespace_drop(gov, ns);
             return;
         }
         run_waiter(link);
@@ -388,6 +395,17 @@ static void move_row(cal_gov *gov, gov_namespace *ns, cal_sorted_node *node) {
     row_free(old);
 }
 
+/* What waited under the id of a group that the change made. */
+static void drop_idle(const gov_change *change) {
+    cal_slice prefix = cal_slice_of((const uint8_t[]){ROW_META}, 1);
+    for (cal_sorted_node *node = cal_sorted_from(&change->changed, prefix);
+         node && node->key.data[0] == ROW_META; node = node->next[0]) {
+        gov_namespace *ns =
+            cal_sorted_get(&change->gov->namespaces, cal_slice_of(node->key.data + 1, 32));
+        if (ns && ns != change->ns && is_idle(change->gov, ns)) gov_namespace_drop(change->gov, ns);
+    }
+}
+
 void gov_change_commit(gov_change *change) {
     cal_gov *gov = change->gov;
     gov_namespace *ns = change->ns;
@@ -398,6 +416,7 @@ void gov_change_commit(gov_change *change) {
         move_row(gov, ns, node);
     atomic_fetch_add(&gov->version, 1);
     if (!purged) gov_graph_commit(change);
+    if (!purged) drop_idle(change);
     change_free(change, true);
     if (purged)
         purge(gov, ns);

@@ -281,6 +281,34 @@ static void test_most_of_what_is_short(void **state) {
     gov_parking_deinit(&parking);
 }
 
+/* What waits under an id makes no namespace of it: the id is free for a group, and what waited
+ * goes, also what is still being received. */
+static void test_waiting_takes_no_id(void **state) {
+    fixture *f = *state;
+    gov_world other = f->w;
+    cal_group_id late = {{0x92}};
+    const cal_group_id *ids[] = {&f->group, &late};
+    cal_hash parent = f->genesis.id;
+    take(f, &f->genesis, GOV_APPLIED, GOV_WHY_FINE);
+    for (size_t i = 0; i < 2; i++) {
+        other.ns = *ids[i];
+        gov_packet p = gov_world_root(&other, &f->alice.sign, &(cal_hash){{0xAA}}, 1,
+                                      (gov_root_op){.kind = GOV_POLICY_UPDATED});
+        const gov_packet *batch[] = {&p};
+        gov_change *change = gov_replica_receive(&f->r, ids[i], batch, 1);
+        if (i == 0) gov_change_commit(change);
+        gov_packet group = create_op(f, &f->w.owner, &parent, *ids[i]);
+        take(f, &group, GOV_APPLIED, GOV_WHY_FINE);
+        if (i == 1) gov_change_commit(change);
+        assert_true(has_group(f, ids[i]));
+        assert_int_equal(f->r.gov->namespaces.count, 1);
+        parent = group.id;
+        gov_packet_free(&group);
+        gov_packet_free(&p);
+    }
+    gov_replica_check(&f->r);
+}
+
 /* The same verdicts from threads. */
 typedef struct {
     pthread_t thread;
@@ -348,6 +376,7 @@ int main(void) {
         T(test_any_order),           T(test_abort),          T(test_no_orphans),
         T(test_parents_arrive),      T(test_key_arrives),    T(test_nobody_crowds_out),
         T(test_verified_on_threads), T(test_own_must_apply), T(test_most_of_what_is_short),
+        T(test_waiting_takes_no_id),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
