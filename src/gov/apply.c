@@ -394,6 +394,7 @@ static int place(gov_apply *apply, const gov_verified *op, gov_judgement *judgem
         if (reason == GOV_WHY_SEALED) gov_change_put_sealed(apply->change, apply->op, &apply->id);
     }
     gov_noted noted = noted_of(apply, op, reason, plain);
+    size_t placed = change->draft ? change->draft->count : 0;
     int result = late ? gov_graph_settle(change, &noted, err) : gov_graph_note(change, &noted, err);
     if (!result && reason == GOV_WHY_FINE && !last && settle_beside(apply, noted.plain))
         result = cal_fail(err, CAL_ENOMEM, "no memory to settle an operation beside others");
@@ -404,7 +405,9 @@ static int place(gov_apply *apply, const gov_verified *op, gov_judgement *judgem
         return 0;
     }
     gov_savepoint_undo(change);
-    if (result != CAL_ELIMIT || change->error) return result;
+    bool crowded = result == CAL_ELIMIT && !late && !change->error &&
+                   (!change->draft || change->draft->count == placed);
+    if (!crowded) return result; /* the graph may have part of it: the change goes */
     judgement->reason = GOV_WHY_CROWDED;
     judgement->wait = (gov_wait){.kind = GOV_WAIT_HISTORY};
     return 0;

@@ -395,6 +395,15 @@ static void move_row(cal_gov *gov, gov_namespace *ns, cal_sorted_node *node) {
     row_free(old);
 }
 
+/* What waited because there were too many heads. */
+static void wake_crowded(const gov_change *change) {
+    gov_view view = gov_view_of(change->ns);
+    gov_key heads = gov_key_of(ROW_HEADS, NULL, NULL, NULL);
+    if (cal_sorted_get(&change->changed, cal_slice_of(heads.bytes, heads.len)) &&
+        gov_heads_get(&view).len < (size_t)GOV_HEADS_MAX * 32)
+        gov_parking_wake(&change->ns->parking, GOV_WAIT_HISTORY, &(cal_hash){{0}});
+}
+
 /* What waited under the id of a group that the change made. */
 static void drop_idle(const gov_change *change) {
     cal_slice prefix = cal_slice_of((const uint8_t[]){ROW_META}, 1);
@@ -416,6 +425,7 @@ void gov_change_commit(gov_change *change) {
         move_row(gov, ns, node);
     atomic_fetch_add(&gov->version, 1);
     if (!purged) gov_graph_commit(change);
+    if (!purged) wake_crowded(change);
     if (!purged) drop_idle(change);
     change_free(change, true);
     if (purged)

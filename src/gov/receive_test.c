@@ -4,6 +4,8 @@
 
 #include <pthread.h>
 
+#include "gov/graph.h"
+
 typedef struct {
     gov_replica r;
     gov_world w;
@@ -309,6 +311,50 @@ static void test_waiting_takes_no_id(void **state) {
     gov_replica_check(&f->r);
 }
 
+/* Operations without parents, until the namespace has all the heads it may have. */
+static void fill_heads(fixture *f, cal_hash *heads) {
+    gov_change *change;
+    assert_int_equal(gov_change_begin(f->r.gov, &f->w.ns, &change, &f->r.err), 0);
+    heads[0] = f->invite.id;
+    for (size_t i = 1; i < GOV_HEADS_MAX; i++) {
+        gov_signed_op op = {
+            .namespace_id = f->w.ns, .nonce = i, .op = {.root = {.kind = GOV_POLICY_UPDATED}}};
+        gov_noted noted = {.op = &op, .effect = GOV_EFFECT_FULL, .author = &f->w.owner.account};
+        cal_buffer bytes;
+        cal_buffer_init(&bytes, GOV_OP_MAX);
+        assert_int_equal(gov_signed_op_sign(&op, &f->w.owner.sign, &bytes, &noted.id), 0);
+        noted.bytes = cal_buffer_slice(&bytes);
+        assert_int_equal(gov_graph_note(change, &noted, &f->r.err), 0);
+        heads[i] = noted.id;
+        cal_buffer_deinit(&bytes);
+    }
+    assert_int_equal(gov_change_finish(change, 0, &change, &f->r.err), 0);
+    gov_replica_commit(&f->r, change);
+}
+
+/* One head too many waits until others are gone. */
+static void test_fewer_heads(void **state) {
+    fixture *f = *state;
+    cal_hash *heads = calloc(GOV_HEADS_MAX, sizeof *heads);
+    take(f, &f->genesis, GOV_APPLIED, GOV_WHY_FINE);
+    take(f, &f->invite, GOV_APPLIED, GOV_WHY_FINE);
+    fill_heads(f, heads);
+    gov_packet more = create_op(f, &f->w.owner, &f->genesis.id, f->group);
+    gov_packet merge = gov_world_root(&f->w, &f->w.owner.sign, heads, GOV_HEADS_MAX,
+                                      (gov_root_op){.kind = GOV_POLICY_UPDATED});
+    take(f, &more, GOV_WAITING, GOV_WHY_CROWDED);
+    assert_false(gov_receive_pending(f->r.gov, &f->w.ns));
+    take(f, &merge, GOV_APPLIED, GOV_WHY_FINE);
+    assert_true(gov_receive_pending(f->r.gov, &f->w.ns));
+    gov_replica_commit(&f->r, gov_replica_receive(&f->r, &f->w.ns, NULL, 0));
+    assert_true(has_group(f, &f->group));
+    assert_int_equal(gov_waiting(f->r.gov, &f->w.ns).count, 0);
+    gov_replica_check(&f->r);
+    gov_packet_free(&more);
+    gov_packet_free(&merge);
+    free(heads);
+}
+
 /* The same verdicts from threads. */
 typedef struct {
     pthread_t thread;
@@ -376,7 +422,7 @@ int main(void) {
         T(test_any_order),           T(test_abort),          T(test_no_orphans),
         T(test_parents_arrive),      T(test_key_arrives),    T(test_nobody_crowds_out),
         T(test_verified_on_threads), T(test_own_must_apply), T(test_most_of_what_is_short),
-        T(test_waiting_takes_no_id),
+        T(test_waiting_takes_no_id), T(test_fewer_heads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -153,7 +153,7 @@ typedef enum gov_wait_kind {
     GOV_WAIT_NOTHING,
     GOV_WAIT_PARENT,  /* the operation `id` */
     GOV_WAIT_KEY,     /* the key `id` of `group` */
-    GOV_WAIT_HISTORY, /* the rest of the namespace's operations */
+    GOV_WAIT_HISTORY, /* the rest of the namespace's operations, or fewer heads */
     GOV_WAIT_OBJECT,  /* the end of another namespace's change, which is storing the id `id` */
 } gov_wait_kind;
 typedef struct gov_wait {
