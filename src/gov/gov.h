@@ -135,7 +135,8 @@ typedef struct gov_receipt {
  * Takes the operations, and sets each to NULL, unless it fails: then they stay the caller's.
  * CAL_EBUSY (another change is open), CAL_EINVAL (more than GOV_RECEIVE_OPS_MAX operations or
  * GOV_RECEIVE_BYTES_MAX), CAL_EEXISTS (the id is that of another namespace's group), CAL_ENOMEM,
- * CAL_EIO, CAL_ECORRUPT. With count 0: only what waited and can be judged now. */
+ * CAL_EIO, CAL_ECORRUPT. With count 0: only what waited and can be judged now. One call judges as
+ * many of those as the bounds leave room for; gov_receive_pending says whether some are left. */
 int gov_receive(cal_gov *gov, const cal_group_id *namespace_id, gov_verified **ops, size_t count,
                 uint64_t sender, gov_change **ret_change, cal_error *err);
 /* What became of those given, in their order, and then of those that had waited. */

@@ -14,8 +14,8 @@
 typedef struct {
     gov_change *change;
     gov_parking *parking;
-    size_t decided, bytes; /* what the change holds */
-    size_t keys;           /* of the change, that have been looked at */
+    size_t judged, bytes; /* in this call, whatever became of it */
+    size_t keys;          /* of the change, that have been looked at */
     cal_error *err;
 } receiver;
 
@@ -72,20 +72,21 @@ static int take_keys(receiver *r) {
 /* Judges one; what it makes possible becomes ready. */
 static int judge(receiver *r, gov_verified *op, uint64_t sender, gov_judgement *ret_judgement) {
     int result = gov_apply_op(r->change, op, ret_judgement, r->err);
+    r->judged++;
+    r->bytes += op->len;
     gov_verdict verdict = gov_reason_verdict(ret_judgement->reason);
     if (!result && reserve_receipts(r->change, 1))
         result = cal_fail(r->err, CAL_ENOMEM, "no memory for what became of an operation");
     if (result) return result;
     r->change->receipts[r->change->receipt_count++] = receipt_of(op, ret_judgement, sender);
     if (ret_judgement->known || (verdict != GOV_APPLIED && verdict != GOV_KEPT)) return 0;
-    r->decided++;
-    r->bytes += op->len;
     gov_parking_wake(r->parking, GOV_WAIT_PARENT, &op->id);
     return take_keys(r);
 }
 
+/* Beyond the bound of a call the next one goes on (gov_receive_pending). */
 static int judge_parked(receiver *r) {
-    while (r->decided < GOV_RECEIVE_OPS_MAX && r->bytes < GOV_RECEIVE_BYTES_MAX) {
+    while (r->judged < GOV_RECEIVE_OPS_MAX && r->bytes < GOV_RECEIVE_BYTES_MAX) {
         gov_judgement judgement;
         gov_parked *parked = gov_parking_next(r->parking);
         if (!parked) return 0;

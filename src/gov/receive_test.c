@@ -311,6 +311,41 @@ static void test_waiting_takes_no_id(void **state) {
     gov_replica_check(&f->r);
 }
 
+/* More wait for one operation than a call judges, and wait again for another: each call judges as
+ * many as it may, and says that some are left. */
+static void test_bound_of_a_call(void **state) {
+    fixture *f = *state;
+    enum { COUNT = GOV_RECEIVE_OPS_MAX + 88 };
+    gov_packet first = create_op(f, &f->w.owner, &f->genesis.id, f->group);
+    gov_packet second = create_op(f, &f->w.owner, &f->genesis.id, (cal_group_id){{0x92}});
+    const cal_hash parents[] = {first.id, second.id};
+    const gov_packet *arrivals[] = {&first, &second};
+    gov_world w = f->w;
+    take(f, &f->genesis, GOV_APPLIED, GOV_WHY_FINE);
+    for (int i = 0; i < COUNT; i++) {
+        gov_change *change;
+        gov_verified *op;
+        gov_packet p = gov_world_root(&w, &w.owner.sign, parents, 2,
+                                      (gov_root_op){.kind = GOV_POLICY_UPDATED});
+        assert_int_equal(gov_verify(cal_buffer_slice(&p.bytes), &op), 0);
+        assert_int_equal(gov_receive(f->r.gov, &f->w.ns, &op, 1, 1, &change, &f->r.err), 0);
+        gov_change_commit(change); /* nothing to store */
+        gov_packet_free(&p);
+    }
+    for (int i = 0; i < 2; i++) { /* all wait again, then all apply */
+        size_t left = COUNT - (GOV_RECEIVE_OPS_MAX - 1);
+        take(f, arrivals[i], GOV_APPLIED, GOV_WHY_FINE);
+        assert_true(gov_receive_pending(f->r.gov, &f->w.ns));
+        assert_int_equal(gov_waiting(f->r.gov, &f->w.ns).count, i ? left : COUNT);
+        gov_replica_commit(&f->r, gov_replica_receive(&f->r, &f->w.ns, NULL, 0));
+        assert_false(gov_receive_pending(f->r.gov, &f->w.ns));
+        assert_int_equal(gov_waiting(f->r.gov, &f->w.ns).count, i ? 0 : COUNT);
+    }
+    assert_int_equal(sequence(f), COUNT + 3);
+    gov_packet_free(&first);
+    gov_packet_free(&second);
+}
+
 /* Operations without parents, until the namespace has all the heads it may have. */
 static void fill_heads(fixture *f, cal_hash *heads) {
     gov_change *change;
@@ -422,7 +457,7 @@ int main(void) {
         T(test_any_order),           T(test_abort),          T(test_no_orphans),
         T(test_parents_arrive),      T(test_key_arrives),    T(test_nobody_crowds_out),
         T(test_verified_on_threads), T(test_own_must_apply), T(test_most_of_what_is_short),
-        T(test_waiting_takes_no_id), T(test_fewer_heads),
+        T(test_waiting_takes_no_id), T(test_fewer_heads),    T(test_bound_of_a_call),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
