@@ -322,12 +322,14 @@ static gov_reason member_joined(gov_apply *apply, const gov_root_op *op) {
     gov_member known = {.follow_contexts = true};
     cal_slice why;
     if (gov_path_of(&apply->cut, group, &op->account, NULL) == GOV_PATH_DIRECT) {
-        /* another device of a member; its role is the invitation's, as at every cut from here */
+        /* another device of a member; its role is the invitation's, as at every cut from here, but
+         * in the present rows nobody else's certificate gives a member another role */
         if (gov_admin_direct(&apply->cut, group, &op->account) &&
             invited_role(invitation->role) != GOV_ROLE_ADMIN)
             return GOV_WHY_ADMIN_ALREADY;
-        gov_member_get(&apply->view, group, &op->account, &known);
-        known.role = invited_role(invitation->role);
+        bool is = gov_member_get(&apply->view, group, &op->account, &known);
+        if (!is || gov_credential_verify(&op->credential, &op->account) == GOV_PROOF_OK)
+            known.role = invited_role(invitation->role);
         gov_put_member(apply->change, group, &op->account, &known);
         link_joiner(apply, op);
         return GOV_WHY_FINE;

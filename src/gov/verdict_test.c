@@ -346,6 +346,28 @@ static void test_refused(void **state) {
         }
 }
 
+static uint8_t role_of(fixture *f, const gov_actor *who) {
+    gov_view view = gov_replica_view(&f->r, &f->w.ns);
+    gov_member member = {0};
+    assert_true(gov_member_get(&view, &f->w.ns, &who->account, &member));
+    return member.role;
+}
+
+/* A valid invitation with somebody else's certificate over another key: the member's role stays.
+ * Its own certificate changes it. */
+static void test_forged_join(void **state) {
+    fixture *f = *state;
+    gov_actor mallory;
+    gov_actor_make(&mallory, 0x77);
+    gov_root_op op = gov_world_join(&f->alice, &f->w.owner, f->w.ns, 2, 9);
+    memcpy(op.credential.cert.sign_key, mallory.key, 32);
+    gov_cert_sign(&op.credential.cert, &mallory.root);
+    step(f, clear(f, &mallory, op));
+    assert_int_equal(role_of(f, &f->alice), GOV_ROLE_MEMBER);
+    step(f, clear(f, &f->alice, gov_world_join(&f->alice, &f->w.owner, f->w.ns, 2, 10)));
+    assert_int_equal(role_of(f, &f->alice), GOV_ROLE_READ_ONLY);
+}
+
 /* What is sealed can be no ground for a refusal: who has no key keeps it. */
 static void test_sealed_rubbish(void **state) {
     fixture *f = *state;
@@ -475,9 +497,16 @@ static void test_owner_without_rights(void **state) {
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_applied),           T(test_kept),       T(test_waiting_for_a_parent),
-        T(test_waiting_for_a_key), T(test_refused),    T(test_sealed_rubbish),
-        T(test_not_cited),         T(test_last_admin), T(test_owner_without_rights),
+        T(test_applied),
+        T(test_kept),
+        T(test_waiting_for_a_parent),
+        T(test_waiting_for_a_key),
+        T(test_refused),
+        T(test_forged_join),
+        T(test_sealed_rubbish),
+        T(test_not_cited),
+        T(test_last_admin),
+        T(test_owner_without_rights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
