@@ -23,7 +23,7 @@ enum {
     CAL_TURNS_RUN_MAX = 32,                      /* turns of a context in a row on one worker */
     CAL_TURNS_RUN_NS = 5000000,                  /* and the time after which no other one begins */
     CAL_TURNS_FLIGHT_MAX = 256, /* turns of a context that have run and are not durable yet */
-    CAL_TURNS_TIP_BYTES_MAX = 16 * 1024 * 1024, /* that their rows hold in memory */
+    CAL_TURNS_TIP_BYTES_MAX = 16 * 1024 * 1024, /* that their rows and outcomes hold */
     CAL_CALL_ARGS_MAX = 10 * 1024 * 1024,
     CAL_INIT_PARAMS_MAX = 1024 * 1024,
     CAL_CALL_DEADLINE_MS = 10000,

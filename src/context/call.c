@@ -169,6 +169,8 @@ static void call_run(struct turn *turn) {
         if (call->guest.status == CAL_CALL_OK && !read_only) keep_changes(call, context);
     }
     guest_unload(&call->guest);
+    cal_buffer_deinit(&call->args);
+    turn->kept = guest_shrink(&call->guest);
 }
 
 /* --- as a view --- */

@@ -35,6 +35,25 @@ void guest_reset(struct guest *guest) {
     guest->guest_error = (cal_slice){0};
 }
 
+size_t guest_shrink(struct guest *guest) {
+    cal_vm_outcome *outcome = &guest->outcome;
+    cal_arena_deinit(&guest->arena);
+    cal_arena_init(&guest->arena, CALL_ARENA_MAX);
+    if (!guest->ran) return 0;
+    cal_vm_outcome_drop_artifact(outcome);
+    size_t bytes = outcome->return_value.len + outcome->log_count * sizeof *outcome->logs +
+                   outcome->event_count * sizeof *outcome->events +
+                   outcome->xcall_count * sizeof *outcome->xcalls;
+    for (size_t i = 0; i < outcome->log_count; i++) bytes += outcome->logs[i].len;
+    for (size_t i = 0; i < outcome->event_count; i++) {
+        const cal_vm_event *event = &outcome->events[i];
+        bytes += event->kind.len + event->data.len + event->handler.len;
+    }
+    for (size_t i = 0; i < outcome->xcall_count; i++)
+        bytes += outcome->xcalls[i].function.len + outcome->xcalls[i].params.len;
+    return bytes;
+}
+
 void guest_fail(struct guest *guest, cal_call_status status, int error, const char *format, ...) {
     va_list args;
     va_start(args, format);

@@ -50,6 +50,10 @@ void guest_unload(struct guest *guest);
 int guest_over_tip(struct guest *guest, struct context *context, const cal_overlay *top);
 int guest_over_snapshot(struct guest *guest, struct context *context, cal_snapshot **ret_snapshot);
 
+/* Drops what only the commit needed; the return value, logs, events and xcalls remain: so many
+ * bytes of them. */
+size_t guest_shrink(struct guest *guest);
+
 /* Runs; the outcome's failure, or the application's own error, becomes the guest's. */
 void guest_run(struct guest *guest, const guest_call *call);
 

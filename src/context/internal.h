@@ -59,7 +59,8 @@ struct context {
     size_t waiting_bytes;
     cal_list flight; /* turns handed over and not yet settled, in order */
     uint32_t flight_count;
-    bool settling; /* settle_task is on its way: more of them are answered */
+    atomic_size_t flight_bytes; /* that those which have run keep */
+    bool settling;              /* settle_task is on its way: more of them are answered */
     cal_task settle_task;
     uint64_t durable;    /* number of the last turn whose rows are */
     bool broken;         /* a batch has failed: all in flight do */

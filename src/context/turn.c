@@ -118,6 +118,12 @@ int turn_leave(struct turn *turn, const cal_context_record *record) {
     return 0;
 }
 
+/* Whether another turn may run before some have become durable. */
+static bool has_room(struct context *context) {
+    return cal_tip_bytes(&context->tip) + atomic_load(&context->flight_bytes) <
+           CAL_TURNS_TIP_BYTES_MAX;
+}
+
 /* What a turn has left goes to the store; one that left nothing goes back. The turn is not ours
  * afterwards. */
 static void hand_in(struct context *context, struct turn *turn) {
@@ -126,6 +132,7 @@ static void hand_in(struct context *context, struct turn *turn) {
         turn->batch = NULL;
         if (turn->result == 0) turn->result = CAL_ENOMEM;
     }
+    atomic_fetch_add(&context->flight_bytes, turn->kept);
     if (!turn->batch) {
         post_back(turn);
         return;
@@ -139,11 +146,10 @@ static void hand_in(struct context *context, struct turn *turn) {
 }
 
 /* The first turn of a run has begun when it was handed over: only governance may call it back. */
-static bool run_goes_on(const struct context *context, uint64_t began_ns, bool first) {
+static bool run_goes_on(struct context *context, uint64_t began_ns, bool first) {
     const cal_os *os = context->contexts->options.os;
     if (!grant_holds(context)) return false;
-    return first || (!atomic_load(&context->halt) && !context->tip.spoiled &&
-                     cal_tip_bytes(&context->tip) < CAL_TURNS_TIP_BYTES_MAX &&
+    return first || (!atomic_load(&context->halt) && !context->tip.spoiled && has_room(context) &&
                      os->mono_ns(os->user) - began_ns < CAL_TURNS_RUN_NS);
 }
 
@@ -261,7 +267,7 @@ static void start_next(struct context *context) {
         if (context->flight_count == 0 && cal_tip_is_empty(&context->tip)) start_exclusive(context);
         return;
     }
-    if (cal_tip_bytes(&context->tip) >= CAL_TURNS_TIP_BYTES_MAX) return;
+    if (!has_room(context)) return;
     struct turn **end = &context->run;
     for (uint32_t count = 0; count < CAL_TURNS_RUN_MAX && next && !next->kind->exclusive &&
                              context->flight_count < CAL_TURNS_FLIGHT_MAX;
@@ -310,6 +316,8 @@ static void keep(struct context *context, struct turn *turn) {
 static void settle(struct context *context, struct turn *turn) {
     cal_list_remove(&turn->link);
     context->flight_count--;
+    atomic_fetch_sub(&context->flight_bytes, turn->kept);
+    turn->kept = 0;
     if (context->broken && turn->result == 0) {
         assert(!turn->stored); /* the store's lane fails them all */
         turn->result = CAL_ECANCELED;

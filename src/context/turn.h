@@ -24,7 +24,7 @@
  *  - An exclusive turn starts when nothing is in flight, and holds the place until it says so.
  *
  * Bounds: waiting turns in number and in bytes, of a context and of the node; turns in flight;
- * bytes of the tip; turns and time of a run (base/limits.h). */
+ * bytes of the tip and of what turns in flight keep; turns and time of a run (base/limits.h). */
 #ifndef CAL_CONTEXT_TURN_H
 #define CAL_CONTEXT_TURN_H
 
@@ -61,6 +61,7 @@ struct turn {
     struct context *context;
     size_t cost;      /* bytes it keeps while it waits */
     cal_batch *batch; /* what is to be stored; taken when the turn has run */
+    size_t kept;      /* bytes it keeps from its run until it is settled; set by `run` */
     bool answered;    /* result holds */
     bool stored;      /* the store has or had its batch */
     int result;

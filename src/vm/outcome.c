@@ -30,6 +30,13 @@ int vm_outcome_init(cal_vm_outcome *outcome, const cal_vm_limits *limits) {
     return 0;
 }
 
+void cal_vm_outcome_drop_artifact(cal_vm_outcome *outcome) {
+    if (!outcome->owner) return;
+    cal_buffer_deinit(&outcome->owner->artifact);
+    cal_buffer_deinit(&outcome->owner->witness);
+    outcome->artifact = outcome->witness = (cal_slice){0};
+}
+
 void cal_vm_outcome_deinit(cal_vm_outcome *outcome) {
     if (!outcome) return;
     struct cal_vm_arena_holder *owner = outcome->owner;

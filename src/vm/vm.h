@@ -169,6 +169,8 @@ typedef struct cal_vm_outcome {
 void cal_vm_run(cal_vm *vm, cal_vm_module *module, const cal_vm_call *call,
                 cal_vm_outcome *ret_outcome);
 void cal_vm_outcome_deinit(cal_vm_outcome *outcome);
+/* Frees artifact and witness before the rest, for an outcome that is kept. */
+void cal_vm_outcome_drop_artifact(cal_vm_outcome *outcome);
 
 /* Appends the display text of an application's own error (return_kind ERR): its bytes as a decimal
  * list. */

@@ -510,6 +510,24 @@ static void waiting_is_bounded_in_number(void **state) {
     world_free(w);
 }
 
+/* Also what the answers of those that have run hold, while they wait for the disk. */
+static void flight_is_bounded_in_bytes(void **state) {
+    (void)state;
+    enum { BULK = 128 * 1024, CALLS_MADE = 300, FIT = CAL_TURNS_TIP_BYTES_MAX / BULK };
+    world *w = world_new(13);
+    answers a = {0};
+    execute(w, "add", &a);
+    for (int i = 0; i < CALLS_MADE; i++) execute(w, "bulk", &a);
+    workers_and_loop(w);
+    assert_int_equal(a.count, 0);
+    cal_contexts_stats stats;
+    cal_contexts_stats_get(w->contexts, &stats);
+    assert_int_equal(stats.waiting, CALLS_MADE - FIT);
+    settle(w);
+    assert_int_equal(a.ok, 1 + CALLS_MADE);
+    world_free(w);
+}
+
 static void waiting_is_bounded_in_bytes(void **state) {
     (void)state;
     world *w = world_new(4);
@@ -804,6 +822,7 @@ int main(void) {
         cmocka_unit_test(a_failed_batch_takes_those_on_it_along),
         cmocka_unit_test(waiting_is_bounded_in_number),
         cmocka_unit_test(waiting_is_bounded_in_bytes),
+        cmocka_unit_test(flight_is_bounded_in_bytes),
         cmocka_unit_test(the_node_is_bounded_too),
         cmocka_unit_test(a_removal_between_two_turns_is_seen),
         cmocka_unit_test(a_turn_that_is_handed_back_runs_after_all),

@@ -6,6 +6,7 @@
  *   add     counts                        sweep    counts, and removes the index pairs whose tags
  *   trap    counts, then traps                     begin with the input's first byte before
  *   peek    returns count and tag         look     the same, as a view
+ *   bulk    returns 128 KiB                        err      logs, counts, then returns an error
  *   __calimero_sync_next   counts; the tag is the first 16 bytes of the first action's id; traps
  * when these begin with 0xEE, and returns an error when they begin with 0xEF */
 #ifndef CAL_TESTS_TURN_GUEST_H
@@ -23,6 +24,7 @@ static const char turn_guest[] =
     "(import \"env\" \"read_register\" (func $take (param i64 i64) (result i32)))"
     "(import \"env\" \"input\" (func $input (param i64)))"
     "(import \"env\" \"value_return\" (func $return (param i64)))"
+    "(import \"env\" \"log_utf8\" (func $log (param i64)))"
     "(import \"env\" \"commit\" (func $commit (param i64 i64)))"
     "(memory (export \"memory\") 2)"
     "(func $buf (param i32 i64 i64) (i64.store (local.get 0) (local.get 1))"
@@ -67,6 +69,12 @@ static const char turn_guest[] =
     "(func (export \"trap\") (call $load) (call $count (i32.const 0x1000)) (unreachable))"
     "(func (export \"peek\") (call $load) (call $give))"
     "(func (export \"look\") (call $load) (call $give))"
+    "(func (export \"bulk\") (call $load)"
+    " (call $buf (i32.const 0x298) (i64.const 0) (i64.const 0x20000))"
+    " (call $return (i64.const 0x290)))"
+    "(func (export \"err\") (call $load) (call $log (i64.const 0x280))"
+    " (call $count (i32.const 0x1000))"
+    " (i64.store (i32.const 0x290) (i64.const 1)) (call $give))"
     "(func (export \"__calimero_sync_next\") (call $load)"
     " (if (i32.eq (i32.load8_u (i32.const 0x1006)) (i32.const 0xee)) (then (unreachable)))"
     " (call $count (i32.const 0x1006))"
