@@ -276,7 +276,9 @@ static void call_settled(struct turn *turn) {
         guest_fail(&call->guest, CAL_CALL_INTERNAL, rc,
                    "the call's changes could not be stored, nothing was kept: %s",
                    cal_error_text(rc));
-    if (rc != 0) {
+    if (rc != 0) { /* what it says of a state that never became durable says nothing */
+        call->guest.guest_error = (cal_slice){0};
+        call->guest.outcome.log_count = 0;
         call->changed = false;
         call->root = turn->context->record.root;
     }

@@ -400,7 +400,8 @@ typedef struct answers {
     int count, ok;
     int errors[2000]; /* in the order they came */
     uint64_t counts[2000];
-    char message[300]; /* of the last failure */
+    char message[300];        /* of the last failure */
+    size_t logs, error_bytes; /* of the last answer */
 } answers;
 
 static void note(void *user, const cal_call_result *result) {
@@ -408,6 +409,8 @@ static void note(void *user, const cal_call_result *result) {
     a->errors[a->count] = result->error;
     a->counts[a->count++] = result->output_len == TURN_STATE ? count_of(result->output) : 0;
     a->ok += result->status == CAL_CALL_OK;
+    a->logs = result->log_count;
+    a->error_bytes = result->guest_error_len;
     if (result->error) snprintf(a->message, sizeof a->message, "%s", result->message);
 }
 
@@ -486,6 +489,28 @@ static void a_failed_batch_takes_those_on_it_along(void **state) {
     settle(w);
     assert_int_equal(a.counts[a.count - 2], kept + 1);
     assert_int_equal(a.counts[a.count - 1], kept + 1);
+    world_free(w);
+}
+
+/* The application's own words are those of a run on a state that is gone. */
+static void a_failed_batch_takes_their_words_along(void **state) {
+    (void)state;
+    world *w = world_new(14);
+    answers a = {0};
+    execute(w, "err", &a);
+    settle(w);
+    assert_int_equal(a.errors[0], CAL_EGUEST);
+    assert_int_equal(a.logs, 1);
+    assert_int_equal(a.error_bytes, TURN_STATE);
+    execute(w, "add", &a);
+    execute(w, "err", &a);
+    workers_and_loop(w);
+    cal_sim_fail(w->sim, CAL_SIM_WRITE, 1, 2, CAL_EFULL);
+    settle(w);
+    assert_int_equal(a.errors[1], CAL_EFULL);
+    assert_int_equal(a.errors[2], CAL_ECANCELED);
+    assert_int_equal(a.logs, 0);
+    assert_int_equal(a.error_bytes, 0);
     world_free(w);
 }
 
@@ -820,6 +845,7 @@ int main(void) {
         cmocka_unit_test(turns_go_on_before_the_disk_has),
         cmocka_unit_test(the_loop_settles_so_many_at_a_time),
         cmocka_unit_test(a_failed_batch_takes_those_on_it_along),
+        cmocka_unit_test(a_failed_batch_takes_their_words_along),
         cmocka_unit_test(waiting_is_bounded_in_number),
         cmocka_unit_test(waiting_is_bounded_in_bytes),
         cmocka_unit_test(flight_is_bounded_in_bytes),
