@@ -131,7 +131,8 @@ typedef struct cal_context_state {
     uint64_t latest; /* time of its newest delta (hlc); 0: not known */
 } cal_context_state;
 /* 0 once all of it is durable. Otherwise the context is as it was, or not initialised any more:
- * then it has neither root nor heads, and takes nothing but another installation. */
+ * then it has neither root nor heads, and takes nothing but another installation. A stop
+ * (CAL_ECANCELED) and a removal (CAL_ENOTFOUND) end it after its present step. */
 typedef void (*cal_install_done)(void *user, int error);
 /* Takes a turn that replaces the context's state by this one; its index is dropped. What the state
  * points to stays where it is until `done`. */

@@ -139,8 +139,8 @@ static void install_settled(struct turn *turn) {
     int error = install->error != 0 ? install->error : turn->result;
     cal_context_cache_clear(context->cache); /* before views may ask it again */
     if (error == 0 && install->phase != PHASE_DONE) {
-        turn_again(turn);
-        return;
+        error = turn_again(turn);
+        if (error == 0) return;
     }
     turn_end(context);
     close_install(install, error);

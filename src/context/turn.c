@@ -383,13 +383,16 @@ static void left_on_loop(cal_task *task) {
     look_after(context);
 }
 
-void turn_again(struct turn *turn) {
+int turn_again(struct turn *turn) {
     struct context *context = turn->context;
+    if (context->deleting) return CAL_ENOTFOUND;
+    if (context->contexts->draining) return CAL_ECANCELED;
     turn->answered = turn->stored = turn->moved = false;
     turn->number = 0;
     context->holder = NULL;
     wait_before(context, turn, context->waiting.next);
     turns_go(context);
+    return 0;
 }
 
 void turn_end(struct context *context) {

@@ -88,8 +88,9 @@ int turn_take(struct turn *turn, struct cal_overlay *overlay, bool state, bool i
 int turn_leave(struct turn *turn, const cal_context_record *record);
 
 /* Loop, exclusive turns in `settled` or later: run again; or give the place to the next. The turn
- * is not touched any more by turn_end. */
-void turn_again(struct turn *turn);
+ * is not touched any more by turn_end. turn_again: 0, or why it must end instead, and still has the
+ * place: CAL_ENOTFOUND, the context is being deleted; CAL_ECANCELED, the node is stopping. */
+int turn_again(struct turn *turn);
 void turn_end(struct context *context);
 
 /* Loop. Refuses all that wait. */

@@ -174,6 +174,41 @@ static void a_view_sees_one_state_or_none(void **state) {
     assert_true(before > 0 && between > 0);
 }
 
+static void removal_ready(void *user, const cal_error *err, cal_batch *batch) {
+    assert_null(err);
+    cal_store_submit(((world *)user)->store, batch, NULL, NULL);
+}
+
+/* They come when some rows are there, and wait for the step that is on. */
+static void a_stop_or_a_removal_waits_for_one_step(void **state) {
+    (void)state;
+    for (int removal = 0; removal < 2; removal++) {
+        world *w = world_new(4);
+        source s = {.rows = 100 * ROWS, .fail_at = -1};
+        call(w, "add");
+        settle(w);
+        install(w, &s);
+        while (s.at == 0 && (run_loop(w) || run_worker(w) || run_store(w))) {
+        }
+        int at = s.at;
+        assert_true(at > 0 && at < ROWS);
+        if (removal)
+            cal_contexts_delete(w->contexts, &w->id, removal_ready, w);
+        else
+            close_contexts(w);
+        settle(w);
+        assert_true(s.answered);
+        assert_int_equal(s.result, removal ? CAL_ENOTFOUND : CAL_ECANCELED);
+        assert_int_equal(s.at, at);
+        if (removal)
+            cal_contexts_delete_end(w->contexts, &w->id, true);
+        else
+            assert_int_equal(stored_count(w), 0); /* not initialised */
+        settle(w);
+        world_free(w);
+    }
+}
+
 static void run_seed(uint64_t seed) {
     world *w = world_new(seed);
     for (int i = 0; i < 3; i++) call(w, "add");
@@ -225,6 +260,7 @@ int main(void) {
         cmocka_unit_test(a_snapshot_takes_the_place_of_what_was),
         cmocka_unit_test(half_of_one_is_no_state),
         cmocka_unit_test(a_view_sees_one_state_or_none),
+        cmocka_unit_test(a_stop_or_a_removal_waits_for_one_step),
         cmocka_unit_test(snapshots_on_a_disk_that_loses_power),
     };
     return cmocka_run_group_tests(tests, world_setup, world_teardown);
