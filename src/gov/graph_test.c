@@ -854,6 +854,10 @@ typedef struct {
     uint64_t next_ns, beside_ns, start_ns, bytes;
 } costs;
 
+typedef struct {
+    int next, beside, start; /* rounds in which the large one cost no more than it may */
+} verdicts;
+
 enum { FEW = 1000, MANY = 20000, BULK = 500, NEXT = 32, ROUNDS = 6 };
 
 static uint64_t processor_ns(void) {
@@ -897,10 +901,6 @@ static cal_group_id fill(fixture *f, size_t count) {
         commit(f, change);
     }
     return ns;
-}
-
-static void least(uint64_t *known, uint64_t value) {
-    if (!*known || value < *known) *known = value;
 }
 
 /* One that has not seen the last one: judged at a cut that is not the present. Of its cost only
@@ -966,41 +966,50 @@ static void measure(fixture *f, const cal_group_id *ns, costs *c) {
     gov_change *change;
     uint64_t beside = 0;
     for (size_t i = 0; i < NEXT; i++) beside += place_beside(f, ns, i);
-    least(&c->beside_ns, beside / NEXT);
+    c->beside_ns = beside / NEXT;
     uint64_t before = processor_ns();
     for (size_t i = 0; i < NEXT; i++) {
         assert_int_equal(gov_change_begin(f->gov, ns, &change, &f->err), 0);
         assert_int_equal(author_one(change, ns, i, &f->err), 0);
         commit(f, change);
     }
-    least(&c->next_ns, (processor_ns() - before) / NEXT);
+    c->next_ns = (processor_ns() - before) / NEXT;
     size_t held = mallinfo2().uordblks;
     gov_close(f->gov);
-    least(&c->bytes, held - mallinfo2().uordblks);
+    c->bytes = held - mallinfo2().uordblks;
     before = processor_ns();
     assert_int_equal(gov_open(f->store, cal_os_posix(), &f->gov, &f->err), 0);
-    least(&c->start_ns, processor_ns() - before);
+    c->start_ns = processor_ns() - before;
 }
 
 static bool within(uint64_t few, uint64_t many) { return many * 10 <= few * 12; }
+static bool most(int rounds, int of) { return 2 * rounds > of; }
 
-/* The least of several rounds in turns, of processor time: what other programs do counts little. */
+/* Processor time, each round's beside the other's: what other programs do to caches and clocks
+ * meets both alike. In most rounds the large one must cost no more than it may. */
 static void test_cost_does_not_grow(void **state) {
     fixture *few = *state, *many;
     const char *wanted = getenv("CAL_GRAPH_OPS");
     size_t count = wanted ? strtoul(wanted, NULL, 10) : MANY;
     costs a = {0}, b = {0};
+    verdicts fine = {0};
+    int rounds = 0;
     void *other;
     assert_int_equal(setup(&other), 0);
     many = other;
     cal_group_id few_ns = fill(few, FEW), many_ns = fill(many, count);
-    for (int round = 0; round < 5 * ROUNDS; round++) {
+    measure(few, &few_ns, &a); /* the first warms up */
+    measure(many, &many_ns, &b);
+    do {
         measure(few, &few_ns, &a);
         measure(many, &many_ns, &b);
-        if (round >= ROUNDS && within(a.next_ns, b.next_ns) && within(a.beside_ns, b.beside_ns) &&
-            within(a.start_ns, b.start_ns))
-            break;
-    }
+        fine.next += within(a.next_ns, b.next_ns);
+        fine.beside += within(a.beside_ns, b.beside_ns);
+        fine.start += within(a.start_ns, b.start_ns);
+        rounds++;
+    } while (rounds < ROUNDS ||
+             (rounds < 5 * ROUNDS &&
+              !(most(fine.next, rounds) && most(fine.beside, rounds) && most(fine.start, rounds))));
     print_message("a cut at the beginning: %llu and %llu us\n",
                   (unsigned long long)ask_old_cut(few, &few_ns) / 1000,
                   (unsigned long long)ask_old_cut(many, &many_ns) / 1000);
@@ -1012,9 +1021,11 @@ static void test_cost_does_not_grow(void **state) {
                   (unsigned long long)b.next_ns / 1000, (unsigned long long)a.start_ns / 1000,
                   (unsigned long long)b.start_ns / 1000, (unsigned long long)a.bytes,
                   (unsigned long long)b.bytes);
-    assert_true(within(a.next_ns, b.next_ns));
-    assert_true(within(a.beside_ns, b.beside_ns));
-    assert_true(within(a.start_ns, b.start_ns));
+    print_message("within 1.2x: next %d, beside %d, start %d of %d rounds\n", fine.next,
+                  fine.beside, fine.start, rounds);
+    assert_true(most(fine.next, rounds));
+    assert_true(most(fine.beside, rounds));
+    assert_true(most(fine.start, rounds));
     assert_true(within(a.bytes, b.bytes));
     teardown(&other);
 }
