@@ -237,10 +237,33 @@ static void test_nodes(void **state) {
     }
 }
 
+/* A forged handoff, which comes first in every way, does not keep the true one from counting. */
+static void test_forged_handoff(void **state) {
+    fixture *f = *state;
+    gov_handoff forged = {.account = f->alice.account};
+    gov_handoff_sign(&forged, &f->bob.root); /* to the key of all zeros: the first by its bytes */
+    gov_group_op link = link_of(&f->alice, &f->alice.device, 0, 0x79);
+    link.cert = f->alice.credential.cert;
+    link.chain = (gov_chain){.items = &forged, .count = 1};
+    by(f, &f->alice, f->w.ns, link);
+    expect_key(f, &f->alice);
+    cal_secret next = {{0x66}};
+    gov_group_op rotate = {.kind = GOV_ACCOUNT_KEYS_ROTATED,
+                           .handoff = {.account = f->alice.account}};
+    cal_sign_public_key(&next, rotate.handoff.new_root_key);
+    gov_handoff_sign(&rotate.handoff, &f->alice.root);
+    by(f, &f->alice, f->w.ns, rotate);
+    gov_group_op own = {.kind = GOV_MEMBER_METADATA_SET, .account = f->alice.account};
+    gov_packet p = gov_world_group(&f->w, &f->alice.sign, &f->last, 1, f->w.ns, own);
+    gov_receipt receipt = gov_replica_take(&f->r, &f->w.ns, &p);
+    assert_int_not_equal(receipt.reason, GOV_WHY_FINE); /* certified by the root key of before */
+    gov_packet_free(&p);
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_devices), T(test_last_admin), T(test_masks), T(test_cascade),
+        T(test_devices), T(test_forged_handoff), T(test_last_admin), T(test_masks), T(test_cascade),
         T(test_number_twice), T(test_rotations), cmocka_unit_test(test_nodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
