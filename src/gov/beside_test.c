@@ -139,6 +139,9 @@ static void test_owner_of_group(void **state) {
     gov_replica_key(&f->r, &f->w.ns, &group, &key);
     step(f, gov_world_sealed(&f->w, &f->w.owner.sign, &f->last, 1, group, &key, add));
     step(f, gov_world_sealed(&f->w, &f->w.owner.sign, &f->last, 1, group, &key, give));
+    gov_view view = gov_replica_view(&f->r, &f->w.ns);
+    assert_true(gov_admin(&view, &group, &f->rising.account));
+    assert_false(gov_admin(&view, &f->w.ns, &f->rising.account));
     for (int sealed = 0; sealed < 2; sealed++) {
         gov_packet by = attempt(f, &f->rising, &f->last, sealed);
         expect(f, &by, sealed ? GOV_WHY_NOT_ADMIN : GOV_WHY_NOT_NAMESPACE_ADMIN);

@@ -260,10 +260,62 @@ static void test_forged_handoff(void **state) {
     gov_packet_free(&p);
 }
 
+static gov_handoff handoff_of(const gov_actor *who, uint32_t from, const cal_secret *old,
+                              const cal_secret *next) {
+    gov_handoff handoff = {.account = who->account, .from_epoch = from};
+    cal_sign_public_key(next, handoff.new_root_key);
+    gov_handoff_sign(&handoff, old);
+    return handoff;
+}
+
+/* The owner endorses alice's device anew, certified by a root key of epoch 1. */
+static gov_group_op certified(fixture *f, const gov_handoff *handoff, const cal_secret *root,
+                              uint32_t device_epoch) {
+    gov_group_op link = link_of(&f->alice, &f->alice.device, device_epoch, 0);
+    memcpy(link.cert.sign_key, f->alice.key, 32);
+    link.cert.key_epoch = 1;
+    gov_cert_sign(&link.cert, root);
+    link.chain = (gov_chain){.items = handoff, .count = 1};
+    memcpy(link.endorsement.member_key, f->w.owner.key, 32);
+    gov_endorsement_sign(&link.endorsement, &f->w.owner.sign);
+    return link;
+}
+
+/* Of two handoffs at once the one that loses takes along what followed it. */
+static void test_shorter_chain(void **state) {
+    fixture *f = *state;
+    cal_secret wins = {{0x61}}, loses = {{0x62}}, follows = {{0x63}};
+    gov_handoff by_first = handoff_of(&f->alice, 0, &f->alice.root, &wins),
+                by_second = handoff_of(&f->alice, 0, &f->alice.root, &loses);
+    if (memcmp(by_first.new_root_key, by_second.new_root_key, 32) > 0) {
+        gov_handoff other = by_first;
+        cal_secret secret = wins;
+        by_first = by_second, by_second = other;
+        wins = loses, loses = secret;
+    }
+    gov_group_op rotate = {.kind = GOV_ACCOUNT_KEYS_ROTATED, .handoff = by_second};
+    cal_hash base = f->last;
+    by(f, &f->alice, f->w.ns, rotate);
+    by_owner(f, certified(f, &by_second, &loses, 1));
+    rotate.handoff = handoff_of(&f->alice, 1, &loses, &follows);
+    by(f, &f->alice, f->w.ns, rotate);
+    cal_hash heads[2] = {f->last};
+    rotate.handoff = by_first;
+    gov_packet p = gov_world_group(&f->w, &f->alice.sign, &base, 1, f->w.ns, rotate);
+    heads[1] = p.id;
+    take(f, p, GOV_WHY_FINE);
+    take(f,
+         gov_world_group(&f->w, &f->w.owner.sign, heads, 2, f->w.ns,
+                         certified(f, &by_first, &wins, 2)),
+         GOV_WHY_FINE);
+    by(f, &f->alice, f->w.ns,
+       (gov_group_op){.kind = GOV_MEMBER_METADATA_SET, .account = f->alice.account});
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_devices), T(test_forged_handoff), T(test_last_admin), T(test_masks), T(test_cascade),
+        T(test_devices), T(test_forged_handoff), T(test_shorter_chain), T(test_last_admin), T(test_masks), T(test_cascade),
         T(test_number_twice), T(test_rotations), cmocka_unit_test(test_nodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
