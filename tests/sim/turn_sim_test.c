@@ -676,6 +676,8 @@ static void a_turn_that_is_handed_back_runs_after_all(void **state) {
 
 typedef struct removal {
     world *w;
+    const answers *a;
+    int asked; /* of calls until now */
     bool ready, deleted;
 } removal;
 
@@ -687,6 +689,7 @@ static void removal_stored(void *user, int result) {
 static void removal_ready(void *user, const cal_error *err, cal_batch *batch) {
     removal *r = user;
     assert_null(err);
+    if (r->a) assert_int_equal(r->a->count, r->asked); /* nothing is in flight any more */
     r->ready = true;
     cal_store_submit(r->w->store, batch, removal_stored, r);
 }
@@ -703,7 +706,7 @@ static void a_context_goes_while_turns_are_in_flight(void **state) {
         world *w = world_new(6);
         w->signs = count_turn;
         answers a = {0};
-        removal r = {.w = w};
+        removal r = {.w = w, .a = &a, .asked = 40};
         for (int i = 0; i < 40; i++) execute(w, "add", &a);
         for (int i = 0; i < steps; i++)
             if (i % 3 == 2)
@@ -712,6 +715,7 @@ static void a_context_goes_while_turns_are_in_flight(void **state) {
                 break;
         signed_turns = 0; /* only what has begun still runs */
         cal_contexts_delete(w->contexts, &w->id, removal_ready, &r);
+        r.asked++;
         execute(w, "add", &a);
         assert_int_equal(a.errors[a.count - 1], CAL_ENOTFOUND);
         settle(w);
@@ -753,6 +757,31 @@ static void a_view_sees_a_context_or_none(void **state) {
         settle(w);
         world_free(w);
     }
+}
+
+static void removal_given_up(void *user, const cal_error *err, cal_batch *batch) {
+    removal *r = user;
+    assert_null(err);
+    cal_batch_free(batch);
+    r->ready = true;
+}
+
+static void a_removal_that_failed_leaves_a_context_that_works(void **state) {
+    (void)state;
+    world *w = world_new(6);
+    answers a = {0}, later = {0};
+    removal r = {.w = w};
+    for (int i = 0; i < 4; i++) execute(w, "add", &a);
+    settle(w);
+    cal_contexts_delete(w->contexts, &w->id, removal_given_up, &r);
+    settle(w);
+    assert_true(r.ready);
+    cal_contexts_delete_end(w->contexts, &w->id, false);
+    for (int i = 0; i < 4; i++) execute(w, "add", &later);
+    settle(w);
+    assert_int_equal(a.ok + later.ok, 8);
+    assert_int_equal(stored_count(w), 8);
+    world_free(w);
 }
 
 static void a_stop_answers_all_and_keeps_what_ran(void **state) {
@@ -854,6 +883,7 @@ int main(void) {
         cmocka_unit_test(a_turn_that_is_handed_back_runs_after_all),
         cmocka_unit_test(a_context_goes_while_turns_are_in_flight),
         cmocka_unit_test(a_view_sees_a_context_or_none),
+        cmocka_unit_test(a_removal_that_failed_leaves_a_context_that_works),
         cmocka_unit_test(a_stop_answers_all_and_keeps_what_ran),
         cmocka_unit_test(a_clock_set_back_does_not_set_deltas_back),
         cmocka_unit_test(many_writers_on_a_bad_disk),
