@@ -44,6 +44,7 @@ static void is_closed_while_a_commit_is_on_its_way(void **state) {
     cal_context_cache_commit_begin(cache);
     assert_true(cal_context_cache_version(cache) == CAL_CACHE_NONE);
     assert_int_equal(get(cache, version, "a", value), CAL_CACHE_UNKNOWN);
+    assert_int_equal(get(cache, version + 1, "a", value), CAL_CACHE_UNKNOWN); /* nor is it that */
     cal_context_cache_add(cache, version, text("a"),
                           &one); /* a late reader of the old version changes nothing */
     cal_context_cache_commit_put(cache, text("a"), cal_row_new(&two));
@@ -71,11 +72,26 @@ static void forgets_what_is_not_used(void **state) {
     cal_context_cache_free(cache);
 }
 
+static void counts_what_it_holds(void **state) {
+    (void)state;
+    cal_context_cache *cache = cal_context_cache_new(100000);
+    uint64_t version = cal_context_cache_version(cache);
+    cal_slice one = text("1");
+    cal_context_cache_add(cache, version, text("a"), &one);
+    size_t bytes = cal_context_cache_bytes(cache);
+    for (int i = 0; i < 100; i++) cal_context_cache_add(cache, version, text("a"), &one);
+    assert_true(bytes > 0 && cal_context_cache_bytes(cache) == bytes);
+    cal_context_cache_clear(cache);
+    assert_int_equal(cal_context_cache_bytes(cache), 0);
+    cal_context_cache_free(cache);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_only_for_its_version),
         cmocka_unit_test(is_closed_while_a_commit_is_on_its_way),
         cmocka_unit_test(forgets_what_is_not_used),
+        cmocka_unit_test(counts_what_it_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

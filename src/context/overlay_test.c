@@ -177,6 +177,36 @@ static void rows_read_through_to_the_snapshot(void **state) {
     cal_snapshot_free(snapshot);
 }
 
+/* What is private stays apart from what is shared, on disk, too. */
+static void private_rows_have_a_place_of_their_own(void **state) {
+    (void)state;
+    static const cal_column columns[] = {CAL_COLUMN_STATE, CAL_COLUMN_PRIVATE_STATE};
+    static const char *const values[] = {"shared", "private"};
+    uint8_t key[32] = {2}, row[64];
+    memcpy(row, context_id, 32);
+    memcpy(row + 32, key, 32);
+    cal_snapshot *snapshot = NULL;
+    assert_int_equal(cal_store_snapshot(store, &snapshot), 0);
+    cal_overlay overlay;
+    cal_overlay_init(&overlay, context_id, snapshot, NULL, CAL_CACHE_NONE);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(cal_overlay_write(&overlay, i ? CAL_VM_PRIVATE : CAL_VM_STATE,
+                                           cal_slice_of(key, 32), cal_slice_text(values[i]), NULL),
+                         0);
+    cal_batch *batch = cal_batch_new();
+    assert_int_equal(cal_overlay_flush(&overlay, true, true, batch), 0);
+    assert_int_equal(cal_store_commit(store, batch, NULL), 0);
+    for (int i = 0; i < 2; i++) {
+        cal_buffer value;
+        cal_buffer_init(&value, 100);
+        assert_int_equal(cal_store_get(store, columns[i], cal_slice_of(row, 64), &value), 0);
+        assert_true(cal_slice_equal(cal_buffer_slice(&value), cal_slice_text(values[i])));
+        cal_buffer_deinit(&value);
+    }
+    cal_overlay_deinit(&overlay);
+    cal_snapshot_free(snapshot);
+}
+
 /* --- the tip: turns on turns that the store does not have yet --- */
 
 enum { UNDER_WAY_MAX = 12 };
@@ -304,6 +334,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(behaves_like_one_sorted_map),
         cmocka_unit_test(rows_read_through_to_the_snapshot),
+        cmocka_unit_test(private_rows_have_a_place_of_their_own),
         cmocka_unit_test(turns_on_turns_are_like_one_map),
     };
     return cmocka_run_group_tests(tests, open_store, close_store);

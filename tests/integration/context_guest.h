@@ -63,6 +63,8 @@ static const char context_guest[] =
     "(func (export \"init\") (call $setup) (call $root))"
     "(func (export \"put\") (call $put) (call $root))"
     "(func (export \"put_and_trap\") (call $put) (call $root) (unreachable))"
+    "(func (export \"put_bare\") (call $put) (call $buf (i32.const 0x210) (i64.const 0x140)"
+    " (i64.const 0)) (call $root))"
     "(func (export \"look\") (call $get))"
     "(func (export \"peek\") (call $get))" /* the same, but the ABI does not say that it is a view
                                             */

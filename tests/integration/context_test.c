@@ -156,6 +156,8 @@ static void an_unkept_write_hides_behind_no_cache(void **state) {
     cal_hash before = head_of(&context);
     does(&context, "put_and_trap", "trapped", CAL_EGUEST);
     shows(&context, "kept");
+    does(&context, "put_bare", "nobody could follow", CAL_EINTERNAL);
+    shows(&context, "kept");
     cal_hash after = head_of(&context);
     assert_memory_equal(&before, &after, sizeof before);
     does(&context, "put", "next", 0);

@@ -39,6 +39,7 @@ typedef struct world {
     cal_app_blobs code;
     cal_context_id id;
     int member; /* what governance answers for the executor */
+    bool may_only_read;
     uint64_t version;
     void (*signs)(struct world *world); /* called in the middle of a turn; NULL */
     /* Called wherever a worker asks governance or signs: what the other threads do meanwhile. NULL
@@ -135,8 +136,10 @@ static uint64_t authority_version(void *user) {
 
 static int authority_executor(void *user, const cal_group_id *group, cal_executor *ret_executor) {
     (void)group;
-    *ret_executor = (cal_executor){.account = {{1}}, .device = {{2}}};
-    return ((world *)user)->member;
+    const world *w = user;
+    *ret_executor =
+        (cal_executor){.account = {{1}}, .device = {{2}}, .read_only = w->may_only_read};
+    return w->member;
 }
 
 static int authority_code(void *user, const cal_group_id *group, cal_blob_id *ret_code) {

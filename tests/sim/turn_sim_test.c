@@ -656,6 +656,27 @@ static void a_removal_between_two_turns_is_seen(void **state) {
     world_free(w);
 }
 
+static void who_may_only_read_changes_nothing(void **state) {
+    (void)state;
+    world *w = world_new(8);
+    answers a = {0};
+    execute(w, "add", &a);
+    settle(w);
+    w->may_only_read = true;
+    w->version++;
+    execute(w, "add", &a);
+    execute(w, "peek", &a);
+    settle(w);
+    assert_int_equal(a.count, 3);
+    assert_int_equal(stored_count(w), 1);
+    w->may_only_read = false;
+    w->version++;
+    execute(w, "add", &a);
+    settle(w);
+    assert_int_equal(stored_count(w), 2);
+    world_free(w);
+}
+
 /* Between hand-over and start, with nothing else under way that would bring the loop along. */
 static void a_turn_that_is_handed_back_runs_after_all(void **state) {
     (void)state;
@@ -880,6 +901,7 @@ int main(void) {
         cmocka_unit_test(flight_is_bounded_in_bytes),
         cmocka_unit_test(the_node_is_bounded_too),
         cmocka_unit_test(a_removal_between_two_turns_is_seen),
+        cmocka_unit_test(who_may_only_read_changes_nothing),
         cmocka_unit_test(a_turn_that_is_handed_back_runs_after_all),
         cmocka_unit_test(a_context_goes_while_turns_are_in_flight),
         cmocka_unit_test(a_view_sees_a_context_or_none),
