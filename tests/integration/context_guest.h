@@ -89,7 +89,7 @@ static const char context_guest[] =
     "  (br_if $again (i64.gt_s (local.get 0) (i64.const 0)))))"
     "(func (export \"send\") (call $send))"
     "(func (export \"send_and_trap\") (call $send) (unreachable))"
-    "(func (export \"mark\") (call $setup)"
+    "(func (export \"mark\") (export \"mark_ours\") (call $setup)"
     " (call $buf (i32.const 0x230) (i64.const 0x1c8) (i64.const 6))"
     " (drop (call $write (i64.const 0x220) (i64.const 0x230) (i64.const 0))) (call $root))"
     "(func (export \"pong\") (call $setup)" /* calls `mark` of whoever asked */
@@ -108,6 +108,8 @@ static const char context_abi_open[] =
 /* One that declares an entry point for xcalls, and so closes the rest. */
 static const char context_abi_gated[] =
     CONTEXT_ABI("{\"name\":\"mark\",\"params\":[],\"xcall_callable\":true},"
+                "{\"name\":\"mark_ours\",\"params\":[],\"xcall_callable\":true,"
+                "\"xcall_callers\":\"same_app\"},"
                 "{\"name\":\"put\",\"params\":[],\"intent\":\"mutating\"}");
 
 #endif

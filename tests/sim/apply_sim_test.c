@@ -219,6 +219,44 @@ static void heads_are_what_nobody_builds_on(void **state) {
     world_free(w);
 }
 
+static void heads_are_bounded(void **state) {
+    (void)state;
+    world *w = new_world(8);
+    cal_hash genesis = head_of(w, NULL);
+    const cal_hash *parent = &genesis;
+    uint8_t tags[CAL_APPLY_DELTAS_MAX];
+    size_t heads = 0, refused = 0;
+    for (size_t round = 0; heads < CAL_CONTEXT_HEADS_MAX || refused == 0; round++) {
+        for (size_t i = 0; i < sizeof tags; i++) tags[i] = (uint8_t)(1 + i % 200);
+        /* so that in one batch there is room for some */
+        batch *b = chain(w, &genesis, tags, sizeof tags - (round == 0 ? 3 : 0));
+        for (size_t i = 0; i < b->count; i++) {
+            const size_t number = round * sizeof tags + i;
+            set_parents(&b->made[i], &parent, 1);
+            memcpy(b->made[i].delta.record.id.bytes + 16, &number, sizeof number);
+        }
+        apply(w, b);
+        settle(w);
+        for (size_t i = 0; i < b->count; i++) {
+            assert_int_equal(b->outcomes[i].error, heads < CAL_CONTEXT_HEADS_MAX ? 0 : CAL_ELIMIT);
+            if (b->outcomes[i].error == 0)
+                heads++;
+            else
+                refused++;
+        }
+        free_batch(b);
+    }
+    size_t kept;
+    head_of(w, &kept);
+    assert_int_equal(kept, CAL_CONTEXT_HEADS_MAX);
+    uint8_t input[TURN_TAG] = {9}; /* whoever builds on all of them makes room */
+    cal_contexts_execute(w->contexts, &w->id, "add", cal_slice_of(input, sizeof input), called, w);
+    settle(w);
+    head_of(w, &kept);
+    assert_int_equal(kept, 1);
+    world_free(w);
+}
+
 static void the_clock_takes_in_what_comes(void **state) {
     (void)state;
     world *w = new_world(4);
@@ -383,6 +421,7 @@ int main(void) {
         cmocka_unit_test(deltas_follow_each_other),
         cmocka_unit_test(one_that_traps_takes_only_its_descendants),
         cmocka_unit_test(heads_are_what_nobody_builds_on),
+        cmocka_unit_test(heads_are_bounded),
         cmocka_unit_test(the_clock_takes_in_what_comes),
         cmocka_unit_test(what_is_no_list_of_actions_is_refused),
         cmocka_unit_test(a_turn_takes_only_so_many),
