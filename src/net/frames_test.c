@@ -154,6 +154,10 @@ static void test_shared_bound(void **state) {
     put_message(&w, CAL_P2P_FRAME_U32BE, 2 * 1024 * 1024, 1);
     send_all(CAL_P2P_FRAME_U32BE, &(cal_p2p_limits){.frame_bytes_max = 1024 * 1024}, &w, &r);
     assert_int_equal(r.result, CAL_ELIMIT);
+    w = writer_new(); /* and one peer has no more than its share, however little is taken */
+    put_message(&w, CAL_P2P_FRAME_U32BE, 512 * 1024, 1);
+    send_all(CAL_P2P_FRAME_U32BE, &(cal_p2p_limits){.frame_bytes_each_max = 256 * 1024}, &w, &r);
+    assert_int_equal(r.result, CAL_ELIMIT);
 }
 
 int main(void) {

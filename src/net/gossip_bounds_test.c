@@ -153,6 +153,55 @@ static void test_ihave_flood(void **state) {
     world_end(&w);
 }
 
+/* Ids beyond the limit of a heartbeat are not looked at, whatever the others were. */
+static void test_ihave_ids_of_a_heartbeat(void **state) {
+    enum { EACH = GOSSIP_IHAVE_IDS_MAX / (GOSSIP_IHAVES_MAX - 1) };
+    (void)state;
+    world w;
+    static cal_slice ids[EACH];
+    char known[128];
+    world_start(&w);
+    world_subscribe(&w, "news", false);
+    gossip_peer *a = meet(&w, 1);
+    say_message(&w, a, 9, 1, "news", "known");
+    id_of(9, 1, known);
+    for (int i = 0; i < EACH; i++) ids[i] = text(known);
+    hear(&w, a);
+    for (int more = 1; more >= 0; more--) {
+        for (int i = 0; i < GOSSIP_IHAVES_MAX - 1; i++)
+            say_ids(&w, a, SAY_IHAVE, "news", ids, EACH);
+        cal_slice last[GOSSIP_IHAVES_MAX + 1];
+        int count = GOSSIP_IHAVE_IDS_MAX - (GOSSIP_IHAVES_MAX - 1) * EACH - !more;
+        for (int i = 0; i < count; i++) last[i] = text(known);
+        last[count] = text("another");
+        say_ids(&w, a, SAY_IHAVE, "news", last, (size_t)count + 1);
+        assert_int_equal(hear(&w, a).iwants, !more);
+        pass(&w, 8);
+        hear(&w, a);
+    }
+    world_end(&w);
+}
+
+/* An RPC may be as long as the limit. */
+static void test_longest_rpc(void **state) {
+    (void)state;
+    static uint8_t bytes[GOSSIP_RPC_MAX + 1];
+    world w;
+    world_start(&w);
+    gossip_peer *a = meet(&w, 1);
+    for (int over = 0; over < 2; over++) { /* one field that nobody knows */
+        size_t len = GOSSIP_RPC_MAX + (size_t)over, rest = len - 4;
+        bytes[0] = 15 << 3 | 2;
+        bytes[1] = (uint8_t)(0x80 | (rest & 0x7f));
+        bytes[2] = (uint8_t)(0x80 | (rest >> 7 & 0x7f));
+        bytes[3] = (uint8_t)(rest >> 14);
+        assert_int_equal(gossip_receive(a, cal_slice_of(bytes, len), w.now),
+                         over ? CAL_ELIMIT : 0);
+    }
+    assert_int_equal(world_stats(&w).rpcs_refused, 1);
+    world_end(&w);
+}
+
 /* More ids than one RPC may bring to go-libp2p: the rest is left out. */
 static void test_ihave_in_one_rpc(void **state) {
     enum { TOPICS = 4, MESSAGES = 3000 };
@@ -584,6 +633,8 @@ int main(void) {
         cmocka_unit_test(test_graft_storm),
         cmocka_unit_test(test_ihave_flood),
         cmocka_unit_test(test_ihave_in_one_rpc),
+        cmocka_unit_test(test_ihave_ids_of_a_heartbeat),
+        cmocka_unit_test(test_longest_rpc),
         cmocka_unit_test(test_iwant_flood),
         cmocka_unit_test(test_idontwant_flood),
         cmocka_unit_test(test_slow_readers),

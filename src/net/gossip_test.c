@@ -525,6 +525,13 @@ static void test_idontwant(void **state) {
     say_message(&w, a, 9, 3, "news", "queued");
     say_id(&w, b, SAY_IDONTWANT, NULL, id);
     assert_int_equal(hear(&w, b).messages, 0);
+    /* Said long before: it may be asked for again by now. */
+    id_of(9, 4, id);
+    say_id(&w, b, SAY_IDONTWANT, NULL, id);
+    pass(&w, 2 * GOSSIP_HISTORY + 2);
+    hear(&w, b);
+    say_message(&w, a, 9, 4, "news", "late");
+    assert_int_equal(hear(&w, b).messages, 1);
     world_end(&w);
 }
 

@@ -417,6 +417,18 @@ static void test_many_puts(void **state) {
     net_end(&n);
 }
 
+static void test_not_listed_itself(void **state) {
+    (void)state;
+    cal_kad *kad = begin(7);
+    cal_peer_id self = peer_of(7), other = peer_of(8);
+    kad_seen(kad, &self, NULL, 0, START);
+    assert_null(kad_contact_find(kad, &self));
+    kad_seen(kad, &other, NULL, 0, START);
+    assert_non_null(kad_contact_find(kad, &other));
+    assert_int_equal(stats_of(kad).peers, 1);
+    kad_free(kad);
+}
+
 /* A peer stays through two failures; one that failed gives way to a new one. */
 static void test_failures(void **state) {
     (void)state;
@@ -490,7 +502,8 @@ int main(void) {
         cmocka_unit_test(test_server),      cmocka_unit_test(test_records_are_bounded),
         cmocka_unit_test(test_put_and_get), cmocka_unit_test(test_find_peer),
         cmocka_unit_test(test_alone),       cmocka_unit_test(test_silence),
-        cmocka_unit_test(test_many_puts),   cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_many_puts),   cmocka_unit_test(test_not_listed_itself),
+        cmocka_unit_test(test_failures),
         cmocka_unit_test(test_loopback),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
