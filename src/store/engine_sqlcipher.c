@@ -32,8 +32,8 @@ static const char *const engine_sql[ENGINE_STATEMENTS] = {
     [ENGINE_ERASE] = "DELETE FROM %s WHERE k = ?1",
     [ENGINE_ERASE_RANGE] = "DELETE FROM %s WHERE k >= ?1 AND k < ?2",
     [ENGINE_ERASE_FROM] = "DELETE FROM %s WHERE k >= ?1",
-    [ENGINE_ERASE_SOME_RANGE] = "DELETE FROM %1$s WHERE k IN (SELECT k FROM %1$s WHERE k >= ?1 AND "
-                                "k < ?2 ORDER BY k LIMIT ?3)",
+    [ENGINE_ERASE_SOME_RANGE] = ("DELETE FROM %1$s WHERE k IN (SELECT k FROM %1$s WHERE k >= ?1 "
+                                 "AND k < ?2 ORDER BY k LIMIT ?3)"),
     [ENGINE_ERASE_SOME_FROM] =
         "DELETE FROM %1$s WHERE k IN (SELECT k FROM %1$s WHERE k >= ?1 ORDER BY k LIMIT ?3)",
     [ENGINE_SIZE_RANGE] =
