@@ -1023,9 +1023,11 @@ static void test_cost_does_not_grow(void **state) {
                   (unsigned long long)b.bytes);
     print_message("within 1.2x: next %d, beside %d, start %d of %d rounds\n", fine.next,
                   fine.beside, fine.start, rounds);
+#ifndef __SANITIZE_ADDRESS__ /* which take several times as long, and not always as much */
     assert_true(most(fine.next, rounds));
     assert_true(most(fine.beside, rounds));
     assert_true(most(fine.start, rounds));
+#endif
     assert_true(within(a.bytes, b.bytes));
     teardown(&other);
 }
