@@ -104,9 +104,7 @@ static int load_row(cal_gov *gov, cal_slice stored, cal_slice value, cal_error *
     if (gov_count_reserve(ns, key))
         return cal_fail(err, CAL_ENOMEM, "no memory for governance rows");
     gov_count_row(ns, key, true);
-    cal_map *index = key.data[0] == ROW_META            ? &gov->groups
-                     : key.data[0] == ROW_CONTEXT_GROUP ? &gov->contexts
-                                                        : NULL;
+    cal_map *index = gov_index_of_row(gov, key);
     cal_slice object = cal_slice_of(key.data + 1, index ? 32 : 0);
     if (index && cal_map_get(index, object)) /* governance.md 18.1, T26 */
         return cal_fail(err, CAL_ECORRUPT,

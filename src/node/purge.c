@@ -29,7 +29,6 @@ struct purge {
     bool walking;   /* inside the step that asks */
     bool waiting;   /* for somebody else's deletion of the next context */
     uint64_t tried; /* at which deletion's end it was woken last */
-    bool decided;   /* marked as removed */
     bool stalled;   /* decided, and the store does not take it now: tried again once a minute */
     int result;
     cal_simple_done done; /* NULL: has its answer */
@@ -157,7 +156,6 @@ static void purge_decided(node_change *change, const cal_error *err) {
         give_up(purge, err->code, err->message);
         return;
     }
-    purge->decided = true;
     node_hear_namespace(change->node, &change->namespace_id, false);
     post_step(purge, release);
 }
