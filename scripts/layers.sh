@@ -8,7 +8,7 @@ BEGIN {
     split("crdt:0 base:1 os:2 codec:3 crypto:4 store:5 net:5 dag:5 vm:5 gov:6 blob:6 app:7 context:7 sync:7 node:8 api:9", rows, " ")
     for (i in rows) { split(rows[i], pair, ":"); rank[pair[1]] = pair[2] }
     # Siblings of one rank that may see each other, one way.
-    may["context app"] = may["gov dag"] = 1
+    may["context app"] = may["gov dag"] = may["sync context"] = 1
     free["stdint.h"] = free["stddef.h"] = free["stdbool.h"] = free["stdalign.h"] = 1
 }
 FNR == 1 { parts = split(FILENAME, path, "/"); module = path[2]; test = FILENAME ~ /_test\.c$/ }

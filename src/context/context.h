@@ -46,7 +46,19 @@ typedef struct cal_context_authority {
     int (*position)(void *user, const cal_context_id *context, cal_buffer *ret_heads);
     /* Ed25519 by the node's signing key. Any thread. */
     void (*sign)(void *user, cal_slice message, uint8_t ret_signature[64]);
+    /* The key that seals the context's deltas now, and its id. CAL_ESTATE: this node has none. */
+    int (*seal_key)(void *user, const cal_context_id *context, cal_secret *ret_key,
+                    cal_hash *ret_key_id);
 } cal_context_authority;
+
+/* A delta that this node made, once it is durable. */
+typedef struct cal_authored_delta {
+    cal_context_id context;
+    cal_hash id;
+    /* As it is published: borsh BroadcastMessage::StateDelta, sealed. Empty while nobody listens
+     * (cal_contexts_listen). Valid during the call. */
+    cal_slice message;
+} cal_authored_delta;
 
 typedef struct cal_contexts_options {
     const cal_os *os;
@@ -58,6 +70,9 @@ typedef struct cal_contexts_options {
     cal_context_authority authority;
     void (*event)(void *user, const cal_event *event); /* after it is durable */
     void *event_user;
+    /* Loop, in the order of turns, after the caller's answer. NULL: nobody publishes. */
+    void (*authored)(void *user, const cal_authored_delta *delta);
+    void *authored_user;
     uint32_t deadline_ms; /* of a client's call */
     uint64_t memory_max;  /* of a guest, bytes */
     bool read_only;
@@ -138,6 +153,26 @@ typedef void (*cal_install_done)(void *user, int error);
  * points to stays where it is until `done`. */
 void cal_contexts_install(cal_contexts *contexts, const cal_context_id *id,
                           const cal_context_state *state, cal_install_done done, void *user);
+
+/* Whether anybody hears what the context publishes: if not, nothing is sealed. For contexts in
+ * memory and those loaded later; NULL-safe for unknown ones. */
+void cal_contexts_listen(cal_contexts *contexts, const cal_context_id *id, bool heard);
+
+/* A context that others made: adds its record, not initialised, to a batch of the caller's. It
+ * takes an installation, or, while it has no state, the genesis delta and those after it.
+ * CAL_EEXISTS: it is here already. */
+int cal_contexts_adopt(cal_contexts *contexts, const cal_context_genesis *context,
+                       uint64_t created_at_ms, cal_batch *batch);
+
+/* A stored delta's row (cal_delta_record_decode). CAL_ENOTFOUND. Any thread. */
+int cal_context_delta_read(cal_store *store, const cal_context_id *id, const cal_hash *delta,
+                           cal_buffer *ret_row);
+/* The writer sets that hold at a delta's parents for the Shared entities that its actions touch
+ * (runtime-abi.md 13): from the context's rotation logs, as of its present state. In the arena,
+ * sorted. On a worker. */
+int cal_context_writers(cal_store *store, const cal_context_id *id, const cal_delta_record *delta,
+                        cal_arena *arena, const crdt_entity_writers **ret_writers,
+                        uint32_t *ret_count);
 
 /* The record as it stands. CAL_ENOTFOUND. Strings live in the arena. */
 int cal_contexts_get(cal_contexts *contexts, const cal_context_id *id, cal_arena *arena,
