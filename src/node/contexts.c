@@ -16,7 +16,7 @@ static void fail_now(cal_simple_done done, void *user) {
 struct creation {
     node_operation operation;
     node_claim claim;
-    node_change change;
+    gov_commit change;
     cal_context_create_options options; /* strings and bytes are its own */
     cal_context_genesis genesis;
     cal_context_create_done done;
@@ -31,9 +31,9 @@ static void free_creation(struct creation *creation) {
     free(creation);
 }
 
-static void creation_finished(node_change *change, const cal_error *err) {
+static void creation_finished(gov_commit *change, const cal_error *err) {
     struct creation *creation = CAL_CONTAINER_OF(change, struct creation, change);
-    cal_node *node = change->node;
+    cal_node *node = node_of(change);
     cal_context_created created = {.id = creation->genesis.id,
                                    .group = creation->options.group,
                                    .member = gov_self(node->gov)->sign_key};
@@ -56,12 +56,12 @@ static void application_source(cal_node *node, const cal_application_id *id, cal
     cal_snapshot_free(snapshot);
 }
 
-static int prepare_creation(node_change *change, cal_error *err) {
+static int prepare_creation(gov_commit *change, cal_error *err) {
     struct creation *creation = CAL_CONTAINER_OF(change, struct creation, change);
-    if (node_namespace_closing(change->node, &change->namespace_id))
+    if (node_namespace_closing(node_of(change), &change->namespace_id))
         return cal_fail(err, CAL_ESTATE, "the namespace is being deleted");
     if (cal_removal_pending(&cal_context_removal, creation->genesis.id.bytes,
-                            change->node->store) == 0)
+                            node_of(change)->store) == 0)
         return cal_fail(err, CAL_EBUSY,
                         "a context with this id is still being removed; try again later");
     cal_arena arena;
@@ -72,8 +72,8 @@ static int prepare_creation(node_change *change, cal_error *err) {
                              .blob = creation->genesis.code,
                              .service_name = creation->options.service,
                              .name = creation->options.name};
-    application_source(change->node, &spec.application, &arena, &spec.source);
-    int rc = gov_context_register(change->node->gov, &spec, &change->change, err);
+    application_source(node_of(change), &spec.application, &arena, &spec.source);
+    int rc = gov_context_register(node_of(change)->gov, &spec, &change->change, err);
     cal_arena_deinit(&arena);
     return rc;
 }
@@ -88,13 +88,13 @@ static void creation_ready(void *user, const cal_error *err, const cal_context_g
     creation->genesis = *genesis;
     creation->genesis.service = creation->options.service;
     creation->change.batch = batch;
-    node_change_run(&creation->change);
+    node_commit(&creation->change);
 }
 
 static void start_creation(node_operation *operation) {
     struct creation *creation = CAL_CONTAINER_OF(operation, struct creation, operation);
     cal_node *node = operation->node;
-    creation->change.node = node;
+    creation->change.owner = node;
     creation->change.prepare = prepare_creation;
     creation->change.finished = creation_finished;
     cal_error err = {0};
@@ -186,16 +186,16 @@ int cal_context_create_wait(cal_node *node, const cal_context_create_options *op
 
 struct deletion {
     node_operation operation;
-    node_change change;
+    gov_commit change;
     cal_context_id id;
     bool held;
     cal_simple_done done;
     void *user;
 };
 
-static void deletion_finished(node_change *change, const cal_error *err) {
+static void deletion_finished(gov_commit *change, const cal_error *err) {
     struct deletion *deletion = CAL_CONTAINER_OF(change, struct deletion, change);
-    cal_node *node = change->node;
+    cal_node *node = node_of(change);
     if (deletion->held) cal_contexts_delete_end(node->contexts, &deletion->id, err == NULL);
     if (!err) node_hear_context(node, &deletion->id, false);
     if (!err) node_remove(node);
@@ -205,9 +205,9 @@ static void deletion_finished(node_change *change, const cal_error *err) {
     node_end(node);
 }
 
-static int prepare_deletion(node_change *change, cal_error *err) {
+static int prepare_deletion(gov_commit *change, cal_error *err) {
     struct deletion *deletion = CAL_CONTAINER_OF(change, struct deletion, change);
-    return gov_context_detach(change->node->gov, &deletion->id, &change->change, err);
+    return gov_context_detach(node_of(change)->gov, &deletion->id, &change->change, err);
 }
 
 static void deletion_ready(void *user, const cal_error *err, cal_batch *batch) {
@@ -219,16 +219,16 @@ static void deletion_ready(void *user, const cal_error *err, cal_batch *batch) {
     deletion->held = true;
     deletion->change.batch = batch;
     cal_group_id group;
-    if (gov_context_group(deletion->change.node->gov, &deletion->id, &group,
+    if (gov_context_group(node_of(&deletion->change)->gov, &deletion->id, &group,
                           &deletion->change.namespace_id) != 0)
         deletion->change.prepare =
             NULL; /* registered nowhere: its rows are all there is to remove */
-    node_change_run(&deletion->change);
+    node_commit(&deletion->change);
 }
 
 static void start_deletion(node_operation *operation) {
     struct deletion *deletion = CAL_CONTAINER_OF(operation, struct deletion, operation);
-    deletion->change.node = operation->node;
+    deletion->change.owner = operation->node;
     deletion->change.prepare = prepare_deletion;
     deletion->change.finished = deletion_finished;
     cal_contexts_delete(operation->node->contexts, &deletion->id, deletion_ready, deletion);

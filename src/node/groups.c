@@ -9,7 +9,7 @@
 
 struct group_operation {
     node_operation operation;
-    node_change change;
+    gov_commit change;
     cal_application_id application;
     bool has_app_key;
     cal_blob_id app_key;
@@ -26,11 +26,11 @@ static void free_group_operation(struct group_operation *op) {
     free(op);
 }
 
-static int prepare_namespace(node_change *change, cal_error *err);
+static int prepare_namespace(gov_commit *change, cal_error *err);
 
-static void group_finished(node_change *change, const cal_error *err) {
+static void group_finished(gov_commit *change, const cal_error *err) {
     struct group_operation *op = CAL_CONTAINER_OF(change, struct group_operation, change);
-    cal_node *node = change->node;
+    cal_node *node = node_of(change);
     node_unclaim(&op->claim);
     if (!err && change->prepare == prepare_namespace) node_hear_namespace(node, &op->id, true);
     op->done(op->user, err, err ? NULL : &op->id);
@@ -45,7 +45,7 @@ static int find_app_key(struct group_operation *op, cal_error *err) {
     cal_arena arena;
     cal_arena_init(&arena, NODE_ARENA_MAX);
     cal_application application;
-    int rc = cal_store_snapshot(op->change.node->store, &snapshot);
+    int rc = cal_store_snapshot(node_of(&op->change)->store, &snapshot);
     if (rc == 0) rc = cal_application_get(snapshot, &op->application, &arena, &application);
     if (rc == 0 && !op->has_app_key) op->app_key = application.bytecode;
     bool known = !op->has_app_key;
@@ -67,24 +67,24 @@ static int find_app_key(struct group_operation *op, cal_error *err) {
     return 0;
 }
 
-static int prepare_namespace(node_change *change, cal_error *err) {
+static int prepare_namespace(gov_commit *change, cal_error *err) {
     struct group_operation *op = CAL_CONTAINER_OF(change, struct group_operation, change);
     int rc = find_app_key(op, err);
     gov_namespace_spec spec = {
         .application = op->application, .app_key = op->app_key, .name = op->name};
-    return rc == 0 ? gov_namespace_create(change->node->gov, &spec, &op->id, &change->change, err)
+    return rc == 0 ? gov_namespace_create(node_of(change)->gov, &spec, &op->id, &change->change, err)
                    : rc;
 }
 
-static int prepare_group(node_change *change, cal_error *err) {
+static int prepare_group(gov_commit *change, cal_error *err) {
     struct group_operation *op = CAL_CONTAINER_OF(change, struct group_operation, change);
     gov_group_spec spec = {.parent = change->namespace_id, .name = op->name, .open = op->open};
-    return gov_group_create(change->node->gov, &spec, &op->id, &change->change, err);
+    return gov_group_create(node_of(change)->gov, &spec, &op->id, &change->change, err);
 }
 
 static void start_group(node_operation *operation) {
     struct group_operation *op = CAL_CONTAINER_OF(operation, struct group_operation, operation);
-    op->change.node = operation->node;
+    op->change.owner = operation->node;
     op->change.namespace_id = op->id;
     op->change.finished = group_finished;
     cal_error err = {0};
@@ -94,7 +94,7 @@ static void start_group(node_operation *operation) {
     else if (node_namespace_closing(operation->node, &op->id))
         cal_fail(&err, CAL_ESTATE, "the namespace is being deleted");
     if (err.code == 0)
-        node_change_run(&op->change);
+        node_commit(&op->change);
     else
         group_finished(&op->change, &err);
 }

@@ -4,7 +4,6 @@
  *   world.h      what a node asks of the system; real.c: libuv, threads; sim/: a simulated one
  *   node.c       start and stop, in any world
  *   runner.c     how operations come to the loop, and how others wait for it
- *   change.c     one governance change: prepare, commit with its rows, answer
  *   groups.c  contexts.c  apps.c  blobs.c  alias.c  events.c    the public API, one header each
  *   usage.c  purge.c  removal.c   what takes long: sums, deleting a namespace, what deletions leave
  *   network.c  network_key.c  network_streams.c   its host, its key there, the streams it answers
@@ -21,6 +20,7 @@
 #include "base/log.h"
 #include "blob/blob.h"
 #include "context/context.h"
+#include "gov/commit.h"
 #include "gov/gov.h"
 #include "net/messages.h"
 #include "net/net.h"
@@ -62,6 +62,7 @@ struct cal_node {
     cal_store *store;
     cal_vm *vm;
     cal_gov *gov;
+    gov_committer committer;
     struct cal_blobs *blobs;
     cal_contexts *contexts;
     cal_app_blobs app_blobs;
@@ -158,22 +159,13 @@ void node_sweep(cal_node *node);
 /* Completes the deletions of namespaces that were decided; before anything else is read. */
 int node_removals_recover(cal_store *store, cal_error *err);
 
-/* change.c: one governance change with rows of others in the same transaction. Loop thread. */
-typedef struct node_change node_change;
-struct node_change {
-    cal_task task;
-    cal_node *node;
-    cal_group_id namespace_id; /* whose changes it waits for */
-    cal_batch *batch;          /* rows to commit along with it; NULL allowed, taken */
-    gov_change *change;
-    int result;
-    /* Makes the change: called when no other one is open in the namespace. 0 or a code with err.
-     * NULL: rows only. */
-    int (*prepare)(node_change *change, cal_error *err);
-    /* The end: err NULL when durable. Owns the struct. */
-    void (*finished)(node_change *change, const cal_error *err);
-};
-void node_change_run(node_change *change);
+/* One governance change, with rows of others in the same transaction; `owner` is the node. Loop
+ * thread. */
+static inline cal_node *node_of(const gov_commit *commit) { return commit->owner; }
+static inline void node_commit(gov_commit *commit) {
+    commit->committer = &node_of(commit)->committer;
+    gov_commit_run(commit);
+}
 
 /* network.c */
 int node_network_open(cal_node *node, cal_error *err); /* before the loop runs */

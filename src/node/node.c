@@ -140,6 +140,7 @@ static int open_modules(cal_node *node, cal_error *err) {
     if (rc == 0) rc = gov_open(node->store, node->os, &node->gov, err);
     if (rc == 0) rc = cal_blobs_open(node->store, node->os, &node->blobs, err);
     if (rc != 0) return rc;
+    node->committer = (gov_committer){node->gov, node->store, cal_node_runner(node)};
     node_lend(node);
     cal_contexts_options contexts = {
         .os = node->os,

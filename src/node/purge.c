@@ -18,7 +18,7 @@ enum { PURGE_STEP = 64 };
 struct purge {
     node_operation operation;
     cal_list link; /* in cal_node.purges */
-    node_change change;
+    gov_commit change;
     cal_task work, step;
     cal_context_id *contexts;
     size_t count, capacity;
@@ -37,7 +37,7 @@ struct purge {
 
 static void post_step(struct purge *purge, void (*run)(cal_task *task)) {
     purge->step.run = run;
-    node_post(purge->change.node, &purge->step);
+    node_post(node_of(&purge->change), &purge->step);
 }
 
 static void answer(struct purge *purge, const cal_error *err) {
@@ -47,7 +47,7 @@ static void answer(struct purge *purge, const cal_error *err) {
 }
 
 static void end(struct purge *purge, const cal_error *err) {
-    cal_node *node = purge->change.node;
+    cal_node *node = node_of(&purge->change);
     cal_list_remove(&purge->link);
     node_deletion_ended(node);
     answer(purge, err);
@@ -61,7 +61,7 @@ static void give_up(struct purge *purge, int rc, const char *message) {
     cal_error err;
     cal_fail(&err, rc, "%s", message);
     for (size_t i = 0; i < purge->held; i++)
-        cal_contexts_delete_end(purge->change.node->contexts, &purge->contexts[i], false);
+        cal_contexts_delete_end(node_of(&purge->change)->contexts, &purge->contexts[i], false);
     end(purge, &err);
 }
 
@@ -73,13 +73,13 @@ static void release(cal_task *task);
  * says they are, and the next start completes it. */
 static void leave_to_the_next_start(struct purge *purge) {
     for (size_t i = purge->released; i < purge->held; i++)
-        cal_contexts_delete_end(purge->change.node->contexts, &purge->contexts[i], true);
+        cal_contexts_delete_end(node_of(&purge->change)->contexts, &purge->contexts[i], true);
     end(purge, NULL);
 }
 
 static void released(cal_task *task) {
     struct purge *purge = CAL_CONTAINER_OF(task, struct purge, step);
-    cal_node *node = purge->change.node;
+    cal_node *node = node_of(&purge->change);
     if (purge->result != 0) {
         cal_log(CAL_LOG_WARN, "node",
                 "a deleted namespace's contexts cannot be removed now (%s), it is tried again",
@@ -119,7 +119,7 @@ static void release(cal_task *task) {
     for (size_t i = 0; i < purge->releasing && rc == 0; i++)
         rc = cal_context_remove(batch, &purge->contexts[purge->released + i]);
     if (rc == 0) {
-        cal_store_submit(purge->change.node->store, batch, stored, purge);
+        cal_store_submit(node_of(&purge->change)->store, batch, stored, purge);
         return;
     }
     cal_batch_free(batch);
@@ -146,17 +146,17 @@ void node_purges_stop(cal_node *node) {
 
 /* --- 3: the decision --- */
 
-static int prepare_purge(node_change *change, cal_error *err) {
-    return gov_namespace_delete(change->node->gov, &change->namespace_id, &change->change, err);
+static int prepare_purge(gov_commit *change, cal_error *err) {
+    return gov_namespace_delete(node_of(change)->gov, &change->namespace_id, &change->change, err);
 }
 
-static void purge_decided(node_change *change, const cal_error *err) {
+static void purge_decided(gov_commit *change, const cal_error *err) {
     struct purge *purge = CAL_CONTAINER_OF(change, struct purge, change);
     if (err) {
         give_up(purge, err->code, err->message);
         return;
     }
-    node_hear_namespace(change->node, &change->namespace_id, false);
+    node_hear_namespace(node_of(change), &change->namespace_id, false);
     post_step(purge, release);
 }
 
@@ -188,7 +188,7 @@ static void hold(cal_task *task) {
                        !purge->waiting && purge->result == 0;
          n++) {
         purge->answered = false;
-        cal_contexts_delete(purge->change.node->contexts, &purge->contexts[purge->held],
+        cal_contexts_delete(node_of(&purge->change)->contexts, &purge->contexts[purge->held],
                             context_held, purge);
     }
     purge->walking = false;
@@ -199,7 +199,7 @@ static void hold(cal_task *task) {
     else if (purge->held < purge->count)
         post_step(purge, hold);
     else
-        node_change_run(&purge->change);
+        node_commit(&purge->change);
 }
 
 /* Each waiting purge is tried once, on a later turn of the loop. */
@@ -239,14 +239,14 @@ static int list_one(void *user, const cal_context_id *context) {
 
 static void list(cal_task *task) {
     struct purge *purge = CAL_CONTAINER_OF(task, struct purge, work);
-    purge->result = gov_stored_contexts(purge->change.node->store, &purge->change.namespace_id,
+    purge->result = gov_stored_contexts(node_of(&purge->change)->store, &purge->change.namespace_id,
                                         list_one, purge);
     post_step(purge, listed);
 }
 
 static void purge_begin(void *user) {
     struct purge *purge = user;
-    cal_node *node = purge->change.node;
+    cal_node *node = node_of(&purge->change);
     cal_group_id of;
     if (gov_group_namespace(node->gov, &purge->change.namespace_id, &of) != 0 ||
         memcmp(&of, &purge->change.namespace_id, sizeof of) != 0) {
@@ -260,7 +260,7 @@ static void purge_begin(void *user) {
 static void start_purge(node_operation *operation) {
     struct purge *purge = CAL_CONTAINER_OF(operation, struct purge, operation);
     cal_node *node = operation->node;
-    purge->change.node = node;
+    purge->change.owner = node;
     purge->change.prepare = prepare_purge;
     purge->change.finished = purge_decided;
     cal_list_init(&purge->link);
