@@ -41,6 +41,10 @@ static void attempt(void *user) {
     if (rc == CAL_EBUSY &&
         gov_when_idle(commit->committer->gov, &commit->namespace_id, attempt, commit) == 0)
         return;
+    if (rc == 0 && !commit->batch && commit->change && gov_change_empty(commit->change)) {
+        durable(&commit->task); /* nothing to store */
+        return;
+    }
     if (rc == 0 && !commit->batch && !(commit->batch = cal_batch_new())) rc = CAL_ENOMEM;
     if (rc == 0 && commit->change)
         rc = cal_batch_merge(commit->batch, gov_change_batch(commit->change));
