@@ -21,15 +21,25 @@ enum {
     SYNC_PUSH_MAX = 500,        /* leaves or deletions in one push */
     SYNC_TREE_NODES_MAX = 1000, /* of one answer; and parents of one LevelWise question */
     SYNC_LEVEL_NODES_MAX = 10000,
-    SYNC_CHILDREN_MAX = 256, /* of a tree node, towards nodes of the reference */
+    SYNC_CHILDREN_MAX = 256,         /* of a tree node, towards nodes of the reference */
+    SYNC_TREE_CHILDREN_MAX = 262144, /* of one that is decoded: what fits a frame */
+    SYNC_DELETIONS_MAX = 131072,     /* of a node or level: what fits a frame */
     SYNC_LEAF_VALUE_MAX = 1024 * 1024,
     SYNC_ANCESTORS_MAX = 64,
     SYNC_HEADS_MAX = DAG_HEADS_MAX,
     SYNC_CONTEXTS_MAX = 65536,        /* ids in a join's answer */
     SYNC_REASON_MAX = 4096,           /* bytes of a refusal's words */
     SYNC_CREDENTIAL_MAX = 256 * 1024, /* bytes of a joiner's credential: 1,024 handoffs fit */
+    SYNC_INVITATION_MAX = 4096,
+    SYNC_ENVELOPE_MAX = 1024,         /* of an encoded KeyEnvelope */
+    SYNC_BACKFILL_IDS_MAX = 65536,    /* asked for at once; SYNC_OPS_MAX are answered */
+    SYNC_DELTA_MAX = 4 * 1024 * 1024, /* an encoded CausalDelta */
+    SYNC_POSITION_MAX = 4 + 32 * 32,  /* an encoded GovernanceParentEdge */
+    SYNC_PRESENCE_MAX = 64 * 1024,    /* sealed; 16 KiB of state fit (http-api.md 1) */
     SYNC_BLOB_CHUNK_MAX = 1024 * 1024,
     SYNC_PAGE_MAX = 4 * 1024 * 1024, /* a snapshot page, uncompressed */
+    /* as it travels: what LZ4 makes of it at worst, and its length */
+    SYNC_PAGE_PAYLOAD_MAX = SYNC_PAGE_MAX + SYNC_PAGE_MAX / 255 + 16 + 4,
     SYNC_CURSOR_MAX = 64,
     SYNC_PAGE_COUNT_MAX = 65536,
 };
@@ -225,6 +235,10 @@ typedef struct sync_op { /* of a backfill */
     cal_hash id;
     cal_slice bytes; /* borsh SignedNamespaceOp */
 } sync_op;
+typedef struct sync_ops {
+    const sync_op *items;
+    uint32_t count;
+} sync_ops;
 
 typedef struct sync_answer {
     uint8_t kind;    /* sync_answer_kind */
@@ -250,9 +264,8 @@ typedef struct sync_answer {
     sync_level_nodes level_nodes;
     bool more_levels;
     sync_deletions deleted;
-    uint32_t applied;   /* PUSHED, PUSHED_DELETIONS */
-    const sync_op *ops; /* BACKFILL */
-    uint32_t op_count;
+    uint32_t applied;  /* PUSHED, PUSHED_DELETIONS */
+    sync_ops ops;      /* BACKFILL */
     sync_ids contexts; /* JOIN */
     cal_application_id application;
     sync_parts op_bytes; /* JOIN */
@@ -299,7 +312,8 @@ typedef struct sync_causal_delta {
     cal_hash id;
     const cal_hash *parents;
     uint32_t parent_count;
-    cal_slice actions; /* borsh Vec<Action>, the count included: an artifact without its tag */
+    cal_slice actions; /* borsh Vec<Action>, the count included: an artifact without its tag; not
+                        looked into */
     uint64_t hlc_time;
     uint8_t hlc_id[16]; /* u128 le */
 } sync_causal_delta;
