@@ -9,7 +9,8 @@
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "gov/graph.h"
+#include "gov/draft.h"
+#include "gov/share.h"
 
 enum { CHANGE_ARENA_MAX = 64 * 1024 * 1024 };
 
@@ -144,6 +145,18 @@ int gov_change_begin(cal_gov *gov, const cal_group_id *namespace_id, gov_change 
     ns->change = change;
     *ret_change = change;
     return 0;
+}
+
+void gov_look_begin(cal_gov *gov, gov_namespace *ns, gov_change *ret_look) {
+    *ret_look = (gov_change){.gov = gov, .ns = ns};
+    cal_sorted_init(&ret_look->changed);
+}
+
+void gov_look_end(gov_change *look) {
+    assert(look->changed.count == 0 && !look->batch);
+    if (look->draft) gov_cuts_keep(look->ns->graph, look->draft);
+    gov_graph_forget(look);
+    cal_sorted_deinit(&look->changed);
 }
 
 gov_view gov_change_view(const gov_change *change) {
@@ -373,7 +386,9 @@ static void purge(cal_gov *gov, gov_namespace *ns) {
     cal_list waiting;
     cal_list_init(&waiting);
     for (cal_list *link; (link = cal_list_pop(&ns->waiting));) cal_list_push(&waiting, link);
+    cal_group_id id = ns->id;
     gov_namespace_retire(gov, ns);
+    if (gov->observer) gov->observer->purged(gov->observer_user, &id);
     for (cal_list *link; (link = cal_list_pop(&waiting));) run_waiter(link);
 }
 
@@ -427,6 +442,8 @@ void gov_change_commit(gov_change *change) {
     if (!purged) gov_graph_commit(change);
     if (!purged) wake_crowded(change);
     if (!purged) drop_idle(change);
+    change->visible = true;
+    if (!purged && gov->observer) gov->observer->committed(gov->observer_user, change);
     change_free(change, true);
     if (purged)
         purge(gov, ns);

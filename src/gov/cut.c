@@ -163,6 +163,12 @@ void gov_cuts_commit(gov_graph *graph, gov_draft *draft) {
     }
 }
 
+void gov_cuts_keep(gov_graph *graph, gov_draft *draft) {
+    for (cal_list *link; (link = cal_list_pop(&draft->cuts));)
+        keep_cut(&graph->cuts, &graph->cut_count, CAL_CONTAINER_OF(link, gov_cut, link));
+    draft->cut_count = 0;
+}
+
 /* --- what lies below a cut --- */
 
 enum { BELOW = 1, CANDIDATE = 2 };
@@ -387,9 +393,8 @@ static gov_view view_of(const gov_fold *fold) {
     return view;
 }
 
-static bool cites_all_heads(const gov_change *change, const cal_hash *parents, uint32_t count) {
-    gov_view view = gov_change_view(change);
-    cal_slice heads = gov_heads_get(&view);
+static bool cites_all_heads(const gov_view *view, const cal_hash *parents, uint32_t count) {
+    cal_slice heads = gov_heads_get(view);
     if (heads.len / 32 > count) return false;
     for (size_t at = 0; at < heads.len; at += 32) {
         bool cited = false;
@@ -397,6 +402,17 @@ static bool cites_all_heads(const gov_change *change, const cal_hash *parents, u
             cited = gov_id_equal(heads.data + at, parents[i].bytes);
         if (!cited) return false;
     }
+    return true;
+}
+
+/* Ids are unique: as many as there are heads, and all of them, are nothing but the heads. */
+bool gov_cut_present(const gov_namespace *ns, const cal_hash *parents, uint32_t count,
+                     gov_view *ret_view) {
+    gov_view rows = gov_view_of(ns);
+    if (count == 0 || gov_heads_get(&rows).len != (size_t)count * 32 ||
+        !cites_all_heads(&rows, parents, count))
+        return false;
+    *ret_view = view_of(&ns->graph->fold);
     return true;
 }
 
@@ -436,11 +452,12 @@ int gov_cut_view(gov_change *change, const cal_hash *parents, uint32_t count, go
     cal_hash key;
     uint64_t *sequences = malloc(count * sizeof *sequences + 1);
     gov_draft *draft = gov_draft_of(change);
+    gov_view rows = gov_change_view(change);
     int result = sequences && draft ? 0 : CAL_ENOMEM;
     if (!result) result = locate_all(change, parents, count, sequences, &found, ret_wait);
     if (!result && found == 0)
-        *ret_view = gov_change_view(change);
-    else if (!result && cites_all_heads(change, parents, count))
+        *ret_view = rows;
+    else if (!result && cites_all_heads(&rows, parents, count))
         *ret_view = view_of(&draft->fold);
     else if (!result) {
         gov_cut_key(parents, count, &key);

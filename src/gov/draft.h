@@ -110,6 +110,12 @@ void gov_cuts_free(cal_list *cuts, size_t *count);
 /* An operation was noted; `first` is the first of its writes in the draft. The cut at its parents
  * becomes the cut at it. */
 void gov_cut_follow(gov_change *change, const gov_noted *noted, size_t first);
+/* The rows at a cut that covers every head, as they are committed; false: it does not, or names
+ * operations that are not here. */
+bool gov_cut_present(const gov_namespace *ns, const cal_hash *parents, uint32_t count,
+                     gov_view *ret_view);
+/* A look ends: the cuts it made are of use to the next one. */
+void gov_cuts_keep(gov_graph *graph, gov_draft *draft);
 /* The change is about to become part of the graph's fold: cuts keep what it overwrites. */
 void gov_cuts_commit(gov_graph *graph, gov_draft *draft);
 

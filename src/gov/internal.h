@@ -202,7 +202,9 @@ struct cal_gov {
     cal_map groups; /* group id -> gov_namespace; the group exists if it has a meta row there */
     cal_map
         contexts; /* context id -> gov_namespace; registered if it has a ROW_CONTEXT_GROUP there */
-    cal_list retired; /* namespaces that are deleted and not yet taken apart */
+    cal_list retired;                    /* namespaces that are deleted and not yet taken apart */
+    const struct gov_observer *observer; /* NULL: nobody watches */
+    void *observer_user;
 };
 
 gov_namespace *gov_namespace_find(const cal_gov *gov,
@@ -224,6 +226,9 @@ int gov_count_reserve(gov_namespace *ns, cal_slice row_key);
 void gov_count_row(gov_namespace *ns, cal_slice row_key, bool added);
 gov_counts gov_counts_of(const gov_namespace *ns, const cal_group_id *group);
 void gov_counts_free(gov_namespace *ns);
+/* The context's namespace and group; NULL when it is in none. */
+gov_namespace *gov_find_context(const cal_gov *gov, const cal_context_id *context,
+                                gov_view *ret_view, cal_group_id *ret_group);
 /* Where an object that a row brings into being is known in the whole node: groups for a meta row,
  * contexts for a context's; NULL for other rows. */
 cal_map *gov_index_of_row(cal_gov *gov, cal_slice key);
@@ -249,8 +254,9 @@ struct gov_change {
     cal_list taken; /* of gov_parked: decided in this change, back to the parking when it fails */
     gov_receipt *receipts;
     size_t receipt_count, receipt_capacity;
-    bool purge; /* the namespace goes */
-    int error;  /* first failure to note a row; sticks */
+    bool purge;   /* the namespace goes */
+    bool visible; /* committed: the rows of `changed` are where they belong */
+    int error;    /* first failure to note a row; sticks */
     cal_arena arena;
     struct gov_draft *draft; /* what it adds to the graph, see graph.h; NULL: nothing yet */
 };
@@ -261,6 +267,10 @@ int gov_change_begin(cal_gov *gov, const cal_group_id *namespace_id, gov_change 
 /* Gives every new row its place in memory, so that the commit cannot fail. Frees the change when it
  * fails. */
 int gov_change_finish(gov_change *change, int result, gov_change **ret_change, cal_error *err);
+/* A change that changes nothing, for questions about what is committed while another may be open:
+ * on the caller's stack, for gov_cut_view and gov_graph_*. Cuts that it found are kept. */
+void gov_look_begin(cal_gov *gov, gov_namespace *ns, gov_change *ret_look);
+void gov_look_end(gov_change *look);
 gov_view gov_change_view(const gov_change *change);
 void gov_change_put(gov_change *change, gov_key key, cal_slice value);
 void gov_change_delete(gov_change *change, gov_key key);

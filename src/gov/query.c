@@ -132,9 +132,8 @@ int gov_group_hash(cal_gov *gov, const cal_group_id *group, cal_hash *ret_hash) 
 
 /* --- contexts --- */
 
-/* The context's namespace and group; NULL when it is in none. */
-static gov_namespace *find_context(const cal_gov *gov, const cal_context_id *context,
-                                   gov_view *ret_view, cal_group_id *ret_group) {
+gov_namespace *gov_find_context(const cal_gov *gov, const cal_context_id *context,
+                                gov_view *ret_view, cal_group_id *ret_group) {
     gov_namespace *ns = cal_map_get(&gov->contexts, cal_slice_of(context->bytes, 32));
     gov_key key = gov_key_of(ROW_CONTEXT_GROUP, context->bytes, NULL, NULL);
     cal_slice group;
@@ -149,7 +148,7 @@ int gov_context_group(cal_gov *gov, const cal_context_id *context, cal_group_id 
                       cal_group_id *ret_namespace) {
     gov_view view;
     cal_group_id group;
-    if (!find_context(gov, context, &view, &group)) return CAL_ENOTFOUND;
+    if (!gov_find_context(gov, context, &view, &group)) return CAL_ENOTFOUND;
     if (ret_group) *ret_group = group;
     if (ret_namespace) *ret_namespace = view.namespace_id;
     return 0;
@@ -172,7 +171,7 @@ int gov_context_get(cal_gov *gov, const cal_context_id *context, gov_context_inf
     gov_view view;
     cal_group_id group;
     cal_slice value;
-    if (!find_context(gov, context, &view, &group)) return CAL_ENOTFOUND;
+    if (!gov_find_context(gov, context, &view, &group)) return CAL_ENOTFOUND;
     gov_key key = gov_key_of(ROW_CONTEXT, group.bytes, context->bytes, NULL);
     if (!gov_view_get(&view, &key, &value)) return CAL_ENOTFOUND;
     fill_context(&view, &group, context->bytes, value, ret_info);
@@ -216,7 +215,7 @@ int gov_context_read(cal_gov *gov, const cal_context_id *context, cal_account_id
                      cal_error *err) {
     gov_view view;
     cal_group_id group;
-    if (!find_context(gov, context, &view, &group))
+    if (!gov_find_context(gov, context, &view, &group))
         return cal_fail(err, CAL_ENOTFOUND, "the context is in no group of this node");
     if (gov_path_of(&view, &group, &gov->identity.account, NULL) == GOV_PATH_NONE)
         return cal_fail(err, CAL_EDENIED, "this node is not a member of the context's group");
@@ -231,7 +230,7 @@ int gov_context_write(cal_gov *gov, const cal_context_id *context, gov_write_gra
     gov_role role;
     gov_meta meta;
     gov_group_key key;
-    if (!find_context(gov, context, &view, &group))
+    if (!gov_find_context(gov, context, &view, &group))
         return cal_fail(err, CAL_ENOTFOUND, "the context is in no group of this node");
     if (gov_path_of(&view, &group, &gov->identity.account, &role) == GOV_PATH_NONE)
         return cal_fail(err, CAL_EDENIED, "this node is not a member of the context's group");
