@@ -57,6 +57,28 @@ static bool find_key(const gov_apply *apply, const cal_group_id *group, const ca
            gov_key_find(&apply->view, &apply->view.namespace_id, key_id, ret_key);
 }
 
+/* A member's operation was opened with the key: members have it (governance.md 18.2, G1). */
+static void confirm_key(const gov_apply *apply) {
+    const gov_op *op = &apply->op->op;
+    if (!in_group_or_above(apply, op->group_id)) return;
+    gov_key_confirm(apply->change, &op->group_id, &op->key_id);
+    gov_key_confirm(apply->change, &apply->view.namespace_id, &op->key_id);
+}
+
+/* Where a rotation stands among others: its generation, which is the same on every node
+ * (governance.md 18.2, G6). Never 0, which is that of keys no rotation brought. */
+static uint64_t epoch_of(const gov_apply *apply) {
+    uint64_t epoch = 1, sequence;
+    for (uint32_t i = 0; i < apply->op->parents.count; i++) {
+        uint32_t generation;
+        if (!gov_graph_locate(apply->change, &apply->op->parents.items[i], &sequence,
+                              &generation) &&
+            generation + UINT64_C(2) > epoch)
+            epoch = generation + UINT64_C(2);
+    }
+    return epoch;
+}
+
 /* A rotation rides beside the sealed operation: adopted only from an admin, only if it is for us
  * and is what it says. What is wrong with it is no reason against the operation (governance.md
  * 11). */
@@ -65,6 +87,8 @@ static void take_rotation(gov_apply *apply, const cal_group_id *group,
     const gov_identity *self = &apply->change->gov->identity;
     if (!rotation->present || !apply->attributed || !gov_admin(&apply->cut, group, &apply->signer))
         return;
+    uint64_t epoch = epoch_of(apply);
+    gov_note_rotation(apply->change, group, &rotation->new_key_id, epoch);
     for (uint32_t i = 0; i < rotation->count; i++) {
         cal_secret key;
         cal_hash id;
@@ -73,7 +97,7 @@ static void take_rotation(gov_apply *apply, const cal_group_id *group,
             continue;
         gov_key_id(&key, &id);
         if (gov_id_equal(id.bytes, rotation->new_key_id.bytes))
-            gov_put_key(apply->change, group, &key, gov_sequence_get(&apply->view) + 1);
+            gov_put_key(apply->change, group, &key, epoch);
         cal_secret_wipe(&key);
     }
 }
@@ -135,6 +159,7 @@ static int apply_sealed(gov_apply *apply, cal_arena *arena, gov_group_op *ret_pl
                         gov_judgement *judgement) {
     const gov_op *op = &apply->op->op;
     gov_group_key key;
+    apply->opened = false;
     if (!find_key(apply, &op->group_id, &op->key_id, &key)) {
         judgement->reason = keep_sealed(apply);
         return 0;
@@ -147,6 +172,7 @@ static int apply_sealed(gov_apply *apply, cal_arena *arena, gov_group_op *ret_pl
         judgement->reason = opened_wrong(result);
         return 0;
     }
+    apply->opened = true;
     if (!group_known(&apply->view, &op->group_id)) {
         judgement->reason = GOV_WHY_NO_GROUP;
         return 0;
@@ -184,6 +210,19 @@ static gov_reason waits_for(const gov_wait *wait) {
                                          : GOV_WHY_HISTORY_LACKS;
 }
 
+/* Without parents it would be judged by the present rows, of which there are none before the
+ * founder's operation: what a joiner receives comes in any order. */
+static bool before_founder(const gov_apply *apply) {
+    const gov_ids *parents = &apply->op->parents;
+    const gov_op *op = &apply->op->op;
+    gov_meta meta;
+    if (!op->group && op->root.kind == GOV_NAMESPACE_CREATED) return false;
+    for (uint32_t i = 0; i < parents->count; i++)
+        if (!gov_id_zero(parents->items[i].bytes)) return false;
+    return !gov_meta_get(&apply->view, &apply->view.namespace_id, &meta) ||
+           gov_id_zero(meta.admin.bytes);
+}
+
 /* What it waits for when another namespace is storing the object that it makes. */
 static void wait_for_object(const gov_apply *apply, const gov_group_op *plain, gov_wait *ret_wait) {
     ret_wait->kind = GOV_WAIT_OBJECT;
@@ -204,6 +243,11 @@ static int judge(gov_apply *apply, gov_verified *op, gov_group_op *ret_plain,
     if (result)
         return cal_fail(err, result, "the rows at an operation's parents: %s",
                         cal_error_text(result));
+    if (before_founder(apply)) {
+        judgement->reason = GOV_WHY_HISTORY_LACKS;
+        judgement->wait = (gov_wait){.kind = GOV_WAIT_HISTORY};
+        return 0;
+    }
     apply->attributed = gov_account_of_key(&apply->cut, op->op.signer, &apply->signer);
     result = op->op.op.group ? apply_sealed(apply, &op->arena, ret_plain, judgement)
                              : apply_root(apply, judgement);
@@ -393,6 +437,7 @@ static int place(gov_apply *apply, const gov_verified *op, gov_judgement *judgem
         gov_savepoint(change);
         if (reason == GOV_WHY_SEALED) gov_change_put_sealed(apply->change, apply->op, &apply->id);
     }
+    if (apply->opened) confirm_key(apply);
     gov_noted noted = noted_of(apply, op, reason, plain);
     size_t placed = change->draft ? change->draft->count : 0;
     int result = late ? gov_graph_settle(change, &noted, err) : gov_graph_note(change, &noted, err);

@@ -268,6 +268,7 @@ typedef struct gov_group_info {
     uint64_t created_at_s;
     const char *name; /* NULL: none */
     bool open;
+    bool joining; /* of a namespace: this node is in none of it yet (gov/share.h) */
     uint32_t default_capabilities;
     uint64_t members, contexts,
         subgroups; /* direct ones; of a namespace: in its root group, in all, in all */

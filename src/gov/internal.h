@@ -38,6 +38,10 @@ typedef enum gov_row_kind {
     ROW_ENDORSER = 'Y',      /* account, member account -> nothing */
     ROW_KEY =
         'K', /* group, key id -> key, epoch, order: secret, only ever in the encrypted store */
+    ROW_KEY_DOUBT = 'd', /* group, key id -> the key that sealed it for us: not confirmed yet */
+    ROW_KEY_EPOCH =
+        'n', /* group, key id -> the epoch that an admin's rotation gives it, here or not */
+    ROW_JOINING = 'J',  /* -> when this node began to join; gone once it is a member */
     ROW_HEADS = 'H',    /* -> sequence, heads */
     ROW_NONCES = 'W',   /* group, signer -> window */
     ROW_CONSUMED = 'I', /* group, account, invitation nonce -> nothing */
@@ -56,6 +60,7 @@ typedef enum gov_row_kind {
 
 enum {
     GOV_KEY_MAX = 1 + 32 + 4 + 32 + 64, /* a handoff's slot in a fold; rows have at most 3 ids */
+    GOV_KEY_ROW_SIZE = 32 + 8 + 8,      /* key, epoch, order */
     GOV_ROOT_WALK_MAX = GOV_DEPTH_MAX + 1,
     GOV_HEADS_MAX = DAG_HEADS_MAX,
 };
@@ -139,6 +144,7 @@ typedef enum gov_reentry { GOV_REENTRY_REMOVED = 1, GOV_REENTRY_LEFT = 2 } gov_r
 
 uint64_t gov_sequence_get(const gov_view *view);
 cal_slice gov_heads_get(const gov_view *view); /* count * 32 bytes */
+/* The one to seal with: never a key that is not confirmed (governance.md 18.2, G1). */
 bool gov_key_current(const gov_view *view, const cal_group_id *group, gov_group_key *ret_key);
 bool gov_key_find(const gov_view *view, const cal_group_id *group, const cal_hash *key_id,
                   gov_group_key *ret_key);
@@ -292,8 +298,21 @@ void gov_put_metadata(gov_change *change, gov_key key, gov_optional name, const 
                       const uint8_t by[32]);
 void gov_put_context(gov_change *change, const cal_group_id *group, const gov_group_op *op);
 void gov_put_heads(gov_change *change, uint64_t sequence, cal_slice heads);
+/* One that is confirmed, by whoever gave it. epoch 0: what a rotation said, if any did. */
 void gov_put_key(gov_change *change, const cal_group_id *group, const cal_secret *key,
                  uint64_t epoch);
+/* One that `sender` gave us, of whom nothing may be known: it opens what others sealed, and seals
+ * nothing before gov_key_confirm or gov_keys_settle. old: asked for by its id, to read history: it
+ * never comes before a key that is current. */
+void gov_put_key_doubtful(gov_change *change, const cal_group_id *group, const cal_secret *key,
+                          const uint8_t sender[32], bool old);
+void gov_key_confirm(gov_change *change, const cal_group_id *group, const cal_hash *key_id);
+/* An admin's rotation names the key, whether it is here or not. */
+void gov_note_rotation(gov_change *change, const cal_group_id *group, const cal_hash *key_id,
+                       uint64_t epoch);
+/* What the rows say now: doubtful keys whose sender is a member of their group are confirmed, and
+ * a join that came to its end is one no more. After operations were judged. */
+void gov_keys_settle(gov_change *change);
 
 /* --- operations --- */
 struct gov_verified {
@@ -312,6 +331,7 @@ typedef struct gov_apply {
     gov_view view; /* rows with the change's own */
     gov_view cut;  /* where authority is asked: the rows at the operation's parents */
     cal_hash id;
+    bool opened;     /* it was sealed, and a key that is here opened it */
     bool attributed; /* signer is whom the signing key speaks for, at the cut */
     cal_account_id signer;
 } gov_apply;

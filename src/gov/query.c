@@ -10,6 +10,7 @@ static void fill_group(const gov_namespace *ns, const gov_view *view, const cal_
     gov_metadata data = {0};
     gov_key name = gov_key_of(ROW_GROUP_DATA, group->bytes, NULL, NULL);
     gov_key defaults = gov_key_of(ROW_DEFAULTS, group->bytes, NULL, NULL);
+    gov_key joining = gov_key_of(ROW_JOINING, NULL, NULL, NULL);
     cal_slice value;
     gov_meta_get(view, group, &meta);
     gov_metadata_get(view, &name, &data);
@@ -24,6 +25,7 @@ static void fill_group(const gov_namespace *ns, const gov_view *view, const cal_
         .created_at_s = meta.created_at_s,
         .name = data.name,
         .open = gov_group_open(view, group),
+        .joining = gov_view_get(view, &joining, NULL),
         .members = counts.members,
         .contexts = root ? ns->total.contexts : counts.contexts,
         .subgroups = root ? ns->total.subgroups : counts.subgroups,

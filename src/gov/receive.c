@@ -81,6 +81,8 @@ static int judge(receiver *r, gov_verified *op, uint64_t sender, gov_judgement *
     r->change->receipts[r->change->receipt_count++] = receipt_of(op, ret_judgement, sender);
     if (ret_judgement->known || (verdict != GOV_APPLIED && verdict != GOV_KEPT)) return 0;
     gov_parking_wake(r->parking, GOV_WAIT_PARENT, &op->id);
+    if (verdict == GOV_APPLIED && !op->op.op.group && op->op.op.root.kind == GOV_NAMESPACE_CREATED)
+        gov_parking_wake(r->parking, GOV_WAIT_HISTORY, &(cal_hash){{0}});
     return take_keys(r);
 }
 
@@ -180,6 +182,7 @@ int gov_receive(cal_gov *gov, const cal_group_id *namespace_id, gov_verified **o
     if (!order || !judgements || sort_ops(ops, count, order))
         result = cal_fail(err, CAL_ENOMEM, "no memory to judge operations");
     if (!result) result = judge_batch(&r, ops, order, count, sender, judgements);
+    if (!result) gov_keys_settle(change);
     result = gov_change_finish(change, result, ret_change, err);
     if (!result) let_go(&r, ops, count, sender, judgements);
     free(order);

@@ -16,7 +16,14 @@ gov_key gov_key_of(gov_row_kind kind, const void *a, const void *b, const void *
 
 /* --- shapes --- */
 
-enum { META_SIZE = 136, MEMBER_SIZE = 3, BINDING_SIZE = 104, KEY_SIZE = 48, SEALED_SIZE = 72, DATA_MIN = 8 + 32 + 1 };
+enum {
+    META_SIZE = 136,
+    MEMBER_SIZE = 3,
+    BINDING_SIZE = 104,
+    KEY_SIZE = GOV_KEY_ROW_SIZE,
+    SEALED_SIZE = 72,
+    DATA_MIN = 8 + 32 + 1
+};
 
 /* A text with its NUL: u32 length that counts the NUL, bytes. */
 static bool take_ctext(cal_borsh *in, const char **ret_text) {
@@ -83,6 +90,9 @@ static const row_shape shapes[] = {
     {ROW_REVOKED, 1, 0, NULL},
     {ROW_ENDORSER, 2, 0, NULL},
     {ROW_KEY, 2, KEY_SIZE, NULL},
+    {ROW_KEY_DOUBT, 2, 32, NULL},
+    {ROW_KEY_EPOCH, 2, 8, NULL},
+    {ROW_JOINING, 0, 8, NULL},
     {ROW_HEADS, 0, 0, heads_fit},
     {ROW_NONCES, 2, 0, window_fits},
     {ROW_CONSUMED, 3, 0, NULL},
@@ -255,37 +265,6 @@ cal_slice gov_heads_get(const gov_view *view) {
     return row.len ? cal_slice_of(row.data + 8, row.len - 8) : row;
 }
 
-static gov_group_key key_read(cal_slice id, cal_slice value) {
-    gov_group_key key;
-    assert(value.len == KEY_SIZE && id.len == 32);
-    memcpy(key.key.bytes, value.data, 32);
-    memcpy(key.id.bytes, id.data, 32);
-    key.epoch = cal_read_u64le(value.data + 32);
-    key.order = cal_read_u64le(value.data + 40);
-    return key;
-}
-
-bool gov_key_current(const gov_view *view, const cal_group_id *group, gov_group_key *ret_key) {
-    gov_walk walk = gov_walk_start(view, ROW_KEY, group->bytes, NULL);
-    cal_slice id, value;
-    bool found = false;
-    while (gov_walk_next(&walk, &id, &value)) {
-        gov_group_key key = key_read(id, value);
-        if (!found || gov_key_compare(&key, ret_key) > 0) *ret_key = key;
-        found = true;
-    }
-    return found;
-}
-
-bool gov_key_find(const gov_view *view, const cal_group_id *group, const cal_hash *key_id,
-                  gov_group_key *ret_key) {
-    gov_key key = gov_key_of(ROW_KEY, group->bytes, key_id->bytes, NULL);
-    cal_slice value;
-    if (!gov_view_get(view, &key, &value)) return false;
-    *ret_key = key_read(cal_slice_of(key_id->bytes, 32), value);
-    return true;
-}
-
 /* --- typed rows, writing --- */
 
 void gov_put_meta(gov_change *change, const cal_group_id *group, const gov_meta *meta) {
@@ -373,24 +352,4 @@ void gov_put_heads(gov_change *change, uint64_t sequence, cal_slice heads) {
     cal_buffer_append_u64le(&value, sequence);
     cal_buffer_append_slice(&value, heads);
     put_encoded(change, gov_key_of(ROW_HEADS, NULL, NULL, NULL), &value);
-}
-
-/* A key that is already there keeps its place. */
-void gov_put_key(gov_change *change, const cal_group_id *group, const cal_secret *key,
-                 uint64_t epoch) {
-    gov_view view = gov_change_view(change);
-    gov_group_key known = {0};
-    cal_hash id;
-    gov_key_id(key, &id);
-    uint64_t order = gov_key_find(&view, group, &id, &known)
-                         ? known.order
-                         : gov_walk_count(&view, ROW_KEY, group->bytes);
-    cal_secret_wipe(&known.key);
-    uint8_t value[KEY_SIZE];
-    memcpy(value, key->bytes, 32);
-    cal_write_u64le(value + 32, epoch);
-    cal_write_u64le(value + 40, order);
-    gov_change_put(change, gov_key_of(ROW_KEY, group->bytes, id.bytes, NULL),
-                   cal_slice_of(value, sizeof value));
-    cal_wipe(value, sizeof value);
 }

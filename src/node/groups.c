@@ -72,8 +72,9 @@ static int prepare_namespace(gov_commit *change, cal_error *err) {
     int rc = find_app_key(op, err);
     gov_namespace_spec spec = {
         .application = op->application, .app_key = op->app_key, .name = op->name};
-    return rc == 0 ? gov_namespace_create(node_of(change)->gov, &spec, &op->id, &change->change, err)
-                   : rc;
+    return rc == 0
+               ? gov_namespace_create(node_of(change)->gov, &spec, &op->id, &change->change, err)
+               : rc;
 }
 
 static int prepare_group(gov_commit *change, cal_error *err) {
@@ -178,6 +179,7 @@ struct walk {
 
 static void visit_namespace(void *user, const gov_group_info *group) {
     struct walk *walk = user;
+    if (group->joining) return; /* nothing of it is known but hints */
     if (walk->application &&
         memcmp(walk->application, &group->application, sizeof group->application) != 0)
         return;
@@ -201,7 +203,8 @@ static void get_namespace(void *arg) {
     struct walk *walk = arg;
     gov_group_info info;
     walk->result = gov_group_get(walk->node->gov, walk->id, &info);
-    if (walk->result == 0 && memcmp(&info.id, &info.namespace_id, sizeof info.id) != 0)
+    if (walk->result == 0 &&
+        (info.joining || memcmp(&info.id, &info.namespace_id, sizeof info.id) != 0))
         walk->result = CAL_ENOTFOUND;
     if (walk->result == 0) visit_namespace(walk, &info);
 }

@@ -1,0 +1,162 @@
+/* The keys of groups, as rows of a namespace: which there are, which one seals what this node
+ * writes, and which are not confirmed yet (governance.md 11; 18.2, G1). Loop thread.
+ *
+ * Whoever answers a joiner may be anybody, so a key that a peer hands us is doubtful: it opens what
+ * others sealed, which does no harm, and seals nothing of ours until something shows that members
+ * have it: one of their operations was opened with it, an admin's rotation names it, or who sent it
+ * turns out to be a member. A doubtful key has a row beside its own, so the key's row is as it was
+ * before there was doubt.
+ *
+ * Which key is current follows from rotations: each names its key in the clear of the graph, and
+ * its place there is the key's epoch, on every node the same (18.2, G6). Keys that no rotation
+ * names have epoch 0, and among them the one that came last as "the current one" counts; keys that
+ * were fetched to read history come before them all. */
+#include <assert.h>
+
+#include "gov/internal.h"
+
+static gov_group_key key_read(cal_slice id, cal_slice value) {
+    gov_group_key key;
+    assert(value.len == GOV_KEY_ROW_SIZE && id.len == 32);
+    memcpy(key.key.bytes, value.data, 32);
+    memcpy(key.id.bytes, id.data, 32);
+    key.epoch = cal_read_u64le(value.data + 32);
+    key.order = cal_read_u64le(value.data + 40);
+    return key;
+}
+
+static bool doubtful(const gov_view *view, const cal_group_id *group, const void *key_id) {
+    gov_key key = gov_key_of(ROW_KEY_DOUBT, group->bytes, key_id, NULL);
+    return gov_view_get(view, &key, NULL);
+}
+
+bool gov_key_current(const gov_view *view, const cal_group_id *group, gov_group_key *ret_key) {
+    gov_walk walk = gov_walk_start(view, ROW_KEY, group->bytes, NULL);
+    cal_slice id, value;
+    bool found = false;
+    while (gov_walk_next(&walk, &id, &value)) {
+        gov_group_key key = key_read(id, value);
+        bool better =
+            !doubtful(view, group, id.data) && (!found || gov_key_compare(&key, ret_key) > 0);
+        if (better) *ret_key = key;
+        found = found || better;
+        cal_secret_wipe(&key.key);
+    }
+    return found;
+}
+
+bool gov_key_find(const gov_view *view, const cal_group_id *group, const cal_hash *key_id,
+                  gov_group_key *ret_key) {
+    gov_key key = gov_key_of(ROW_KEY, group->bytes, key_id->bytes, NULL);
+    cal_slice value;
+    if (!gov_view_get(view, &key, &value)) return false;
+    *ret_key = key_read(cal_slice_of(key_id->bytes, 32), value);
+    return true;
+}
+
+static uint64_t epoch_of(const gov_view *view, const cal_group_id *group, const cal_hash *key_id) {
+    gov_key key = gov_key_of(ROW_KEY_EPOCH, group->bytes, key_id->bytes, NULL);
+    cal_slice value;
+    return gov_view_get(view, &key, &value) ? cal_read_u64le(value.data) : 0;
+}
+
+/* --- writing --- */
+
+static void put_row(gov_change *change, const cal_group_id *group, const gov_group_key *key) {
+    uint8_t value[GOV_KEY_ROW_SIZE];
+    memcpy(value, key->key.bytes, 32);
+    cal_write_u64le(value + 32, key->epoch);
+    cal_write_u64le(value + 40, key->order);
+    gov_change_put(change, gov_key_of(ROW_KEY, group->bytes, key->id.bytes, NULL),
+                   cal_slice_of(value, sizeof value));
+    cal_wipe(value, sizeof value);
+}
+
+/* A key that is already there keeps its place. */
+static void put_key(gov_change *change, const cal_group_id *group, const cal_secret *secret,
+                    uint64_t epoch, bool old) {
+    gov_view view = gov_change_view(change);
+    gov_group_key known = {.order = 0}, key = {.key = *secret};
+    gov_key_id(secret, &key.id);
+    if (gov_key_find(&view, group, &key.id, &known))
+        key.order = known.order;
+    else if (!old)
+        key.order = gov_walk_count(&view, ROW_KEY, group->bytes);
+    key.epoch = epoch_of(&view, group, &key.id);
+    if (epoch > key.epoch) key.epoch = epoch;
+    put_row(change, group, &key);
+    cal_secret_wipe(&known.key);
+    cal_secret_wipe(&key.key);
+}
+
+void gov_put_key(gov_change *change, const cal_group_id *group, const cal_secret *key,
+                 uint64_t epoch) {
+    cal_hash id;
+    gov_key_id(key, &id);
+    put_key(change, group, key, epoch, false);
+    gov_key_confirm(change, group, &id);
+}
+
+void gov_put_key_doubtful(gov_change *change, const cal_group_id *group, const cal_secret *key,
+                          const uint8_t sender[32], bool old) {
+    gov_view view = gov_change_view(change);
+    cal_hash id;
+    gov_key_id(key, &id);
+    gov_key row = gov_key_of(ROW_KEY, group->bytes, id.bytes, NULL);
+    bool known = gov_view_get(&view, &row, NULL);
+    if (known && !doubtful(&view, group, id.bytes)) return;
+    if (!known) put_key(change, group, key, 0, old);
+    if (epoch_of(&view, group, &id) == 0) /* else an admin has named it */
+        gov_change_put(change, gov_key_of(ROW_KEY_DOUBT, group->bytes, id.bytes, NULL),
+                       cal_slice_of(sender, 32));
+}
+
+void gov_key_confirm(gov_change *change, const cal_group_id *group, const cal_hash *key_id) {
+    gov_change_delete(change, gov_key_of(ROW_KEY_DOUBT, group->bytes, key_id->bytes, NULL));
+}
+
+void gov_note_rotation(gov_change *change, const cal_group_id *group, const cal_hash *key_id,
+                       uint64_t epoch) {
+    gov_view view = gov_change_view(change);
+    gov_group_key known;
+    uint8_t value[8];
+    if (epoch <= epoch_of(&view, group, key_id)) return;
+    cal_write_u64le(value, epoch);
+    gov_change_put(change, gov_key_of(ROW_KEY_EPOCH, group->bytes, key_id->bytes, NULL),
+                   cal_slice_of(value, sizeof value));
+    if (!gov_key_find(&view, group, key_id, &known)) return;
+    if (known.epoch < epoch) {
+        known.epoch = epoch;
+        put_row(change, group, &known);
+    }
+    gov_key_confirm(change, group, key_id);
+    cal_secret_wipe(&known.key);
+}
+
+static bool sent_by_member(const gov_view *view, cal_slice doubt, cal_slice sender) {
+    cal_group_id group;
+    cal_account_id account;
+    memcpy(group.bytes, doubt.data, 32);
+    return gov_account_of_key(view, sender.data, &account) &&
+           gov_path_of(view, &group, &account, NULL) != GOV_PATH_NONE;
+}
+
+void gov_keys_settle(gov_change *change) {
+    gov_view view = gov_change_view(change);
+    gov_key joining = gov_key_of(ROW_JOINING, NULL, NULL, NULL);
+    cal_slice rest, sender;
+    bool more = true;
+    while (more && !change->error) { /* deleting changes what is walked over */
+        gov_walk walk = gov_walk_start(&view, ROW_KEY_DOUBT, NULL, NULL);
+        while ((more = gov_walk_next(&walk, &rest, &sender)))
+            if (sent_by_member(&view, rest, sender)) {
+                gov_key row = gov_key_of(ROW_KEY_DOUBT, rest.data, rest.data + 32, NULL);
+                gov_change_delete(change, row);
+                break;
+            }
+    }
+    if (gov_view_get(&view, &joining, NULL) &&
+        gov_path_of(&view, &view.namespace_id, &change->gov->identity.account, NULL) !=
+            GOV_PATH_NONE)
+        gov_change_delete(change, joining);
+}
