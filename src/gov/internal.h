@@ -186,16 +186,24 @@ typedef struct gov_counts {
     uint64_t members, contexts, subgroups; /* direct ones */
 } gov_counts;
 
+enum { GOV_WISHES_MAX = 64 };
+typedef struct gov_wish { /* a key that a delta waits for */
+    cal_group_id group;
+    cal_hash key_id;
+} gov_wish;
+
 typedef struct gov_namespace {
     cal_group_id id;
     cal_sorted rows;
-    cal_sorted counts;       /* group id -> gov_counts of its rows (count.c) */
-    gov_counts total;        /* of all groups */
-    struct gov_graph *graph; /* of its operations, see graph.h */
-    gov_change *change;      /* the open one */
-    cal_list waiting;        /* of struct gov_waiter */
-    gov_parking parking;     /* received operations that are not decided yet */
-    bool retired;            /* deleted: indexes may still lead here, and must not be followed */
+    cal_sorted counts;               /* group id -> gov_counts of its rows (count.c) */
+    gov_counts total;                /* of all groups */
+    struct gov_graph *graph;         /* of its operations, see graph.h */
+    gov_change *change;              /* the open one */
+    cal_list waiting;                /* of struct gov_waiter */
+    gov_parking parking;             /* received operations that are not decided yet */
+    gov_wish wishes[GOV_WISHES_MAX]; /* oldest first */
+    size_t wish_count;
+    bool retired; /* deleted: indexes may still lead here, and must not be followed */
     cal_list retired_link;
 } gov_namespace;
 

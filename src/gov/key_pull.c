@@ -1,0 +1,196 @@
+/* Keys that members ask one another for (governance.md 11; share.h).
+ *
+ * What this node lacks follows from its rows: operations that it keeps sealed, groups in which it
+ * has a row and no key. Only what deltas wait for is told, and kept in memory: they ask again. A
+ * group on an open chain is sealed with the namespace's key, so that is asked for first; but it may
+ * have been restricted when the operation was sealed, so the group's own is asked for as well.
+ *
+ * The one who answers gives a key to nobody but a live device of a member, sealed for that device,
+ * and every refusal looks the same (18.1, T16, T25). Loop thread. */
+#include "base/error.h"
+#include "gov/draft.h"
+#include "gov/share.h"
+
+/* --- what is wanted --- */
+
+typedef struct {
+    const gov_view *view;
+    gov_key_want *wants;
+    size_t count, max;
+} wishlist;
+
+static bool has_key(const gov_view *view, const cal_group_id *group, const cal_hash *key_id) {
+    gov_key own = gov_key_of(ROW_KEY, group->bytes, key_id->bytes, NULL);
+    gov_key all = gov_key_of(ROW_KEY, view->namespace_id.bytes, key_id->bytes, NULL);
+    return gov_view_get(view, &own, NULL) || gov_view_get(view, &all, NULL);
+}
+
+static void want(wishlist *list, const gov_key_want *one) {
+    for (size_t i = 0; i < list->count; i++) {
+        const gov_key_want *other = &list->wants[i];
+        if (other->any == one->any && gov_id_equal(other->group.bytes, one->group.bytes) &&
+            gov_id_equal(other->key_id.bytes, one->key_id.bytes))
+            return;
+    }
+    if (list->count < list->max) list->wants[list->count++] = *one;
+}
+
+static void want_key(wishlist *list, const cal_group_id *group, const cal_hash *key_id) {
+    if (has_key(list->view, group, key_id)) return;
+    gov_key_want one = {.group = gov_key_group(list->view, group), .key_id = *key_id};
+    want(list, &one);
+    one.group = *group;
+    want(list, &one);
+}
+
+static void want_of_sealed(wishlist *list) {
+    gov_walk walk = gov_walk_start(list->view, ROW_SEALED, NULL, NULL);
+    cal_slice rest, value;
+    while (list->count < list->max && gov_walk_next(&walk, &rest, &value)) {
+        cal_group_id group;
+        cal_hash key_id;
+        memcpy(group.bytes, rest.data, 32);
+        memcpy(key_id.bytes, value.data, 32);
+        want_key(list, &group, &key_id);
+    }
+}
+
+/* Groups with a key of their own in which the account has a row. */
+static void want_of_groups(wishlist *list, const cal_account_id *account) {
+    gov_walk walk = gov_walk_start(list->view, ROW_META, NULL, NULL);
+    cal_slice id, value;
+    while (list->count < list->max && gov_walk_next(&walk, &id, &value)) {
+        cal_group_id group, keyed;
+        gov_group_key key;
+        memcpy(group.bytes, id.data, 32);
+        keyed = gov_key_group(list->view, &group);
+        if (!gov_id_equal(keyed.bytes, group.bytes) ||
+            gov_path_of(list->view, &group, account, NULL) != GOV_PATH_DIRECT)
+            continue;
+        bool found = gov_key_current(list->view, &group, &key);
+        if (found) cal_secret_wipe(&key.key);
+        if (!found) want(list, &(gov_key_want){.group = group, .any = true});
+    }
+}
+
+size_t gov_keys_wanted(cal_gov *gov, const cal_group_id *namespace_id, gov_key_want *ret_wants,
+                       size_t max) {
+    const gov_namespace *ns = gov_namespace_find(gov, namespace_id);
+    if (!ns) return 0;
+    gov_view view = gov_view_of(ns);
+    wishlist list = {.view = &view, .wants = ret_wants, .max = max};
+    want_of_groups(&list, &gov->identity.account);
+    for (size_t i = 0; i < ns->wish_count; i++)
+        want_key(&list, &ns->wishes[i].group, &ns->wishes[i].key_id);
+    want_of_sealed(&list);
+    return list.count;
+}
+
+/* The oldest gives way: whoever needs it wishes again. */
+void gov_key_wish(cal_gov *gov, const cal_context_id *context, const cal_hash *key_id) {
+    gov_view view;
+    cal_group_id group;
+    gov_namespace *ns = gov_find_context(gov, context, &view, &group);
+    if (!ns || has_key(&view, &group, key_id)) return;
+    size_t kept = 0;
+    for (size_t i = 0; i < ns->wish_count; i++) { /* those that came true go */
+        const gov_wish wish = ns->wishes[i];
+        bool same = gov_id_equal(wish.key_id.bytes, key_id->bytes) &&
+                    gov_id_equal(wish.group.bytes, group.bytes);
+        if (!same && !has_key(&view, &wish.group, &wish.key_id)) ns->wishes[kept++] = wish;
+    }
+    if (kept == GOV_WISHES_MAX) memmove(ns->wishes, ns->wishes + 1, --kept * sizeof *ns->wishes);
+    ns->wishes[kept++] = (gov_wish){group, *key_id};
+    ns->wish_count = kept;
+}
+
+/* --- serving --- */
+
+static bool is_member(const gov_view *view, const cal_group_id *group,
+                      const cal_account_id *account) {
+    return gov_path_of(view, group, account, NULL) != GOV_PATH_NONE;
+}
+
+/* The key of the group; by its id also the namespace's, for whoever is in the namespace. None that
+ * is not confirmed: it may be anybody's. */
+static bool key_to_give(const gov_view *view, const cal_group_id *group,
+                        const cal_account_id *account, const cal_hash *key_id,
+                        gov_group_key *ret_key) {
+    if (!key_id) return gov_key_current(view, group, ret_key);
+    const cal_group_id *holders[] = {group, &view->namespace_id};
+    for (size_t i = 0; i < 2; i++) {
+        gov_key doubt = gov_key_of(ROW_KEY_DOUBT, holders[i]->bytes, key_id->bytes, NULL);
+        if (!gov_view_get(view, &doubt, NULL) && is_member(view, holders[i], account) &&
+            gov_key_find(view, holders[i], key_id, ret_key))
+            return true;
+    }
+    return false;
+}
+
+int gov_key_serve(cal_gov *gov, const cal_group_id *namespace_id, const cal_group_id *group,
+                  const cal_public_key *requester, const cal_device_id *device,
+                  const cal_hash *key_id, gov_envelope *ret_envelope) {
+    gov_view view;
+    cal_account_id account;
+    gov_binding binding;
+    gov_group_key key;
+    const gov_namespace *ns = gov_find_group(gov, group, &view);
+    if (!ns || !gov_id_equal(ns->id.bytes, namespace_id->bytes) || !device) return CAL_ENOTFOUND;
+    if (!gov_account_of_key(&view, requester->bytes, &account) ||
+        !is_member(&view, group, &account) || !gov_binding_get(&view, device, &binding) ||
+        !gov_id_equal(binding.account.bytes, account.bytes) ||
+        !gov_device_live(&view, cal_slice_of(device->bytes, 32), &binding) ||
+        !key_to_give(&view, group, &account, key_id, &key))
+        return CAL_ENOTFOUND;
+    int result = gov_envelope_seal_device(gov->os, group, &key.key, device, binding.kem_key,
+                                          &gov->identity.sign_seed, NULL, NULL, ret_envelope);
+    cal_secret_wipe(&key.key);
+    return result ? CAL_ENOTFOUND : 0;
+}
+
+/* --- taking --- */
+
+static int check_taken(const gov_view *view, const gov_key_want *want, const cal_hash *id,
+                       const cal_public_key *responder, cal_error *err) {
+    cal_account_id account;
+    gov_key row = gov_key_of(ROW_KEY, want->group.bytes, id->bytes, NULL);
+    gov_key doubt = gov_key_of(ROW_KEY_DOUBT, want->group.bytes, id->bytes, NULL);
+    bool known = gov_account_of_key(view, responder->bytes, &account);
+    bool member = known && is_member(view, &want->group, &account);
+    if (!want->any && !gov_id_equal(id->bytes, want->key_id.bytes))
+        return cal_fail(err, CAL_EVERIFY, "the key that came is not the one that was asked for");
+    if (known && !member)
+        return cal_fail(err, CAL_EDENIED, "who sent the key is no member of the group");
+    if (gov_view_get(view, &row, NULL) && !(member && gov_view_get(view, &doubt, NULL)))
+        return cal_fail(err, CAL_EEXISTS, "the key is here already");
+    return 0;
+}
+
+int gov_key_take(cal_gov *gov, const cal_group_id *namespace_id, const gov_key_want *want,
+                 const gov_envelope *envelope, const cal_public_key *responder,
+                 gov_change **ret_change, cal_error *err) {
+    const gov_identity *self = &gov->identity;
+    gov_view view;
+    gov_change *change;
+    cal_secret key;
+    cal_hash id;
+    const gov_namespace *ns = gov_find_group(gov, &want->group, &view);
+    if (!ns || !gov_id_equal(ns->id.bytes, namespace_id->bytes))
+        return cal_fail(err, CAL_ENOTFOUND, "the key's group is not in the namespace");
+    int result = gov_envelope_open(envelope, &want->group, &self->sign_seed, &self->device,
+                                   &self->kem_secret, responder->bytes, &key);
+    if (result == CAL_ENOTFOUND)
+        return cal_fail(err, result, "the key that came is not for this node");
+    if (result)
+        return cal_fail(err, result == CAL_ENOMEM ? result : CAL_EVERIFY,
+                        "the key that came could not be opened");
+    gov_key_id(&key, &id);
+    result = check_taken(&view, want, &id, responder, err);
+    if (!result) result = gov_change_begin(gov, namespace_id, &change, err);
+    if (!result) gov_put_key_doubtful(change, &want->group, &key, responder->bytes, !want->any);
+    cal_secret_wipe(&key);
+    if (result) return result;
+    result = gov_apply_unsealed(change, &id, err);
+    if (!result) gov_keys_settle(change);
+    return gov_change_finish(change, result, ret_change, err);
+}
