@@ -1,5 +1,6 @@
-/* What leaves a call when it is over, and durable: the answer, then events to subscribers, then its
- * xcalls. The order is persist, apply, acknowledge, announce (architecture.md). Loop thread. */
+/* What leaves a call when it is over, and durable: the answer, then the delta to other nodes, then
+ * events to subscribers, then its xcalls. The order is persist, apply, acknowledge, announce
+ * (architecture.md). Loop thread. */
 #include <stdlib.h>
 
 #include "context/call.h"
@@ -146,6 +147,11 @@ static void dispatch_xcall(const struct call *from, const cal_vm_xcall *wanted) 
 void call_answer(struct call *call) {
     reply(call);
     if (call->guest.status != CAL_CALL_OK) return;
+    if (call->changed)
+        contexts_tell(call->guest.contexts,
+                      &(cal_authored_delta){.context = call->guest.id,
+                                            .id = call->delta,
+                                            .message = cal_buffer_slice(&call->message)});
     announce_events(call);
     for (size_t i = 0; i < call->guest.outcome.xcall_count; i++)
         dispatch_xcall(call, &call->guest.outcome.xcalls[i]);

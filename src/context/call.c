@@ -41,6 +41,7 @@ void call_free(struct call *call) {
     turn_deinit(&call->turn);
     guest_deinit(&call->guest);
     cal_buffer_deinit(&call->args);
+    cal_buffer_deinit(&call->message);
     free(call->method);
     free(call);
 }
@@ -109,8 +110,9 @@ static bool check_turn(struct call *call, const struct context *context) {
 static int keep_state(struct call *call, struct context *context) {
     struct commit commit = {.guest = &call->guest,
                             .base = &context->tip.record,
+                            .grant = &context->grant,
                             .clock = &context->clock,
-                            .position = cal_buffer_slice(&context->grant.position)};
+                            .message = &call->message};
     int rc = commit_build(&commit);
     call->turn.batch = commit.batch;
     if (rc == 0) rc = turn_take(&call->turn, &call->guest.overlay, true, true);
@@ -118,6 +120,7 @@ static int keep_state(struct call *call, struct context *context) {
     if (rc != 0) return rc;
     call->changed = true;
     call->root = commit.root;
+    call->delta = commit.head;
     return 0;
 }
 
@@ -170,7 +173,7 @@ static void call_run(struct turn *turn) {
     }
     guest_unload(&call->guest);
     cal_buffer_deinit(&call->args);
-    turn->kept = guest_shrink(&call->guest);
+    turn->kept = guest_shrink(&call->guest) + call->message.capacity;
 }
 
 /* --- as a view --- */

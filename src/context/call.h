@@ -19,8 +19,10 @@ struct call {
     uint32_t depth;
     const char *denied; /* of an xcall: why it was not run */
 
-    bool changed;  /* the state */
-    cal_hash root; /* after it, or as it saw it */
+    bool changed;       /* the state */
+    cal_hash root;      /* after it, or as it saw it */
+    cal_hash delta;     /* of a change */
+    cal_buffer message; /* and as it is published; empty: nobody hears it */
     uint64_t began_ns;
     cal_call_done done;
     void *user;

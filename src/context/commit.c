@@ -7,6 +7,9 @@
 
 #include "gov/delta.h"
 
+/* Beside what is sealed: ids, parents, position. */
+enum { MESSAGE_MAX = 2 * GOV_DELTA_PLAIN_MAX };
+
 static int sign_payload(void *user, const uint8_t payload[32], uint8_t ret_signature[64]) {
     const struct guest *guest = user;
     const cal_context_authority *authority = &guest->contexts->options.authority;
@@ -113,13 +116,55 @@ int commit_put_record(cal_batch *batch, const cal_context_id *id,
     return rc;
 }
 
+/* The delta as it is published (network-sync.md 5; governance.md 13). */
+static int seal(const struct commit *commit, const cal_delta_record *delta) {
+    struct guest *guest = commit->guest;
+    const cal_grant *grant = commit->grant;
+    if (grant->seal_result != 0) {
+        guest_fail(guest, CAL_CALL_INTERNAL, grant->seal_result,
+                   "this node has no key to seal the change with, nothing was kept: %s",
+                   cal_error_text(grant->seal_result));
+        return grant->seal_result;
+    }
+    gov_delta_payload payload = {.root = delta->root,
+                                 .artifact = delta->artifact,
+                                 .has_events = delta->events.len > 0,
+                                 .events = delta->events};
+    gov_state_delta message = {.context = guest->id,
+                               .delta = delta->id,
+                               .parents = (const cal_hash *)(const void *)delta->parents,
+                               .parent_count = (uint32_t)delta->parent_count,
+                               .has_position = delta->has_position,
+                               .key_id = grant->key_id,
+                               .has_signature = true,
+                               .has_app_key = delta->has_app_key,
+                               .app_key = delta->app_key};
+    memcpy(message.author_key, delta->author.bytes, sizeof message.author_key);
+    memcpy(message.signature, delta->signature, sizeof message.signature);
+    cal_delta_envelope(delta, &message.position, &message.hlc);
+    cal_random(guest->contexts->options.os, message.nonce, sizeof message.nonce);
+    cal_buffer sealed;
+    cal_buffer_init(&sealed, GOV_DELTA_PLAIN_MAX + CAL_AEAD_TAG_SIZE);
+    int rc = gov_delta_seal(&grant->key, message.nonce, &payload, &sealed);
+    if (rc == CAL_ELIMIT)
+        guest_fail(guest, CAL_CALL_FAILED, rc,
+                   "the call changes %zu bytes (with its events), at most %d can be sent to the "
+                   "other members: nothing was kept, change less in one call",
+                   delta->artifact.len + delta->events.len, (int)GOV_DELTA_PLAIN_MAX);
+    message.sealed = cal_buffer_slice(&sealed);
+    if (rc == 0) rc = gov_state_delta_write(&message, commit->message);
+    cal_buffer_deinit(&sealed);
+    return rc;
+}
+
 static int put_delta(const struct commit *commit, cal_delta_record *delta) {
     const struct guest *guest = commit->guest;
     cal_buffer events;
     cal_buffer_init(&events, CAL_STORE_VALUE_MAX);
     int rc = encode_events(&guest->outcome, &events);
     delta->events = cal_buffer_slice(&events);
-    if (rc == 0 && !commit->genesis) rc = sign_envelope(guest, delta);
+    if (rc == 0 && commit->grant) rc = sign_envelope(guest, delta);
+    if (rc == 0 && commit->grant && commit->grant->seals) rc = seal(commit, delta);
     if (rc == 0) rc = commit_put_delta(commit->batch, &guest->id, delta);
     cal_buffer_deinit(&events);
     return rc;
@@ -205,17 +250,18 @@ static int build_delta(struct commit *commit, cal_delta_record *ret_delta) {
     for (uint32_t i = 0; rc == 0 && i < signed_delta.signed_count; i++)
         rc = patch_row(guest, &env, &signed_delta.delta.actions[signed_delta.signed_at[i]]);
     if (rc != 0) return rc;
-    bool first = commit->genesis || base->head_count == 0;
+    const cal_grant *grant = commit->grant;
+    bool first = base->head_count == 0;
     *ret_delta = (cal_delta_record){
         .parents = first ? no_parent : (const uint8_t(*)[32])(const void *)base->heads,
         .parent_count = first ? 1 : base->head_count,
         .artifact = cal_slice_of(signed_delta.artifact.data, signed_delta.artifact.len),
         .hlc = tick(commit),
-        .has_author = !commit->genesis,
+        .has_author = grant != NULL,
         .author = guest->executor.device,
-        .has_position = !commit->genesis,
-        .position = (const uint8_t(*)[32])(const void *)commit->position.data,
-        .position_count = commit->position.len / 32,
+        .has_position = grant != NULL,
+        .position = grant ? (const uint8_t(*)[32])(const void *)grant->position.data : NULL,
+        .position_count = grant ? grant->position.len / 32 : 0,
         .root = commit->root,
         .has_app_key = true,
         .app_key = guest->code,
@@ -233,6 +279,7 @@ static int build_delta(struct commit *commit, cal_delta_record *ret_delta) {
 int commit_build(struct commit *commit) {
     struct guest *guest = commit->guest;
     memcpy(commit->root.bytes, guest->outcome.root_hash, 32);
+    if (commit->message) cal_buffer_init(commit->message, MESSAGE_MAX);
     cal_delta_record delta;
     int rc = build_delta(commit, &delta);
     if (rc == CAL_EDECODE)

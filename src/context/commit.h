@@ -7,16 +7,17 @@
 struct commit {
     struct guest *guest;            /* its overlay gets signatures, and log entries */
     const cal_context_record *base; /* as it stands before; heads: the parents */
-    cal_slice position;             /* governance heads, 32 bytes each */
+    const cal_grant *grant;         /* position and key; NULL: a genesis, which has neither */
     crdt_clock *clock;              /* of the context */
-    bool genesis;
+    cal_buffer *message;            /* the delta as it is published; initialised by commit_build */
     /* After commit_build: */
     cal_batch *batch; /* the caller's */
     cal_hash root, head;
     cal_context_record record; /* as it stands after; one head */
 };
 
-/* One batch: rows, signed delta, record. CAL_E*; the words are in the guest, when there are better
+/* One batch: rows, signed delta, record; and the sealed message, when the grant says that it is
+ * heard. CAL_E*; the words are in the guest, when there are better
  * ones than those of the code. */
 int commit_build(struct commit *commit);
 

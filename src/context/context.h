@@ -98,11 +98,15 @@ typedef struct cal_context_genesis {
     cal_application_id application;
     cal_blob_id code;
     const char *service; /* NULL: none */
+    cal_hash delta;      /* the genesis delta, of a context that was made here */
 } cal_context_genesis;
 typedef void (*cal_context_genesis_done)(void *user, const cal_error *err,
                                          const cal_context_genesis *genesis, cal_batch *batch);
 void cal_contexts_create(cal_contexts *contexts, const cal_context_create_options *options,
                          cal_context_genesis_done done, void *user);
+/* Loop: the batch that `done` got is durable. Tells options.authored of the genesis delta, which is
+ * served, and never broadcast. */
+void cal_contexts_created(cal_contexts *contexts, const cal_context_genesis *genesis);
 
 /* A delta of another node, decoded, and judged by whoever received it: its author may write at the
  * position it cites, its envelope and its content address verify (network-sync.md 6.6). */

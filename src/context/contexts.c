@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "context/call.h"
 
 /* --- records in memory --- */
@@ -84,12 +85,9 @@ static int latest_of_heads(cal_contexts *contexts, const cal_context_id *id,
     cal_buffer_init(&row, CAL_STORE_VALUE_MAX);
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < record->head_count; i++) {
-        uint8_t key[64];
         cal_delta_record delta;
-        memcpy(key, id->bytes, 32);
-        memcpy(key + 32, record->heads[i].bytes, 32);
         cal_buffer_reset(&row);
-        rc = cal_store_get(contexts->options.store, CAL_COLUMN_DELTA, cal_slice_of(key, 64), &row);
+        rc = cal_context_delta_read(contexts->options.store, id, &record->heads[i], &row);
         if (rc == 0) rc = cal_delta_record_decode(cal_buffer_slice(&row), &delta);
         if (rc == 0 && delta.hlc.time > record->latest) record->latest = delta.hlc.time;
         if (rc == CAL_ENOTFOUND)
@@ -203,6 +201,26 @@ void contexts_release(cal_contexts *contexts) {
     come_to_rest(contexts);
 }
 
+/* --- who hears what is written --- */
+
+void cal_contexts_listen(cal_contexts *contexts, const cal_context_id *id, bool heard) {
+    cal_slice key = cal_slice_of(id->bytes, CAL_ID_SIZE);
+    if (!heard)
+        cal_map_remove(&contexts->heard, key);
+    else if (cal_map_put(&contexts->heard, key, contexts) != 0)
+        cal_log(CAL_LOG_ERROR, "context",
+                "out of memory: changes of a context will not be sent to its other members");
+}
+
+bool contexts_heard(const cal_contexts *contexts, const cal_context_id *id) {
+    return cal_map_get(&contexts->heard, cal_slice_of(id->bytes, CAL_ID_SIZE)) != NULL;
+}
+
+void contexts_tell(const cal_contexts *contexts, const cal_authored_delta *delta) {
+    const cal_contexts_options *options = &contexts->options;
+    if (options->authored) options->authored(options->authored_user, delta);
+}
+
 /* --- the module's face --- */
 
 int cal_contexts_new(const cal_contexts_options *options, cal_contexts **ret_contexts) {
@@ -218,6 +236,7 @@ int cal_contexts_new(const cal_contexts_options *options, cal_contexts **ret_con
     options->os->random(options->os->user, contexts->clock_id, sizeof contexts->clock_id);
     options->os->random(options->os->user, &seed, sizeof seed);
     cal_map_init(&contexts->table, seed);
+    cal_map_init(&contexts->heard, seed);
     cal_list_init(&contexts->recent);
     *ret_contexts = contexts;
     return 0;
@@ -247,6 +266,7 @@ void cal_contexts_free(cal_contexts *contexts) {
     while (!cal_list_empty(&contexts->recent))
         unload(contexts, CAL_CONTAINER_OF(contexts->recent.next, struct context, recent));
     cal_map_deinit(&contexts->table);
+    cal_map_deinit(&contexts->heard);
     cal_modules_free(contexts->modules);
     free(contexts);
 }
@@ -325,6 +345,14 @@ int cal_contexts_each(cal_contexts *contexts,
     cal_cursor_free(cursor);
     cal_snapshot_free(snapshot);
     return rc == CAL_ENOTFOUND ? 0 : rc;
+}
+
+int cal_context_delta_read(cal_store *store, const cal_context_id *id, const cal_hash *delta,
+                           cal_buffer *ret_row) {
+    uint8_t key[2 * CAL_ID_SIZE];
+    memcpy(key, id->bytes, CAL_ID_SIZE);
+    memcpy(key + CAL_ID_SIZE, delta->bytes, CAL_ID_SIZE);
+    return cal_store_get(store, CAL_COLUMN_DELTA, cal_slice_of(key, sizeof key), ret_row);
 }
 
 int cal_contexts_prepare_code(cal_contexts *contexts, const cal_blob_id *code, const char *service,

@@ -53,7 +53,7 @@ static void take_init(struct genesis *genesis) {
                                 .created_at_ms = os->wall_ns(os->user) / 1000000};
     crdt_clock clock;
     crdt_clock_init(&clock, guest->contexts->clock_id);
-    struct commit commit = {.guest = guest, .base = &fresh, .clock = &clock, .genesis = true};
+    struct commit commit = {.guest = guest, .base = &fresh, .clock = &clock};
     if (guest->outcome.return_kind != CAL_VM_RETURN_NONE) {
         guest_fail(guest, CAL_CALL_FAILED, CAL_EGUEST,
                    "init returned a value, it must return nothing");
@@ -65,6 +65,7 @@ static void take_init(struct genesis *genesis) {
     }
     int rc = commit_build(&commit);
     genesis->batch = commit.batch;
+    genesis->told.delta = commit.head;
     if (rc != 0 && guest->status == CAL_CALL_OK)
         guest_fail(guest, CAL_CALL_INTERNAL, rc,
                    "the context's first state could not be recorded: %s", cal_error_text(rc));
@@ -156,4 +157,8 @@ void cal_contexts_create(cal_contexts *contexts, const cal_context_create_option
     contexts_opened(contexts, genesis->params.len);
     genesis->task.run = create_run;
     contexts->options.runner->on_worker(contexts->options.runner->user, &genesis->task);
+}
+
+void cal_contexts_created(cal_contexts *contexts, const cal_context_genesis *genesis) {
+    contexts_tell(contexts, &(cal_authored_delta){.context = genesis->id, .id = genesis->delta});
 }

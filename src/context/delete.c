@@ -82,6 +82,7 @@ void cal_contexts_delete_end(cal_contexts *contexts, const cal_context_id *id, b
     struct context *context = cal_map_get(&contexts->table, cal_slice_of(id->bytes, CAL_ID_SIZE));
     assert(context && context->deleting && context->holder);
     context->deleting = context->deleted = deleted;
+    if (deleted) cal_contexts_listen(contexts, id, false);
     cal_context_cache_commit_end(context->cache);
     context->pins++;
     turn_end(context);

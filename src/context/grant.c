@@ -15,22 +15,41 @@ static int ask(const struct context *context, cal_executor *ret_executor, cal_bl
     return rc;
 }
 
+/* The key is here only while turns may need it. */
+static void take_key(struct context *context) {
+    const cal_context_authority *authority = &context->contexts->options.authority;
+    cal_grant *grant = &context->grant;
+    bool seals = contexts_heard(context->contexts, &context->id) && grant->result == 0 &&
+                 !grant->executor.read_only;
+    if (seals == grant->seals) return;
+    cal_secret_wipe(&grant->key);
+    grant->seals = seals;
+    grant->seal_result = 0;
+    if (seals)
+        grant->seal_result =
+            authority->seal_key(authority->user, &context->id, &grant->key, &grant->key_id);
+}
+
 bool grant_holds(const struct context *context) {
     return context->grant.known && context->grant.version == governance_version(context->contexts);
 }
 
 void grant_refresh(struct context *context) {
-    if (grant_holds(context)) return;
+    if (grant_holds(context)) {
+        take_key(context);
+        return;
+    }
     const cal_context_authority *authority = &context->contexts->options.authority;
     cal_grant *grant = &context->grant;
     grant_deinit(grant);
     grant->version = governance_version(context->contexts);
     grant->result = ask(context, &grant->executor, &grant->code);
     cal_buffer_init(&grant->position, CAL_DELTA_POSITION_MAX * 32);
-    if (grant->result == 0)
+    if (grant->result == 0 && !grant->executor.read_only) /* who changes nothing cites nothing */
         grant->position_result =
             authority->position(authority->user, &context->id, &grant->position);
     grant->known = true;
+    take_key(context);
 }
 
 int grant_view(struct context *context, cal_executor *ret_executor, cal_blob_id *ret_code) {
@@ -45,5 +64,6 @@ int grant_view(struct context *context, cal_executor *ret_executor, cal_blob_id 
 
 void grant_deinit(cal_grant *grant) {
     if (grant->known) cal_buffer_deinit(&grant->position);
+    cal_secret_wipe(&grant->key);
     *grant = (cal_grant){.known = false};
 }

@@ -37,6 +37,10 @@ typedef struct cal_grant {
     cal_blob_id code;
     int position_result;
     cal_buffer position; /* governance heads */
+    bool seals;          /* what is written is heard, and so is sealed: */
+    int seal_result;     /* of the key */
+    cal_secret key;
+    cal_hash key_id;
 } cal_grant;
 
 /* Who has the context's place between hand-over and return (turn.c). */
@@ -82,6 +86,7 @@ struct cal_contexts {
     cal_contexts_options options;
     cal_modules *modules;
     cal_map table;   /* context id -> context */
+    cal_map heard;   /* ids of contexts whose changes are published */
     cal_list recent; /* least recently used first */
     size_t loaded, cache_bytes;
     uint64_t open;       /* accepted and not yet answered */
@@ -114,6 +119,9 @@ void contexts_hold(cal_contexts *contexts);
 void contexts_release(cal_contexts *contexts);
 /* 0, or why the node takes no more work that keeps so many bytes: CAL_ECANCELED, CAL_EOVERLOAD. */
 int contexts_admit(const cal_contexts *contexts, size_t bytes, const char **ret_why);
+/* Whether anybody hears what the context publishes. */
+bool contexts_heard(const cal_contexts *contexts, const cal_context_id *id);
+void contexts_tell(const cal_contexts *contexts, const cal_authored_delta *delta);
 void contexts_used(struct context *context); /* after work in it: balances the caches, unloads what
                                                 is idle for long or was removed */
 int context_record_copy(const cal_context_record *from, cal_context_record *ret_record);

@@ -148,9 +148,20 @@ static int position(void *user, const cal_context_id *context, cal_buffer *ret_h
     gov_write_grant grant;
     int rc = gov_context_write(((cal_node *)user)->gov, context, &grant, NULL);
     if (rc != 0) return rc;
-    cal_secret_wipe(&grant.group_key); /* for sealing, once there is somebody to send to */
+    cal_secret_wipe(&grant.group_key);
     return cal_buffer_append(ret_heads, grant.position.heads,
                              grant.position.count * sizeof grant.position.heads[0]);
+}
+
+static int seal_key(void *user, const cal_context_id *context, cal_secret *ret_key,
+                    cal_hash *ret_key_id) {
+    gov_write_grant grant;
+    int rc = gov_context_write(((cal_node *)user)->gov, context, &grant, NULL);
+    if (rc != 0) return rc;
+    *ret_key = grant.group_key;
+    *ret_key_id = grant.key_id;
+    cal_secret_wipe(&grant.group_key);
+    return 0;
 }
 
 static void sign(void *user, cal_slice message, uint8_t ret_signature[64]) {
@@ -163,5 +174,6 @@ cal_context_authority node_authority(cal_node *node) {
                                    .executor = executor,
                                    .code = code,
                                    .position = position,
-                                   .sign = sign};
+                                   .sign = sign,
+                                   .seal_key = seal_key};
 }

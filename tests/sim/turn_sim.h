@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "context/context.h"
+#include "gov/delta.h"
 #include "os/sim/sim.h"
 #include "store/key.h"
 #include "support/engine_signals.h"
@@ -38,9 +39,14 @@ typedef struct world {
     cal_runner runner;
     cal_app_blobs code;
     cal_context_id id;
-    int member; /* what governance answers for the executor */
+    cal_hash genesis; /* delta */
+    int member;       /* what governance answers for the executor */
     bool may_only_read;
     uint64_t version;
+    cal_secret key;  /* that seals what is written */
+    int seal_result; /* what governance answers for it */
+    uint32_t keys_asked;
+    bool heard;                         /* what is written, from a start on */
     void (*signs)(struct world *world); /* called in the middle of a turn; NULL */
     /* Called wherever a worker asks governance or signs: what the other threads do meanwhile. NULL
      */
@@ -49,6 +55,7 @@ typedef struct world {
     bool idle;
     size_t code_at; /* of the one reader */
     void (*event)(struct world *world, const cal_event *event);
+    void (*authored)(struct world *world, const cal_authored_delta *delta);
     void *user;
 } world;
 
@@ -162,6 +169,17 @@ static void authority_sign(void *user, cal_slice message, uint8_t ret_signature[
     let_others_run(w);
 }
 
+static int authority_seal_key(void *user, const cal_context_id *context, cal_secret *ret_key,
+                              cal_hash *ret_key_id) {
+    (void)context;
+    world *w = user;
+    w->keys_asked++;
+    if (w->seal_result != 0) return w->seal_result;
+    *ret_key = w->key;
+    *ret_key_id = (cal_hash){{6}};
+    return 0;
+}
+
 /* --- the scheduler --- */
 
 static void post_loop(void *user, cal_task *task) {
@@ -228,6 +246,11 @@ static void world_event(void *user, const cal_event *event) {
     if (w->event) w->event(w, event);
 }
 
+static void world_authored(void *user, const cal_authored_delta *delta) {
+    world *w = user;
+    if (w->authored) w->authored(w, delta);
+}
+
 static void open_contexts(world *w) {
     const cal_os *os = cal_sim_os(w->sim);
     w->runner = (cal_runner){.user = w, .on_loop = post_loop, .on_worker = post_worker};
@@ -242,10 +265,14 @@ static void open_contexts(world *w) {
                                                   .executor = authority_executor,
                                                   .code = authority_code,
                                                   .position = authority_position,
-                                                  .sign = authority_sign},
+                                                  .sign = authority_sign,
+                                                  .seal_key = authority_seal_key},
                                     .event = world_event,
-                                    .event_user = w};
+                                    .event_user = w,
+                                    .authored = world_authored,
+                                    .authored_user = w};
     assert_int_equal(cal_contexts_new(&options, &w->contexts), 0);
+    if (w->heard) cal_contexts_listen(w->contexts, &w->id, true);
 }
 
 static int world_open_store(world *w) {
@@ -271,6 +298,7 @@ static void genesis_done(void *user, const cal_error *err, const cal_context_gen
     world *w = user;
     WORLD_CHECK(w, !err, "init: %s", err->message);
     w->id = genesis->id;
+    w->genesis = genesis->delta;
     cal_store_submit(w->store, batch, NULL, NULL);
 }
 

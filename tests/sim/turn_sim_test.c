@@ -36,6 +36,7 @@ typedef struct sim {
     tag kept[KEPT_MAX]; /* answered as done, in order: kept[i] made count i + 1 */
     uint32_t kept_count;
     uint32_t announced; /* events that came */
+    uint32_t told;      /* deltas to publish */
     uint32_t failed;    /* calls that were to change something, and did not */
     bool calm;          /* no failure is due: calls must succeed */
     int inside;         /* of what others do meanwhile */
@@ -107,9 +108,18 @@ static void announced(world *w, const cal_event *event) {
     sim *s = w->user;
     s->announced++;
     WORLD_CHECK(w, event->type == CAL_EVENT_STATE_MUTATION, "another kind of event");
+    WORLD_CHECK(w, s->told == s->announced, "%u deltas before event %u", s->told, s->announced);
     WORLD_CHECK(w, s->announced == s->kept_count && count_of(event->root.bytes) == s->kept_count,
                 "event %u of turn %llu after %u answers", s->announced,
                 (unsigned long long)count_of(event->root.bytes), s->kept_count);
+}
+
+/* And each delta is handed on between the two. */
+static void told(world *w, const cal_authored_delta *delta) {
+    sim *s = w->user;
+    s->told++;
+    WORLD_CHECK(w, s->told == s->kept_count && delta->message.len > 0, "delta %u after %u answers",
+                s->told, s->kept_count);
 }
 
 static void call(client *c, method m) {
@@ -286,7 +296,7 @@ static void check_store(sim *s, bool power_lost) {
     check_deltas(s, snapshot, &record);
     WORLD_CHECK(s->w, power_lost || s->kept_count == told, "%u turns left a trace, %u were done",
                 s->kept_count, told);
-    s->announced = s->kept_count;
+    s->announced = s->told = s->kept_count;
     uint64_t deltas = stored_deltas(s, snapshot);
     WORLD_CHECK(s->w, deltas == s->kept_count + 1u, "%llu deltas of %u turns",
                 (unsigned long long)deltas, s->kept_count);
@@ -365,6 +375,9 @@ static void run_seed(uint64_t seed) {
     s = (sim){.w = world_new(seed)};
     s.w->user = &s;
     s.w->event = announced;
+    s.w->authored = told;
+    s.w->heard = true;
+    cal_contexts_listen(s.w->contexts, &s.w->id, true);
     s.w->meanwhile = others;
     for (int i = 0; i < CLIENTS; i++) s.clients[i].sim = &s;
     for (int round = 0; round < ROUNDS; round++) {

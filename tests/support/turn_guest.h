@@ -7,13 +7,16 @@
  *   trap    counts, then traps                     begin with the input's first byte before
  *   peek    returns count and tag         look     the same, as a view
  *   bulk    returns 128 KiB                        err      logs, counts, then returns an error
+ *   flood   counts, with an action of as many bytes as the input says after the tag (u32)
+ *   tell    counts, and emits `told` with the tag as its data and `add` as its handler
  *   __calimero_sync_next   counts; the tag is the first 16 bytes of the first action's id; traps
  * when these begin with 0xEE, and returns an error when they begin with 0xEF */
 #ifndef CAL_TESTS_TURN_GUEST_H
 #define CAL_TESTS_TURN_GUEST_H
 
 /* Memory: 0x100 count and tag, 0x120 root, 0x140 artifact (no actions), 0x180 key of the state,
- * 0x1a0 key of the class, 0x200 up descriptors, 0x1000 input. */
+ * 0x1a0 key of the class, 0x1c0 words, 0x200 up descriptors, 0x1000 input, 0x20000 a long artifact.
+ */
 static const char turn_guest[] =
     "(module"
     "(import \"env\" \"storage_write\" (func $write (param i64 i64 i64) (result i32)))"
@@ -26,7 +29,9 @@ static const char turn_guest[] =
     "(import \"env\" \"value_return\" (func $return (param i64)))"
     "(import \"env\" \"log_utf8\" (func $log (param i64)))"
     "(import \"env\" \"commit\" (func $commit (param i64 i64)))"
+    "(import \"env\" \"emit_with_handler\" (func $emit (param i64 i64)))"
     "(memory (export \"memory\") 2)"
+    "(data (i32.const 0x1c0) \"told\") (data (i32.const 0x1c8) \"add\")"
     "(func $buf (param i32 i64 i64) (i64.store (local.get 0) (local.get 1))"
     " (i64.store offset=8 (local.get 0) (local.get 2)))"
     "(func $load"
@@ -72,6 +77,17 @@ static const char turn_guest[] =
     "(func (export \"bulk\") (call $load)"
     " (call $buf (i32.const 0x298) (i64.const 0) (i64.const 0x20000))"
     " (call $return (i64.const 0x290)))"
+    "(func (export \"flood\") (call $load) (drop (memory.grow (i32.const 40)))"
+    " (i32.store (i32.const 0x20001) (i32.const 1))"
+    " (i32.store (i32.const 0x20026) (i32.load (i32.const 0x1010)))"
+    " (call $buf (i32.const 0x210) (i64.const 0x20000)"
+    "  (i64.add (i64.load32_u (i32.const 0x1010)) (i64.const 66)))"
+    " (call $count (i32.const 0x1000)) (call $give))"
+    "(func (export \"tell\") (call $load) (call $count (i32.const 0x1000))"
+    " (call $buf (i32.const 0x2b0) (i64.const 0x1c0) (i64.const 4))"
+    " (call $buf (i32.const 0x2c0) (i64.const 0x108) (i64.const 16))"
+    " (call $buf (i32.const 0x2d0) (i64.const 0x1c8) (i64.const 3))"
+    " (call $emit (i64.const 0x2b0) (i64.const 0x2d0)) (call $give))"
     "(func (export \"err\") (call $load) (call $log (i64.const 0x280))"
     " (call $count (i32.const 0x1000))"
     " (i64.store (i32.const 0x290) (i64.const 1)) (call $give))"
