@@ -119,6 +119,30 @@ static void move_heads(cal_context_record *record, const cal_delta_record *delta
     record->head_count = kept;
 }
 
+static bool is_zero(const void *hash) {
+    static const uint8_t zero[32];
+    return same_hash(hash, zero);
+}
+
+static bool is_genesis(const cal_delta_record *record) {
+    return !record->has_author && record->parent_count == 1 && is_zero(record->parents[0]);
+}
+
+/* Why it may not stand where the context is now; NULL. */
+static const char *misplaced(const struct apply *apply, const cal_delta_record *record,
+                             int *ret_error) {
+    bool bare = is_zero(&apply->record.root);
+    *ret_error = CAL_EINVAL;
+    if (record->parent_count == 0) return "a delta without parents";
+    if (!bare && !record->has_author)
+        return "a delta without an author: the context has its genesis";
+    *ret_error = CAL_ESTATE;
+    if (bare && !is_genesis(record)) return "the context is not initialised yet";
+    *ret_error = CAL_ELIMIT;
+    return apply->record.head_count >= CAL_CONTEXT_HEADS_MAX ? "the context has too many heads"
+                                                             : NULL;
+}
+
 /* Whether it can be run at all; otherwise its outcome says why not, or that there is no need. */
 static bool admit(struct apply *apply, size_t at) {
     const cal_delta_record *record = &apply->deltas[at].record;
@@ -131,18 +155,17 @@ static bool admit(struct apply *apply, size_t at) {
         fail_one(outcome, CAL_ECANCELED, "a delta that it descends from was not applied");
         return false;
     }
-    int rc = guest_over_tip(&apply->guest, context, top);
+    int rc = guest_over_tip(&apply->guest, context, top), error = 0;
     int known = rc;
+    const char *why = misplaced(apply, record, &error);
     if (rc == 0 && !builds_on_head(apply, record))
         known = top && cal_overlay_has_delta(top, &record->id) ? 1 : is_stored(apply, &record->id);
     if (known < 0)
         fail_one(outcome, known, "the store cannot be read");
     else if (known == 1)
         outcome->before = true;
-    else if (record->parent_count == 0)
-        fail_one(outcome, CAL_EINVAL, "a delta without parents");
-    else if (apply->record.head_count >= CAL_CONTEXT_HEADS_MAX)
-        fail_one(outcome, CAL_ELIMIT, "the context has too many heads");
+    else if (why)
+        fail_one(outcome, error, why);
     else if (crdt_clock_observe(&context->clock, &record->hlc, os->wall_ns(os->user)) != 0)
         fail_one(outcome, CAL_ELIMIT, "the delta's time is more than 5 s ahead of this clock");
     return outcome->error == 0 && !outcome->before;
@@ -180,7 +203,11 @@ static int apply_one(struct apply *apply, size_t at) {
         guest_run(guest, &(guest_call){.method = "__calimero_sync_next",
                                        .input = cal_buffer_slice(&input),
                                        .memory_max = guest->contexts->options.memory_max});
-        if (guest->status != CAL_CALL_OK) fail_one(outcome, guest->error, guest->message);
+        if (guest->status != CAL_CALL_OK)
+            fail_one(outcome, guest->error, guest->message);
+        else if (is_zero(&apply->record.root) &&
+                 (!guest->outcome.has_root || is_zero(guest->outcome.root_hash)))
+            fail_one(outcome, CAL_EGUEST, "the genesis delta left no state");
     }
     cal_buffer_deinit(&input);
     return outcome->error == 0 ? keep_one(apply, at) : 0;
@@ -188,8 +215,17 @@ static int apply_one(struct apply *apply, size_t at) {
 
 /* --- the turn: worker --- */
 
+/* A context without a state takes its genesis when nothing is here that an earlier state or half an
+ * installation has left: only another installation makes that good. */
+static int check_bare(struct apply *apply) {
+    struct context *context = apply->turn.context;
+    if (!is_genesis(&apply->deltas[0].record)) return CAL_ESTATE;
+    int rc = guest_over_tip(&apply->guest, context, NULL);
+    if (rc == 0) rc = context_has_rows(context->snapshot, &context->id);
+    return rc == 1 ? CAL_ESTATE : rc;
+}
+
 static int begin(struct apply *apply) {
-    static const cal_hash zero;
     struct context *context = apply->turn.context;
     const cal_context_record *tip = &context->tip.record;
     int rc = context->grant.result;
@@ -197,9 +233,11 @@ static int begin(struct apply *apply) {
         fail_rest(apply, rc, "the context's group does not answer");
         return rc;
     }
-    if (memcmp(&tip->root, &zero, sizeof zero) == 0) {
-        fail_rest(apply, CAL_ESTATE, "the context is not initialised yet");
-        return CAL_ESTATE;
+    if (apply->count > 0 && is_zero(&tip->root)) rc = check_bare(apply);
+    if (rc != 0) {
+        fail_rest(apply, rc,
+                  rc == CAL_ESTATE ? "the context is not initialised yet" : cal_error_text(rc));
+        return rc;
     }
     apply->guest.executor = context->grant.executor;
     apply->guest.code = context->grant.code;

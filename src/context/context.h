@@ -120,8 +120,10 @@ typedef struct cal_received_delta {
 typedef struct cal_apply_outcome {
     int error;   /* 0: applied, and durable. CAL_EGUEST: the application refused it; CAL_ELIMIT: its
                     time is more than 5 s ahead; CAL_EDECODE: not a list of actions; CAL_EINVAL: no
-                    parents; CAL_ECANCELED: one that it descends from was not applied, or an earlier
-                    turn could not be stored; and what the node or the store says */
+                    parents, or no author and the context has its genesis; CAL_ESTATE: the context
+                    has no state, and this is no genesis; CAL_ECANCELED: one that it descends from was
+                    not applied, or an earlier   turn could not be stored; and what the node or the
+                    store says */
     bool before; /* it had been applied before: nothing was done */
     cal_hash root;                       /* after it, when it was applied now */
     char message[CAL_APPLY_MESSAGE_MAX]; /* why not; "" */
@@ -132,7 +134,9 @@ typedef void (*cal_apply_done)(void *user, const cal_apply_outcome *outcomes, si
 /* Takes a turn of the context in which the deltas are applied one after the other, each alone: one
  * that fails leaves no trace and takes only its descendants with it. All that are applied become
  * durable in one transaction. The deltas stand in causal order, their parents are applied or among
- * them, and all of it stays where it is until `done`. At most CAL_APPLY_DELTAS_MAX of them; those
+ * them, and all of it stays where it is until `done`. A context that was adopted and has no state
+ * yet takes the genesis delta (no author, one parent of zeros), and there is only one of those
+ * (governance.md 18.2, G10). At most CAL_APPLY_DELTAS_MAX of them; those
  * that together have more than CAL_APPLY_BYTES_MAX of artifacts go alone. */
 void cal_contexts_apply(cal_contexts *contexts, const cal_context_id *id,
                         const cal_received_delta *deltas, size_t count, cal_apply_done done,
@@ -162,9 +166,9 @@ void cal_contexts_install(cal_contexts *contexts, const cal_context_id *id,
  * memory and those loaded later; NULL-safe for unknown ones. */
 void cal_contexts_listen(cal_contexts *contexts, const cal_context_id *id, bool heard);
 
-/* A context that others made: adds its record, not initialised, to a batch of the caller's. It
- * takes an installation, or, while it has no state, the genesis delta and those after it.
- * CAL_EEXISTS: it is here already. */
+/* A context that others made: adds its record, not initialised, to a batch of the caller's, once.
+ * It takes an installation, or, while it has no state, the genesis delta and those after it.
+ * CAL_EEXISTS: it is here already. CAL_EBUSY: its removal is not over yet. Loop. */
 int cal_contexts_adopt(cal_contexts *contexts, const cal_context_genesis *context,
                        uint64_t created_at_ms, cal_batch *batch);
 

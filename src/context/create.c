@@ -1,5 +1,6 @@
-/* A new context: its id, its init, its genesis delta (runtime-abi.md 22; governance.md 12). A turn
- * of a context that is not there yet: nothing to wait for, and its batch goes to whoever asked. */
+/* A new context: its id, its init, its genesis delta; or the record of one that others made
+ * (runtime-abi.md 22; governance.md 12). A turn of a context that is not there yet: nothing to wait
+ * for, and its batch goes to whoever asked. */
 #include <stdlib.h>
 
 #include "base/error.h"
@@ -161,4 +162,22 @@ void cal_contexts_create(cal_contexts *contexts, const cal_context_create_option
 
 void cal_contexts_created(cal_contexts *contexts, const cal_context_genesis *genesis) {
     contexts_tell(contexts, &(cal_authored_delta){.context = genesis->id, .id = genesis->delta});
+}
+
+int cal_contexts_adopt(cal_contexts *contexts, const cal_context_genesis *context,
+                       uint64_t created_at_ms, cal_batch *batch) {
+    cal_store *store = contexts->options.store;
+    cal_slice key = cal_slice_of(context->id.bytes, CAL_ID_SIZE);
+    const struct context *known = cal_map_get(&contexts->table, key);
+    if (known && known->deleting) return CAL_EBUSY; /* or removed, and a view still looks at it */
+    int rc = known ? 0 : cal_store_get(store, CAL_COLUMN_CONTEXT, key, NULL);
+    if (rc == 0) return CAL_EEXISTS;
+    if (rc == CAL_ENOTFOUND)
+        rc = cal_removal_pending(&cal_context_removal, context->id.bytes, store);
+    if (rc != CAL_ENOTFOUND) return rc == 0 ? CAL_EBUSY : rc;
+    return commit_put_record(batch, &context->id,
+                             &(cal_context_record){.application = context->application,
+                                                   .group = context->group,
+                                                   .service = context->service,
+                                                   .created_at_ms = created_at_ms});
 }

@@ -127,6 +127,10 @@ void contexts_used(struct context *context); /* after work in it: balances the c
 int context_record_copy(const cal_context_record *from, cal_context_record *ret_record);
 void context_record_deinit(cal_context_record *record);
 
+/* removal.c. Any thread: 1 when the snapshot shows state, index or deltas of the context, 0 when it
+ * does not, or CAL_E*. */
+int context_has_rows(cal_snapshot *snapshot, const cal_context_id *id);
+
 /* grant.c */
 /* Between runs: asks again when governance has moved on. */
 void grant_refresh(struct context *context);

@@ -352,6 +352,197 @@ static void a_failed_batch_fails_what_was_there_before_too(void **state) {
     world_free(w);
 }
 
+/* --- a context that others made --- */
+
+static int adopt(world *w, const cal_context_id *id) {
+    cal_batch *row = cal_batch_new();
+    int rc = cal_contexts_adopt(w->contexts, &(cal_context_genesis){.id = *id, .service = "side"},
+                                17, row);
+    if (rc == 0)
+        assert_int_equal(cal_store_commit(w->store, row, NULL), 0);
+    else
+        cal_batch_free(row);
+    return rc;
+}
+
+/* Ready for a genesis: the world's context from now on. */
+static void be_adopted(world *w) {
+    memset(w->id.bytes, 0xAD, sizeof w->id.bytes);
+    assert_int_equal(adopt(w, &w->id), 0);
+}
+
+static const cal_hash no_parent;
+
+static batch *genesis_and_more(world *w, const uint8_t *tags, size_t count) {
+    batch *b = chain(w, &no_parent, tags, count);
+    b->made[0].delta.record.has_author = false;
+    return b;
+}
+
+static void call_status(void *user, const cal_call_result *result) {
+    *(cal_call_status *)user = result->status;
+}
+
+static cal_call_status status_of(world *w, const char *method) {
+    uint8_t input[TURN_TAG] = {9};
+    cal_call_status status = CAL_CALL_INTERNAL;
+    cal_contexts_execute(w->contexts, &w->id, method, cal_slice_of(input, sizeof input),
+                         call_status, &status);
+    settle(w);
+    return status;
+}
+
+static void an_adopted_context_begins_with_its_genesis(void **state) {
+    (void)state;
+    world *w = new_world(9);
+    static const uint8_t tags[] = {1, 2, 3};
+    cal_context_id made_here = w->id;
+    be_adopted(w);
+    assert_int_equal(adopt(w, &w->id), CAL_EEXISTS);
+    assert_int_equal(adopt(w, &made_here), CAL_EEXISTS);
+    assert_int_equal(status_of(w, "add"), CAL_CALL_UNINITIALIZED);
+    assert_int_equal(adopt(w, &w->id), CAL_EEXISTS); /* in memory by now */
+    batch *b = genesis_and_more(w, tags, sizeof tags);
+    b->made[0].delta.record.has_author = true; /* whoever wrote it: no genesis */
+    apply(w, b);
+    settle(w);
+    for (size_t i = 0; i < b->count; i++) assert_int_equal(b->outcomes[i].error, CAL_ESTATE);
+    b->made[0].delta.record.has_author = false;
+    apply(w, b);
+    settle(w);
+    for (size_t i = 0; i < b->count; i++) {
+        assert_int_equal(b->outcomes[i].error, 0);
+        assert_int_equal(count_of(b->outcomes[i].root.bytes), i + 1);
+    }
+    assert_int_equal(stored_count(w), 3);
+    apply(w, b);
+    settle(w);
+    for (size_t i = 0; i < b->count; i++) assert_true(b->outcomes[i].before);
+    assert_int_equal(status_of(w, "add"), CAL_CALL_OK);
+    cal_arena arena;
+    cal_context_record record;
+    cal_arena_init(&arena, SIZE_MAX);
+    stored_record(w, &arena, &record);
+    assert_int_equal(record.created_at_ms, 17);
+    assert_string_equal(record.service, "side");
+    assert_int_equal(count_of(record.root.bytes), 4);
+    cal_arena_deinit(&arena);
+    free_batch(b);
+    world_free(w);
+}
+
+static void there_is_one_genesis(void **state) {
+    (void)state;
+    for (int adopted = 0; adopted < 2; adopted++) {
+        world *w = new_world(10);
+        static const uint8_t tags[] = {1}, others[] = {4, 5, 6};
+        batch *b = genesis_and_more(w, tags, 1), *other = genesis_and_more(w, others, 3);
+        if (adopted) {
+            be_adopted(w);
+            apply(w, b);
+            settle(w);
+            assert_int_equal(b->outcomes[0].error, 0);
+        }
+        cal_hash head = head_of(w, NULL);
+        uint64_t before = stored_count(w);
+        apply(w, other); /* another, and what was built on it */
+        settle(w);
+        static const int errors[] = {CAL_EINVAL, CAL_ECANCELED, CAL_ECANCELED};
+        for (int i = 0; i < 3; i++) assert_int_equal(other->outcomes[i].error, errors[i]);
+        const cal_hash *parent = &head;
+        set_parents(&other->made[0], &parent, 1); /* nobody's, but on what is there */
+        apply(w, other);
+        settle(w);
+        for (int i = 0; i < 3; i++) assert_int_equal(other->outcomes[i].error, errors[i]);
+        assert_int_equal(stored_count(w), before);
+        free_batch(b);
+        free_batch(other);
+        world_free(w);
+    }
+}
+
+static void a_genesis_that_fails_leaves_room_for_the_right_one(void **state) {
+    (void)state;
+    world *w = new_world(11);
+    static const uint8_t tags[] = {0xEE, 2}, right[] = {7, 8}, two[] = {9};
+    be_adopted(w);
+    batch *b = genesis_and_more(w, tags, 2), *again = genesis_and_more(w, right, 2),
+          *second = genesis_and_more(w, two, 1);
+    apply(w, b);
+    apply(w, again); /* behind it in the queue, on nothing */
+    apply(w, second);
+    settle(w);
+    assert_int_equal(b->outcomes[0].error, CAL_EGUEST);
+    assert_int_equal(b->outcomes[1].error, CAL_ECANCELED);
+    assert_int_equal(again->outcomes[0].error, 0);
+    assert_int_equal(again->outcomes[1].error, 0);
+    assert_int_equal(second->outcomes[0].error, CAL_EINVAL);
+    assert_int_equal(stored_count(w), 2);
+    free_batch(b);
+    free_batch(again);
+    free_batch(second);
+    world_free(w);
+}
+
+/* Each kind of row that an earlier state leaves. */
+static void what_was_there_before_is_no_ground_for_a_genesis(void **state) {
+    (void)state;
+    static const cal_column columns[] = {CAL_COLUMN_STATE, CAL_COLUMN_INDEX, CAL_COLUMN_INDEX_META,
+                                         CAL_COLUMN_DELTA, CAL_COLUMN_PRIVATE_STATE};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
+        world *w = new_world(12);
+        static const uint8_t tags[] = {1};
+        be_adopted(w);
+        uint8_t key[64] = {0};
+        memcpy(key, w->id.bytes, 32);
+        memset(key + 32, 0x55, 32);
+        cal_batch *left = cal_batch_new();
+        cal_batch_put(left, columns[i], cal_slice_of(key, sizeof key), cal_slice_text("x"));
+        assert_int_equal(cal_store_commit(w->store, left, NULL), 0);
+        batch *b = genesis_and_more(w, tags, 1);
+        apply(w, b);
+        settle(w);
+        bool ours = columns[i] == CAL_COLUMN_PRIVATE_STATE; /* no other node's business */
+        assert_int_equal(b->outcomes[0].error, ours ? 0 : CAL_ESTATE);
+        free_batch(b);
+        world_free(w);
+    }
+}
+
+static cal_batch *removal_batch;
+static void removal_ready(void *user, const cal_error *err, cal_batch *removal) {
+    (void)user;
+    assert_null(err);
+    removal_batch = removal;
+}
+
+static void what_is_being_removed_is_not_adopted(void **state) {
+    (void)state;
+    world *w = new_world(13);
+    cal_contexts_delete(w->contexts, &w->id, removal_ready, w);
+    settle(w);
+    assert_int_equal(adopt(w, &w->id), CAL_EBUSY);
+    assert_int_equal(cal_store_commit(w->store, removal_batch, NULL), 0);
+    assert_int_equal(adopt(w, &w->id), CAL_EBUSY);
+    cal_contexts_delete_end(w->contexts, &w->id, true);
+    settle(w);
+    assert_int_equal(adopt(w, &w->id), CAL_EBUSY); /* its rows are still here */
+    for (bool last = false; !last;) {
+        cal_batch *step = cal_batch_new();
+        assert_int_equal(cal_removal_step(&cal_context_removal, w->id.bytes, w->store, step, &last),
+                         0);
+        assert_int_equal(cal_store_commit(w->store, step, NULL), 0);
+    }
+    assert_int_equal(adopt(w, &w->id), 0);
+    static const uint8_t tags[] = {1};
+    batch *b = genesis_and_more(w, tags, 1);
+    apply(w, b);
+    settle(w);
+    assert_int_equal(b->outcomes[0].error, 0);
+    free_batch(b);
+    world_free(w);
+}
+
 /* Handed over in pieces on a disk that loses power: what was answered is there, the rest can come
  * again, and in the end it is as if nothing had happened. */
 static void run_seed(uint64_t seed) {
@@ -426,6 +617,11 @@ int main(void) {
         cmocka_unit_test(what_is_no_list_of_actions_is_refused),
         cmocka_unit_test(a_turn_takes_only_so_many),
         cmocka_unit_test(a_failed_batch_fails_what_was_there_before_too),
+        cmocka_unit_test(an_adopted_context_begins_with_its_genesis),
+        cmocka_unit_test(there_is_one_genesis),
+        cmocka_unit_test(a_genesis_that_fails_leaves_room_for_the_right_one),
+        cmocka_unit_test(what_was_there_before_is_no_ground_for_a_genesis),
+        cmocka_unit_test(what_is_being_removed_is_not_adopted),
         cmocka_unit_test(deltas_on_a_bad_disk),
     };
     return cmocka_run_group_tests(tests, world_setup, world_teardown);
