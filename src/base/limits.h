@@ -20,6 +20,9 @@ enum {
     CAL_CALLS_BYTES_MAX = 256 * 1024 * 1024,     /* and all of the node */
     CAL_APPLY_DELTAS_MAX = 256,                  /* received deltas in one turn */
     CAL_APPLY_BYTES_MAX = 4 * 1024 * 1024,       /* of artifacts, when they are more than one */
+    CAL_HANDLERS_MAX = 16384,                    /* of received events, waiting in the node */
+    CAL_HANDLERS_BYTES_MAX = 64 * 1024 * 1024,   /* that these hold */
+    CAL_HANDLERS_OPEN_MAX = 256,                 /* of one context among the calls that wait */
     CAL_TURNS_RUN_MAX = 32,                      /* turns of a context in a row on one worker */
     CAL_TURNS_RUN_NS = 5000000,                  /* and the time after which no other one begins */
     CAL_TURNS_FLIGHT_MAX = 256, /* turns of a context that have run and are not durable yet */

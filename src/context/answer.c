@@ -111,7 +111,7 @@ static const char *xcall_denial(const struct call *from, const struct xcall *xca
     const cal_context_authority *authority = &from->guest.contexts->options.authority;
     if (authority->executor(authority->user, &target->record.group, &executor) != 0)
         return "no owned member";
-    if (strncmp(xcall->function, "__calimero", 10) == 0) return "not an xcall entry point";
+    if (method_is_reserved(xcall->function)) return "not an xcall entry point";
     return NULL;
 }
 

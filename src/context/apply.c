@@ -284,8 +284,7 @@ static void apply_run(struct turn *turn) {
 
 /* --- in and out: loop --- */
 
-/* The events as they travelled, see encode_events. Nothing when they do not read: they are only
- * for showing. */
+/* The events as they travelled, see encode_events. Nothing when they do not read. */
 static size_t read_events(yyjson_doc *doc, cal_arena *arena, cal_app_event **ret_events) {
     yyjson_val *list = yyjson_doc_get_root(doc), *item;
     size_t count = yyjson_is_arr(list) ? yyjson_arr_size(list) : 0, at, max, used = 0;
@@ -308,6 +307,17 @@ static size_t read_events(yyjson_doc *doc, cal_arena *arena, cal_app_event **ret
     return used;
 }
 
+/* Handlers run where a change arrives, not where it was made. */
+static void start_handlers(const struct apply *apply, size_t at, const cal_app_event *events,
+                           size_t count) {
+    const cal_delta_record *record = &apply->deltas[at].record;
+    if (record->has_author && same_hash(&record->author, &apply->guest.executor.device)) return;
+    for (size_t i = 0; i < count; i++)
+        if (events[i].handler)
+            handlers_add(apply->turn.context, events[i].handler,
+                         cal_slice_of(events[i].data, events[i].data_len));
+}
+
 static void announce(const struct apply *apply, size_t at) {
     const cal_contexts_options *options = &apply->guest.contexts->options;
     cal_slice json = apply->deltas[at].record.events;
@@ -321,6 +331,7 @@ static void announce(const struct apply *apply, size_t at) {
     if (doc) event.event_count = read_events(doc, &arena, &events);
     event.events = events;
     options->event(options->event_user, &event);
+    start_handlers(apply, at, events, event.event_count);
     yyjson_doc_free(doc);
     cal_arena_deinit(&arena);
 }

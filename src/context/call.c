@@ -310,8 +310,9 @@ void call_submit(struct call *call) {
         return;
     }
     int granted = grant_view(context, &call->guest.executor, &call->guest.code);
-    if (granted == 0 && cal_modules_known_view(contexts->modules, &call->guest.code,
-                                               context->record.service, call->method))
+    if (!call->in_order && granted == 0 &&
+        cal_modules_known_view(contexts->modules, &call->guest.code, context->record.service,
+                               call->method))
         start_view(call, context);
     else
         turn_enter(&call->turn, context);

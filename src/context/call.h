@@ -13,6 +13,7 @@ struct call {
 
     char *method;
     cal_buffer args;
+    bool in_order; /* takes a turn, also when its method is a view */
     bool is_xcall;
     cal_context_id origin;
     cal_application_id origin_application;

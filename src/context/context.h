@@ -136,8 +136,10 @@ typedef void (*cal_apply_done)(void *user, const cal_apply_outcome *outcomes, si
  * durable in one transaction. The deltas stand in causal order, their parents are applied or among
  * them, and all of it stays where it is until `done`. A context that was adopted and has no state
  * yet takes the genesis delta (no author, one parent of zeros), and there is only one of those
- * (governance.md 18.2, G10). At most CAL_APPLY_DELTAS_MAX of them; those
- * that together have more than CAL_APPLY_BYTES_MAX of artifacts go alone. */
+ * (governance.md 18.2, G10). After `done`, the handlers that the events of applied deltas name run
+ * as calls of this node, but for deltas that it authored itself (runtime-abi.md 21). At most
+ * CAL_APPLY_DELTAS_MAX of them; those that together have more than CAL_APPLY_BYTES_MAX of artifacts
+ * go alone. */
 void cal_contexts_apply(cal_contexts *contexts, const cal_context_id *id,
                         const cal_received_delta *deltas, size_t count, cal_apply_done done,
                         void *user);
@@ -214,7 +216,8 @@ int cal_contexts_sweep(cal_contexts *contexts, cal_error *err);
 
 typedef struct cal_contexts_stats {
     uint64_t calls, failed, waiting, refused, call_ns, gas, modules_loaded, modules_compiled;
-    uint64_t applied, apply_failed; /* received deltas */
+    uint64_t applied, apply_failed;                       /* received deltas */
+    uint64_t handlers, handlers_failed, handlers_dropped; /* of their events */
 } cal_contexts_stats;
 void cal_contexts_stats_get(cal_contexts *contexts, cal_contexts_stats *ret_stats);
 

@@ -66,6 +66,7 @@ static struct context *new_context(cal_contexts *contexts, const cal_context_id 
     context->contexts = contexts;
     context->id = *id;
     cal_list_init(&context->recent);
+    cal_list_init(&context->handlers);
     cal_list_init(&context->waiting);
     cal_list_init(&context->flight);
     context->cache = cal_context_cache_new(CONTEXT_CACHE_MAX);
@@ -248,6 +249,7 @@ static void refuse_waiting(cal_contexts *contexts) {
     void *found;
     while (cal_map_next(&contexts->table, &cursor, NULL, &found)) {
         turns_halt(found);
+        handlers_drop(found);
         turns_refuse(found, CAL_ECANCELED, "the node is stopping");
     }
 }
@@ -271,9 +273,6 @@ void cal_contexts_free(cal_contexts *contexts) {
     free(contexts);
 }
 
-/* Names that the node calls itself, never a client (runtime-abi.md 7, hardening notes). */
-static bool is_internal(const char *method) { return strncmp(method, "__calimero", 10) == 0; }
-
 static void answer_out_of_memory(cal_call_done done, void *user) {
     done(user, &(cal_call_result){
                    .status = CAL_CALL_INTERNAL, .error = CAL_ENOMEM, .message = "out of memory"});
@@ -293,7 +292,7 @@ void cal_contexts_execute(cal_contexts *contexts, const cal_context_id *id, cons
     }
     call->done = done;
     call->user = user;
-    if (is_internal(method)) {
+    if (method_is_reserved(method)) {
         contexts_opened(contexts, call->turn.cost);
         guest_fail(&call->guest, CAL_CALL_FAILED, CAL_EDENIED,
                    "method \"%.64s\" is reserved for the node and cannot be called", method);

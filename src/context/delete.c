@@ -73,6 +73,7 @@ void cal_contexts_delete(cal_contexts *contexts, const cal_context_id *id,
     context->pins++;
     context->deleting = true;
     turns_halt(context);
+    handlers_drop(context);
     turns_refuse(context, CAL_ENOTFOUND, "the context is being deleted");
     turn_enter(&deletion->turn, context);
     context->pins--;

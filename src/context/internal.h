@@ -9,6 +9,7 @@
  *   call.c      both    a client's call, as a turn or as a view (call.h)
  *   answer.c    loop    answers, events, xcalls
  *   apply.c     both    the turn of received deltas
+ *   handler.c   loop    handlers of the events that received deltas bring
  *   install.c   both    the turn that installs a snapshot
  *   create.c    both    a new context's init and genesis
  *   delete.c    loop    the turn of a removal
@@ -58,6 +59,9 @@ struct context {
     bool deleting;      /* being removed: takes no calls */
     bool deleted;       /* removed: goes when its last view has left */
 
+    cal_list handlers; /* of received events, that have not entered the queue yet */
+    uint32_t handlers_open;
+
     cal_list waiting; /* turns, by link */
     uint32_t waiting_count;
     size_t waiting_bytes;
@@ -91,7 +95,8 @@ struct cal_contexts {
     size_t loaded, cache_bytes;
     uint64_t open;       /* accepted and not yet answered */
     uint64_t open_bytes; /* that they keep */
-    uint64_t held;       /* other reasons not to come to rest: runs, and functions on the stack */
+    size_t handlers_waiting, handlers_bytes;
+    uint64_t held; /* other reasons not to come to rest: runs, and functions on the stack */
     bool draining;
     void (*idle)(void *user);
     void *idle_user;
@@ -105,6 +110,7 @@ enum {
         32 * 1024 * 1024,       /* of all; beyond it those least recently used lose theirs */
     CONTEXTS_LOADED_MAX = 1024, /* kept in memory while idle */
     CALL_ARENA_MAX = 64 * 1024 * 1024,
+    HANDLERS_DROPPED_LOG = 1024, /* of so many that are left out one is logged */
 };
 
 /* contexts.c */
@@ -126,6 +132,18 @@ void contexts_used(struct context *context); /* after work in it: balances the c
                                                 is idle for long or was removed */
 int context_record_copy(const cal_context_record *from, cal_context_record *ret_record);
 void context_record_deinit(cal_context_record *record);
+
+/* Names that the node calls itself, never a client, a guest or a peer (runtime-abi.md 7, hardening
+ * notes). */
+static inline bool method_is_reserved(const char *method) {
+    return strncmp(method, "__calimero", 10) == 0;
+}
+
+/* handler.c. Loop. Its words and data are copied; handlers_go, after whatever the loop does in a
+ * context, lets them into its queue; handlers_drop: those that wait will not run. */
+void handlers_add(struct context *context, const char *method, cal_slice data);
+void handlers_go(struct context *context);
+void handlers_drop(struct context *context);
 
 /* removal.c. Any thread: 1 when the snapshot shows state, index or deltas of the context, 0 when it
  * does not, or CAL_E*. */

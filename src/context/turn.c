@@ -358,6 +358,7 @@ static void look_after(struct context *context) {
     context->pins++;
     settle_answered(context);
     turns_go(context);
+    handlers_go(context);
     context->pins--;
     contexts_used(context);
     contexts_release(contexts);

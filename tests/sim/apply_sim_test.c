@@ -543,6 +543,187 @@ static void what_is_being_removed_is_not_adopted(void **state) {
     world_free(w);
 }
 
+/* --- handlers of events (runtime-abi.md 21) --- */
+
+/* An event whose handler gets this tag as its input; `method` NULL: without a handler. */
+static void add_event(cal_buffer *json, const char *method, uint8_t tag) {
+    cal_buffer_append_text(json, json->len ? "," : "[");
+    cal_buffer_append_text(json, "{\"kind\":\"told\",\"data\":[");
+    for (int i = 0; i < TURN_TAG; i++) cal_buffer_printf(json, i ? ",%d" : "%d", i ? 0 : tag);
+    cal_buffer_append_text(json, "],\"handler\":");
+    if (method)
+        cal_buffer_printf(json, "\"%s\"}", method);
+    else
+        cal_buffer_append_text(json, "null}");
+}
+
+static void end_events(made *m, cal_buffer *json) {
+    cal_buffer_append_text(json, "]");
+    m->delta.record.events = cal_buffer_slice(json);
+}
+
+/* What the state says: how often it was changed, and by which tag last. */
+static void check_state(world *w, uint64_t count, uint8_t tag) {
+    cal_arena arena;
+    cal_context_record record;
+    cal_arena_init(&arena, SIZE_MAX);
+    stored_record(w, &arena, &record);
+    assert_int_equal(count_of(record.root.bytes), count);
+    assert_int_equal(record.root.bytes[8], tag);
+    cal_arena_deinit(&arena);
+}
+
+static void check_handlers(world *w, uint64_t ran, uint64_t failed, uint64_t dropped) {
+    cal_contexts_stats stats;
+    cal_contexts_stats_get(w->contexts, &stats);
+    assert_int_equal(stats.handlers, ran);
+    assert_int_equal(stats.handlers_failed, failed);
+    assert_int_equal(stats.handlers_dropped, dropped);
+}
+
+static struct {
+    size_t count;
+    uint8_t tags[64];
+} events_seen;
+static void note_event(world *w, const cal_event *event) {
+    (void)w;
+    if (event->type == CAL_EVENT_STATE_MUTATION && events_seen.count < 64)
+        events_seen.tags[events_seen.count++] = event->root.bytes[8];
+}
+
+static void handlers_follow_in_order(void **state) {
+    (void)state;
+    world *w = new_world(14);
+    w->event = note_event;
+    events_seen.count = 0;
+    cal_hash genesis = head_of(w, NULL);
+    static const uint8_t tags[] = {1, 2, 3};
+    batch *b = chain(w, &genesis, tags, sizeof tags);
+    cal_buffer json[2];
+    for (int i = 0; i < 2; i++) cal_buffer_init(&json[i], SIZE_MAX);
+    add_event(&json[0], "add", 11);
+    add_event(&json[0], NULL, 12);
+    add_event(&json[0], "trap", 13); /* fails, and the rest go on */
+    add_event(&json[0], "nothing_such", 14);
+    add_event(&json[0], "look", 15); /* a view, in its place */
+    add_event(&json[0], "__calimero_sync_next", 16);
+    add_event(&json[0], "", 17);
+    add_event(&json[0], "err", 18);
+    add_event(&json[0], "add", 19);
+    add_event(&json[1], "tell", 21);
+    end_events(&b->made[0], &json[0]);
+    end_events(&b->made[2], &json[1]);
+    apply(w, b);
+    settle(w);
+    static const uint8_t order_of[] = {1, 2, 3, 11, 19, 21};
+    /* each change in its order, and the views and failures between them leave nothing */
+    assert_int_equal(events_seen.count, sizeof order_of);
+    assert_memory_equal(events_seen.tags, order_of, sizeof order_of);
+    check_state(w, 6, 21);
+    check_handlers(w, 7, 3, 2);
+    cal_hash head = head_of(w, NULL); /* theirs are deltas of this node */
+    cal_buffer row;
+    cal_delta_record record;
+    cal_buffer_init(&row, SIZE_MAX);
+    assert_int_equal(cal_context_delta_read(w->store, &w->id, &head, &row), 0);
+    assert_int_equal(cal_delta_record_decode(cal_buffer_slice(&row), &record), 0);
+    assert_true(record.has_author && record.author.bytes[0] == 2);
+    assert_true(record.events.len > 0); /* what `tell` told, whose handler runs elsewhere */
+    apply(w, b);                        /* not for what was there before */
+    settle(w);
+    check_handlers(w, 7, 3, 2);
+    cal_buffer_deinit(&row);
+    for (int i = 0; i < 2; i++) cal_buffer_deinit(&json[i]);
+    free_batch(b);
+    world_free(w);
+}
+
+static void own_deltas_and_failed_ones_have_no_handlers(void **state) {
+    (void)state;
+    world *w = new_world(15);
+    cal_hash genesis = head_of(w, NULL);
+    static const uint8_t tags[] = {1, 0xEE, 3};
+    batch *b = chain(w, &genesis, tags, sizeof tags);
+    const cal_hash *first = &b->made[0].delta.record.id;
+    set_parents(&b->made[2], &first, 1);
+    cal_buffer json;
+    cal_buffer_init(&json, SIZE_MAX);
+    add_event(&json, "add", 11);
+    b->made[2].delta.record.events = cal_buffer_slice(&json); /* does not read */
+    end_events(&b->made[0], &json);
+    b->made[0].delta.record.author.bytes[0] = 2; /* this node's own, come back */
+    b->made[1].delta.record.events = cal_buffer_slice(&json);
+    b->made[2].delta.record.events.data = json.data;
+    apply(w, b);
+    settle(w);
+    assert_int_equal(b->outcomes[1].error, CAL_EGUEST);
+    check_state(w, 2, 3);
+    check_handlers(w, 0, 0, 0);
+    cal_buffer_deinit(&json);
+    free_batch(b);
+    world_free(w);
+}
+
+/* Many wait, and clients find room all the same. */
+static void handlers_leave_room_and_are_bounded(void **state) {
+    (void)state;
+    world *w = new_world(16);
+    cal_hash genesis = head_of(w, NULL);
+    uint8_t tags[100];
+    for (size_t i = 0; i < sizeof tags; i++) tags[i] = (uint8_t)(1 + i);
+    batch *b = chain(w, &genesis, tags, sizeof tags);
+    cal_buffer json;
+    cal_buffer_init(&json, SIZE_MAX);
+    for (int i = 0; i < 200; i++) add_event(&json, "peek", 1);
+    cal_buffer_append_text(&json, "]");
+    for (size_t i = 0; i < b->count; i++) b->made[i].delta.record.events = cal_buffer_slice(&json);
+    apply(w, b);
+    while (!b->answered && (run_loop(w) || run_worker(w) || run_store(w))) {
+    }
+    cal_contexts_stats stats;
+    cal_contexts_stats_get(w->contexts, &stats);
+    assert_int_equal(stats.handlers_dropped, 100 * 200 - CAL_HANDLERS_MAX);
+    assert_true(stats.waiting <= CAL_HANDLERS_OPEN_MAX);
+    assert_int_equal(status_of(w, "add"), CAL_CALL_OK);
+    settle(w);
+    check_handlers(w, CAL_HANDLERS_MAX, 0, 100 * 200 - CAL_HANDLERS_MAX);
+    check_state(w, 101, 9);
+    cal_buffer_deinit(&json);
+    free_batch(b);
+    world_free(w);
+}
+
+/* At whatever step the node stops, or the context goes. */
+static void handlers_end_with_their_context(void **state) {
+    (void)state;
+    for (int steps = 0; steps < 60; steps++) {
+        world *w = new_world(17);
+        cal_hash genesis = head_of(w, NULL);
+        static const uint8_t tags[] = {1, 2};
+        batch *b = chain(w, &genesis, tags, sizeof tags);
+        cal_buffer json;
+        cal_buffer_init(&json, SIZE_MAX);
+        for (int i = 0; i < 300; i++) add_event(&json, "add", 1);
+        end_events(&b->made[0], &json);
+        apply(w, b);
+        for (int i = 0; i < steps && (run_loop(w) || run_worker(w) || run_store(w)); i++) {
+        }
+        if (steps % 2) {
+            cal_contexts_delete(w->contexts, &w->id, removal_ready, w);
+            settle(w);
+            cal_batch_free(removal_batch);
+            cal_contexts_delete_end(w->contexts, &w->id, steps % 4 == 1);
+            settle(w);
+        } else {
+            close_contexts(w);
+        }
+        assert_true(b->answered);
+        cal_buffer_deinit(&json);
+        free_batch(b);
+        world_free(w);
+    }
+}
+
 /* Handed over in pieces on a disk that loses power: what was answered is there, the rest can come
  * again, and in the end it is as if nothing had happened. */
 static void run_seed(uint64_t seed) {
@@ -622,6 +803,10 @@ int main(void) {
         cmocka_unit_test(a_genesis_that_fails_leaves_room_for_the_right_one),
         cmocka_unit_test(what_was_there_before_is_no_ground_for_a_genesis),
         cmocka_unit_test(what_is_being_removed_is_not_adopted),
+        cmocka_unit_test(handlers_follow_in_order),
+        cmocka_unit_test(own_deltas_and_failed_ones_have_no_handlers),
+        cmocka_unit_test(handlers_leave_room_and_are_bounded),
+        cmocka_unit_test(handlers_end_with_their_context),
         cmocka_unit_test(deltas_on_a_bad_disk),
     };
     return cmocka_run_group_tests(tests, world_setup, world_teardown);
