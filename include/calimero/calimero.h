@@ -16,5 +16,6 @@
 #include "calimero/node.h"
 #include "calimero/p2p.h"
 #include "calimero/server.h"
+#include "calimero/share.h"
 
 #endif

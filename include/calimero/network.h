@@ -50,7 +50,6 @@ void cal_node_peer_id(cal_node *node, cal_peer_id *ret_id);
 /* Counts of what the node's own part of the network does. */
 #define CAL_NETWORK_COUNTERS(X)                                                                    \
     X(topics_refused, "topics not heard because there are too many")                               \
-    X(requests_declined, "requests of others on streams that were declined")                       \
     X(peers_unsaved, "peers whose addresses could not be written to the store")
 
 typedef struct cal_network_stats {

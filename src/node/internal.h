@@ -6,7 +6,8 @@
  *   runner.c     how operations come to the loop, and how others wait for it
  *   groups.c  contexts.c  apps.c  blobs.c  alias.c  events.c    the public API, one header each
  *   usage.c  purge.c  removal.c   what takes long: sums, deleting a namespace, what deletions leave
- *   network.c  network_key.c  network_streams.c   its host, its key there, the streams it answers
+ *   network.c  network_key.c   its host, its key there
+ *   share.c    join.c          what it shares with others: the module sync, and joining
  *   lend.c       the tables through which lower modules reach each other: blobs for guests and
  * bundles, governance for contexts care.c check.c    backup, rekey; the walk of a stopped node */
 #ifndef CAL_NODE_INTERNAL_H
@@ -28,12 +29,14 @@
 #include "node/world.h"
 #include "store/key.h"
 #include "store/store.h"
+#include "sync/sync.h"
 #include "vm/vm.h"
 
 enum {
     NODE_PARTS_MAX = 4,
     NODE_WORKERS_MAX = 64,
     NODE_SLOW_WORKERS = 2,
+    NODE_TICK_MS = CAL_SYNC_TICK_MS,
     NODE_HOUSEKEEPING_MS = 60000,
     NODE_PATH_MAX = 4096,
     NODE_ARENA_MAX = 256 * 1024 * 1024,
@@ -47,7 +50,7 @@ typedef struct node_network {
     net_transport *transport;
     cal_p2p *host; /* NULL: the node stops */
     cal_peer_id id;
-    net_messages_protocol requests, blobs;
+    net_messages_protocol blobs;
     cal_network_stats stats;
     atomic_uint_fast64_t peers_unsaved;
     void (*closed)(void *user);
@@ -65,6 +68,7 @@ struct cal_node {
     gov_committer committer;
     struct cal_blobs *blobs;
     cal_contexts *contexts;
+    cal_sync *sync;
     cal_app_blobs app_blobs;
     cal_vm_blobs vm_blobs;
     cal_runner runner;
@@ -94,6 +98,7 @@ struct cal_node {
     cal_list new_rows;        /* rows on their way that must not have been there */
     bool delivering;          /* events are being handed out: removals are put off */
     uint64_t events;
+    uint32_t ticks; /* since the last housekeeping */
 };
 
 /* node.c. The production node, in any world; `world` is the node's from now on, also when it fails.
@@ -182,8 +187,11 @@ void node_hear_context(cal_node *node, const cal_context_id *id, bool hears);
 int node_network_key(cal_store *store, const cal_os *os, const cal_network_options *options,
                      cal_secret *ret_seed, cal_error *err);
 
-/* network_streams.c */
-int node_streams_serve(cal_node *node);
+/* share.c: what the node lends to sync, and passes on to it */
+int node_share_start(cal_node *node); /* the host is there; before gossip */
+void node_share_heard(void *user, const cal_p2p_message *message);
+void node_share_subscribed(void *user, const char *topic, const cal_peer_id *peer, bool hears);
+void node_share_authored(void *user, const cal_authored_delta *delta);
 
 /* lend.c */
 void node_lend(cal_node *node); /* fills app_blobs, vm_blobs */

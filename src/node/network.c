@@ -213,10 +213,12 @@ static int start_rendezvous(cal_node *node) {
 
 static int start_protocols(cal_node *node, cal_error *err) {
     cal_p2p *host = node->network.host;
-    int rc = cal_p2p_gossip_start(host, &(cal_p2p_gossip_options){0});
+    int rc = node_share_start(node);
+    cal_p2p_gossip_options gossip = {
+        .message = node_share_heard, .subscribed = node_share_subscribed, .user = node};
+    if (rc == 0) rc = cal_p2p_gossip_start(host, &gossip);
     if (rc == 0) rc = cal_p2p_kad_start(host);
     if (rc == 0) rc = start_rendezvous(node);
-    if (rc == 0) rc = node_streams_serve(node);
     if (rc == 0) start_mdns(node);
     return rc ? cal_fail(err, rc, "the network's protocols cannot be set up: %s",
                          cal_error_text(rc))
@@ -233,6 +235,7 @@ int node_network_open(cal_node *node, cal_error *err) {
         rc = restore_peers(node, err);
     }
     if (rc == 0) rc = start_protocols(node, err);
+    if (rc == 0) rc = cal_sync_open(node->sync, err);
     if (rc == 0) gov_namespace_each(node->gov, hear_group, node);
     return rc;
 }

@@ -152,6 +152,8 @@ static int open_modules(cal_node *node, cal_error *err) {
         .authority = node_authority(node),
         .event = node_event,
         .event_user = node,
+        .authored = node_share_authored,
+        .authored_user = node,
         .deadline_ms = guest_deadline_ms(node),
         .memory_max = options->guest_memory_max ? options->guest_memory_max : CAL_GUEST_MEMORY_MAX,
         .read_only = options->read_only,
@@ -161,6 +163,7 @@ static int open_modules(cal_node *node, cal_error *err) {
 }
 
 static void close_modules(cal_node *node) {
+    cal_sync_free(node->sync);
     cal_contexts_free(node->contexts);
     cal_blobs_close(node->blobs);
     gov_close(node->gov);
@@ -168,8 +171,11 @@ static void close_modules(cal_node *node) {
     cal_store_close(node->store);
 }
 
-static void housekeep(void *user) {
+static void tick(void *user) {
     cal_node *node = user;
+    cal_sync_tick(node->sync);
+    if (++node->ticks < NODE_HOUSEKEEPING_MS / NODE_TICK_MS) return;
+    node->ticks = 0;
     if (cal_blobs_garbage(node->blobs)) node_collect(node);
     if (node->removal_failed) node_remove(node);
     node_purges_retry(node);
@@ -212,7 +218,7 @@ int node_start_in(const node_world *world, const cal_node_options *options, cal_
     int rc = open_modules(node, err);
     node->options.key.text = NULL; /* the caller's, and perhaps a secret */
     if (rc == 0) {
-        world->every(world->user, NODE_HOUSEKEEPING_MS, housekeep, node);
+        world->every(world->user, NODE_TICK_MS, tick, node);
         rc = node_network_open(node, err);
     }
     node->options.network = (cal_network_options){0}; /* the caller's texts */
@@ -270,12 +276,13 @@ static void stop_finished(void *user) {
 static void begin_stop(cal_task *task) {
     cal_node *node = CAL_CONTAINER_OF(task, cal_node, stop);
     node->stopping = true;
-    node->stops_pending = (uint32_t)node->part_count + 2;
+    node->stops_pending = (uint32_t)node->part_count + 3;
     cal_node_part parts[NODE_PARTS_MAX];
     size_t count = node->part_count;
     memcpy(parts, node->parts, sizeof parts);
     for (size_t i = 0; i < count; i++) parts[i].stop(parts[i].user, stop_finished, node);
     cal_contexts_drain(node->contexts, stop_finished, node);
+    cal_sync_drain(node->sync, stop_finished, node);
     node_network_close(node, stop_finished, node);
     node_purges_stop(node);
 }

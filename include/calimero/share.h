@@ -1,0 +1,99 @@
+/* Sharing: joining a namespace of others, and keeping its contexts in step. Threads, errors and
+ * pointers as node.h says. */
+#ifndef CALIMERO_SHARE_H
+#define CALIMERO_SHARE_H
+
+#include "calimero/node.h"
+#include "calimero/p2p.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* --- joining --- */
+
+typedef struct cal_joined {
+    cal_group_id namespace_id;
+    cal_public_key member; /* this node's key in it */
+    cal_account_id account;
+} cal_joined;
+typedef void (*cal_join_done)(void *user, const cal_error *err, const cal_joined *joined);
+
+/* Joins the namespace that an invitation is for (the JSON of http-api.md 2, or the one-line form,
+ * which also says where to dial). `name` (NULL: none): what the namespace is called here. Takes up
+ * to a minute. CAL_EDECODE, CAL_EVERIFY (its signature), CAL_ETIMEOUT (it has expired), CAL_EDENIED
+ * (a member refused, with its words), CAL_EUNREACHABLE (no member could be reached). Who is a
+ * member already is told so at once, without an error. */
+void cal_namespace_join(cal_node *node, const char *invitation, const char *name,
+                        cal_join_done done, void *user);
+int cal_namespace_join_wait(cal_node *node, const char *invitation, const char *name,
+                            cal_joined *ret_joined, cal_error *err);
+
+/* --- keeping in step --- */
+
+typedef enum cal_sync_state {
+    CAL_SYNC_ALONE,     /* nobody else who hears the context is connected */
+    CAL_SYNC_UNKNOWN,   /* not compared since the last change */
+    CAL_SYNC_BEHIND,    /* catching up */
+    CAL_SYNC_EQUAL,     /* equal roots were seen: with whom and when */
+    CAL_SYNC_DIFFERENT, /* equal heads, other roots */
+    CAL_SYNC_WAITING,   /* for its code, a key, governance: `why` */
+} cal_sync_state;
+const char *cal_sync_state_text(cal_sync_state state); /* "in sync" */
+
+typedef struct cal_sync_status {
+    cal_sync_state state;
+    cal_peer_id peer;     /* of the last comparison; len 0: none yet */
+    uint64_t compared_ms; /* Unix; of it */
+    uint64_t waiting;     /* deltas that wait for something */
+    uint64_t failures;    /* comparisons that failed, in a row */
+    char why[160];        /* of the last failure, or what is waited for; "" */
+} cal_sync_status;
+int cal_context_sync_status(cal_node *node, const cal_context_id *context,
+                            cal_sync_status *ret_status); /* CAL_ENOTFOUND */
+
+/* Compares with a peer now, and takes what is missing. NULL: every context; done when each was
+ * compared once, or could not be (the first that could not is the error). CAL_ENOTFOUND,
+ * CAL_EUNREACHABLE. */
+void cal_context_sync(cal_node *node, const cal_context_id *context, cal_simple_done done,
+                      void *user);
+int cal_context_sync_wait(cal_node *node, const cal_context_id *context, cal_error *err);
+
+/* --- figures for /metrics --- */
+#define CAL_SYNC_COUNTERS(X)                                                                       \
+    X(ops_published, "governance operations published")                                            \
+    X(ops_received, "governance operations received")                                              \
+    X(ops_applied, "governance operations received and given their place")                         \
+    X(ops_refused, "governance operations refused")                                                \
+    X(acks_sent, "acknowledgements of operations sent")                                            \
+    X(acks_received, "acknowledgements of operations received")                                    \
+    X(beacons_sent, "readiness beacons sent")                                                      \
+    X(beacons_received, "readiness beacons received")                                              \
+    X(backfills, "questions for missing operations")                                               \
+    X(keys_asked, "questions for keys")                                                            \
+    X(keys_taken, "keys received")                                                                 \
+    X(keys_served, "keys handed out")                                                              \
+    X(joins_served, "requests to join answered")                                                   \
+    X(joins_refused, "requests to join refused")                                                   \
+    X(deltas_published, "deltas published")                                                        \
+    X(deltas_received, "deltas received by gossip")                                                \
+    X(deltas_known, "deltas received that were known")                                             \
+    X(deltas_refused, "deltas refused")                                                            \
+    X(deltas_served, "deltas served")                                                              \
+    X(deltas_fetched, "deltas fetched")                                                            \
+    X(heartbeats_received, "heartbeats of contexts received")                                      \
+    X(heads_served, "questions for heads answered")                                                \
+    X(comparisons, "comparisons with a peer that came to an end")                                  \
+    X(requests_declined, "requests of others declined")                                            \
+    X(malformed, "messages of others that could not be read")
+typedef struct cal_sync_stats {
+#define CAL_SYNC_COUNTER_FIELD(name, text) uint64_t name;
+    CAL_SYNC_COUNTERS(CAL_SYNC_COUNTER_FIELD)
+#undef CAL_SYNC_COUNTER_FIELD
+} cal_sync_stats;
+void cal_sync_stats_get(cal_node *node, cal_sync_stats *ret_stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

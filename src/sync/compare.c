@@ -1,0 +1,414 @@
+/* Catching up with a peer (network-sync.md 8.1, 8.2).
+ *
+ * Heads are compared first. Those of the peer that are not here are fetched, with what they descend
+ * from, until everything hangs together; what came goes the way of every delta (context.c). Then
+ * heads are compared again: "in sync" is said only after equal roots. A peer that does not have
+ * what it names, or says no, costs a pause; then another one is asked. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sync/context.h"
+#include "sync/session.h"
+
+enum {
+    SESSION_MS = 10 * 60 * 1000,
+    ROUNDS_MAX = 16,        /* comparisons in one session */
+    GOSSIP_GRACE_MS = 1000, /* for what is on its way by itself */
+    LOOK_AGAIN_MS = 10000,  /* while others may still be ahead */
+};
+
+typedef enum compare_phase { COMPARE_HEADS, COMPARE_DELTAS, COMPARE_APPLY } compare_phase;
+
+typedef struct sync_compare {
+    sync_context *context;
+    sync_session *session;
+    cal_peer_id peer;
+    compare_phase phase;
+    bool over; /* the session is gone */
+    uint32_t rounds;
+    cal_hash *wanted; /* deltas to ask for, last first */
+    size_t wanted_count, wanted_capacity;
+    cal_map seen; /* ids that are or were in it */
+    cal_hash asked;
+    bool lacks; /* the peer did not have one */
+} sync_compare;
+
+typedef struct waiter { /* of cal_sync_now */
+    cal_list link;
+    struct waiting *waiting;
+} waiter;
+
+typedef struct waiting {
+    cal_simple_done done;
+    void *user;
+    size_t count;
+    cal_error err; /* the first that went wrong */
+} waiting;
+
+/* --- the end --- */
+
+static void tell_waiters(sync_context *context, const cal_error *err) {
+    cal_list told, *at;
+    cal_list_init(&told);
+    cal_list_append(&told, &context->waiters);
+    cal_list_init(&context->waiters);
+    while ((at = cal_list_pop(&told))) {
+        waiter *each = CAL_CONTAINER_OF(at, waiter, link);
+        waiting *all = each->waiting;
+        if (err && !all->err.code) all->err = *err;
+        if (--all->count == 0) {
+            all->done(all->user, all->err.code ? &all->err : NULL);
+            free(all);
+        }
+        free(each);
+    }
+}
+
+static void free_compare(sync_compare *compare) {
+    cal_map_deinit(&compare->seen);
+    free(compare->wanted);
+    free(compare);
+}
+
+static void let_go(sync_compare *compare) {
+    compare->context = NULL;
+    if (compare->over)
+        free_compare(compare);
+    else
+        sync_session_finish(compare->session); /* goes with it */
+}
+
+static void succeed(sync_compare *compare, cal_sync_state state) {
+    sync_context *context = compare->context;
+    uint64_t now = sync_now_ms(context->sync);
+    context->compare = NULL;
+    context->failures = 0;
+    context->status.failures = 0;
+    context->status.state = state;
+    context->status.peer = compare->peer;
+    context->status.compared_ms = sync_wall_ms(context->sync);
+    if (state == CAL_SYNC_EQUAL) context->status.why[0] = 0;
+    context->compare_wanted = context->ahead.len > 0 || state != CAL_SYNC_EQUAL;
+    context->compare_due_ms = now + (context->ahead.len ? 0 : LOOK_AGAIN_MS);
+    context->sync->stats.comparisons++;
+    let_go(compare);
+    tell_waiters(context, NULL);
+}
+
+static void fail_compare(sync_compare *compare, int code, const char *why) {
+    sync_context *context = compare->context;
+    cal_error err;
+    uint32_t shift = context->failures < 7 ? context->failures : 7;
+    context->compare = NULL;
+    context->failures++;
+    context->status.failures = context->failures;
+    context->status.state = CAL_SYNC_UNKNOWN;
+    snprintf(context->status.why, sizeof context->status.why, "%s", why);
+    context->compare_wanted = true;
+    context->compare_due_ms = sync_now_ms(context->sync) + ((uint64_t)SYNC_RETRY_MIN_MS << shift);
+    cal_fail(&err, code, "%s", why);
+    let_go(compare);
+    tell_waiters(context, &err);
+}
+
+/* --- deltas --- */
+
+static bool is_stored(const sync_context *context, const cal_hash *id) {
+    cal_snapshot *snapshot = NULL;
+    uint8_t key[64];
+    memcpy(key, context->id.bytes, 32);
+    memcpy(key + 32, id->bytes, 32);
+    int rc = cal_store_snapshot(context->sync->options.store, &snapshot);
+    if (rc == 0)
+        rc = cal_snapshot_get(snapshot, CAL_COLUMN_DELTA, cal_slice_of(key, sizeof key), NULL);
+    cal_snapshot_free(snapshot);
+    return rc == 0;
+}
+
+static bool is_here(const sync_context *context, const cal_hash *id) {
+    static const cal_hash zero;
+    return memcmp(id, &zero, sizeof zero) == 0 || sync_context_holds(context, id) ||
+           is_stored(context, id);
+}
+
+/* 0, CAL_ENOMEM, CAL_ELIMIT. */
+static int want(sync_compare *compare, const cal_hash *id) {
+    static char mark;
+    cal_slice key = cal_slice_of(id->bytes, sizeof id->bytes);
+    if (is_here(compare->context, id) || cal_map_get(&compare->seen, key)) return 0;
+    if (compare->seen.count >= SYNC_WAITING_MAX) return CAL_ELIMIT;
+    if (compare->wanted_count == compare->wanted_capacity) {
+        size_t capacity = compare->wanted_capacity ? 2 * compare->wanted_capacity : 16;
+        cal_hash *grown = realloc(compare->wanted, capacity * sizeof *grown);
+        if (!grown) return CAL_ENOMEM;
+        compare->wanted = grown;
+        compare->wanted_capacity = capacity;
+    }
+    compare->wanted[compare->wanted_count++] = *id;
+    return cal_map_put(&compare->seen, key, &mark);
+}
+
+static void ask_heads(sync_compare *compare);
+
+static void ask_delta(sync_compare *compare) {
+    sync_context *context = compare->context;
+    if (compare->wanted_count == 0) {
+        compare->phase = COMPARE_APPLY;
+        sync_compare_moved(context);
+        return;
+    }
+    compare->asked = compare->wanted[--compare->wanted_count];
+    sync_request request = {.kind = SYNC_DELTA, .context = context->id, .id = compare->asked};
+    compare->phase = COMPARE_DELTAS;
+    if (sync_session_ask(compare->session, &context->id, &request))
+        fail_compare(compare, CAL_EUNREACHABLE, "the peer could not be asked for a delta");
+}
+
+static void on_delta(sync_compare *compare, const sync_answer *answer) {
+    sync_context *context = compare->context;
+    if (answer->kind == SYNC_ANSWER_DELTA_NOT_FOUND) {
+        compare->lacks = true;
+        ask_delta(compare);
+        return;
+    }
+    sync_delta *delta = answer->kind == SYNC_ANSWER_DELTA
+                            ? sync_delta_of_answer(context, &compare->peer, answer)
+                            : NULL;
+    if (!delta || memcmp(&delta->record.id, &compare->asked, sizeof compare->asked) != 0) {
+        sync_delta_free(delta);
+        context->sync->stats.malformed++;
+        fail_compare(compare, CAL_EVERIFY,
+                     "the peer answered with something else than it was asked for");
+        return;
+    }
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < delta->record.parent_count; i++) {
+        cal_hash parent;
+        memcpy(parent.bytes, delta->record.parents[i], sizeof parent.bytes);
+        rc = want(compare, &parent);
+    }
+    context->sync->stats.deltas_fetched++;
+    bool taken = rc == 0 && sync_context_take(context, delta);
+    if (context->compare != compare) return; /* it ended meanwhile */
+    if (rc != 0) {
+        sync_delta_free(delta);
+        fail_compare(compare, rc, "too many deltas are missing to fetch them one by one");
+    } else if (!taken && !is_here(context, &compare->asked)) {
+        fail_compare(compare, CAL_ELIMIT, "too many deltas wait already");
+    } else {
+        ask_delta(compare);
+    }
+}
+
+/* --- heads --- */
+
+static bool same_heads(const cal_context_record *record, sync_ids heads) {
+    if (record->head_count != heads.count) return false;
+    for (uint32_t i = 0; i < heads.count; i++) {
+        bool found = false;
+        for (size_t k = 0; k < record->head_count && !found; k++)
+            found = memcmp(&record->heads[k], &heads.items[i], sizeof(cal_hash)) == 0;
+        if (!found) return false;
+    }
+    return true;
+}
+
+static void on_heads(sync_compare *compare, const sync_answer *answer) {
+    static const cal_hash none;
+    sync_context *context = compare->context;
+    cal_context_record record;
+    cal_arena arena;
+    cal_arena_init(&arena, SYNC_ARENA_MAX);
+    int rc = cal_contexts_get(context->sync->options.contexts, &context->id, &arena, &record);
+    for (uint32_t i = 0; rc == 0 && i < answer->heads.count; i++)
+        rc = want(compare, &answer->heads.items[i]);
+    bool peer_empty = memcmp(&answer->root, &none, sizeof none) == 0;
+    bool equal = rc == 0 && memcmp(&answer->root, &record.root, sizeof record.root) == 0;
+    bool same = rc == 0 && same_heads(&record, answer->heads);
+    cal_arena_deinit(&arena);
+    if (rc != 0) {
+        fail_compare(compare, rc, "the comparison with a peer failed");
+    } else if (compare->wanted_count > 0) {
+        context->status.state = CAL_SYNC_BEHIND;
+        ask_delta(compare);
+    } else if (equal && !peer_empty) {
+        succeed(compare, CAL_SYNC_EQUAL);
+    } else if (same) {
+        succeed(compare, CAL_SYNC_DIFFERENT);
+    } else if (compare->lacks) {
+        fail_compare(compare, CAL_ENOTFOUND,
+                     "the peer does not have all that its heads descend from");
+    } else { /* the peer is behind, or what it has waits here for something */
+        succeed(compare, sync_context_waiting(context) ? CAL_SYNC_WAITING : CAL_SYNC_UNKNOWN);
+    }
+}
+
+static void ask_heads(sync_compare *compare) {
+    sync_context *context = compare->context;
+    sync_request request = {.kind = SYNC_HEADS, .context = context->id};
+    compare->phase = COMPARE_HEADS;
+    if (compare->rounds++ >= ROUNDS_MAX)
+        fail_compare(compare, CAL_ETIMEOUT, "the peer moves on faster than it is caught up with");
+    else if (sync_session_ask(compare->session, &context->id, &request))
+        fail_compare(compare, CAL_EUNREACHABLE, "the peer could not be asked for its heads");
+}
+
+/* What was fetched has been applied, or waits for something else than this peer. */
+void sync_compare_moved(sync_context *context) {
+    sync_compare *compare = context->compare;
+    if (!compare || compare->phase != COMPARE_APPLY || !sync_context_idle(context)) return;
+    ask_heads(compare);
+}
+
+/* --- the session --- */
+
+static void on_answer(void *user, sync_session *session, const sync_message *message) {
+    sync_compare *compare = user;
+    (void)session;
+    if (!compare->context) return;
+    if (message->kind == SYNC_NOT_MATERIALIZED)
+        fail_compare(compare, CAL_ESTATE, "the peer does not have the context yet");
+    else if (message->kind != SYNC_MESSAGE)
+        fail_compare(compare, CAL_EDENIED,
+                     "the peer does not answer: it may not know of this node's membership yet");
+    else if (compare->phase == COMPARE_DELTAS)
+        on_delta(compare, &message->answer);
+    else if (compare->phase == COMPARE_HEADS && message->answer.kind == SYNC_ANSWER_HEADS)
+        on_heads(compare, &message->answer);
+    else
+        fail_compare(compare, CAL_EDECODE, "the peer answered with something else than its heads");
+}
+
+static void on_ended(void *user, sync_session *session, int reason) {
+    sync_compare *compare = user;
+    (void)session;
+    compare->over = true;
+    if (compare->context)
+        fail_compare(compare, reason ? reason : CAL_EUNREACHABLE, "the stream to the peer ended");
+    else
+        free_compare(compare);
+}
+
+static const sync_session_events events = {.answer = on_answer, .ended = on_ended};
+
+static bool start(sync_context *context, const cal_peer_id *peer) {
+    sync_compare *compare = calloc(1, sizeof *compare);
+    if (!compare) return false;
+    compare->context = context;
+    compare->peer = *peer;
+    cal_map_init(&compare->seen, context->sync->seed);
+    if (sync_session_open(context->sync, peer, SESSION_MS, &events, compare, &compare->session)) {
+        free_compare(compare);
+        return false;
+    }
+    context->compare = compare;
+    context->compare_wanted = false;
+    ask_heads(compare);
+    return true;
+}
+
+/* --- when --- */
+
+void sync_compare_want(sync_context *context, const cal_peer_id *peer) {
+    if (peer) context->ahead = *peer;
+    context->compare_wanted = true;
+    if (context->failures == 0) context->compare_due_ms = 0;
+}
+
+void sync_compare_tick(sync_context *context, uint64_t now_ms) {
+    cal_peer_id peers[SYNC_PEERS_ASKED_MAX], first = context->ahead;
+    if (context->compare || !context->compare_wanted || now_ms < context->compare_due_ms ||
+        context->sync->stopping || context->gone)
+        return;
+    if (!sync_context_idle(context)) return; /* what is missing may be among it */
+    context->ahead.len = 0;
+    if (first.len && start(context, &first)) return;
+    size_t count = sync_hearers(context->sync, context->topic, peers, SYNC_PEERS_ASKED_MAX);
+    for (size_t i = 0; i < count; i++)
+        if (start(context, &peers[i])) return;
+    context->compare_due_ms = now_ms + SYNC_RETRY_MIN_MS;
+    if (count == 0) {
+        cal_error err;
+        context->status.state = CAL_SYNC_ALONE;
+        cal_fail(&err, CAL_EUNREACHABLE, "nobody who hears the context is connected");
+        tell_waiters(context, &err);
+    }
+}
+
+void sync_compare_heard(sync_context *context, const sync_heartbeat *heartbeat,
+                        const cal_peer_id *peer) {
+    cal_context_record record;
+    cal_arena arena;
+    bool ahead = false;
+    cal_arena_init(&arena, SYNC_ARENA_MAX);
+    int rc = cal_contexts_get(context->sync->options.contexts, &context->id, &arena, &record);
+    for (uint32_t i = 0; rc == 0 && !ahead && i < heartbeat->heads.count; i++)
+        ahead = !is_here(context, &heartbeat->heads.items[i]);
+    bool equal = rc == 0 && memcmp(&heartbeat->root, &record.root, sizeof record.root) == 0;
+    if (ahead) {
+        sync_compare_want(context, peer);
+        uint64_t grace = sync_now_ms(context->sync) + GOSSIP_GRACE_MS;
+        if (context->compare_due_ms < grace) context->compare_due_ms = grace;
+    } else if (equal && rc == 0 && same_heads(&record, heartbeat->heads)) {
+        context->status.state = CAL_SYNC_EQUAL;
+        context->status.peer = *peer;
+        context->status.compared_ms = sync_wall_ms(context->sync);
+    }
+    cal_arena_deinit(&arena);
+}
+
+void sync_compare_free(sync_context *context) {
+    sync_compare *compare = context->compare;
+    cal_error err;
+    context->compare = NULL;
+    if (compare) let_go(compare);
+    cal_fail(&err, CAL_ECANCELED, "the context is not shared any more");
+    tell_waiters(context, &err);
+}
+
+/* --- by hand --- */
+
+static bool add_waiter(sync_context *context, waiting *all) {
+    waiter *each = calloc(1, sizeof *each);
+    if (!each) return false;
+    each->waiting = all;
+    all->count++;
+    cal_list_push(&context->waiters, &each->link);
+    context->failures = 0;
+    sync_compare_want(context, NULL);
+    return true;
+}
+
+void cal_sync_now(cal_sync *sync, const cal_context_id *context, cal_simple_done done, void *user) {
+    cal_error err = {0};
+    waiting *all = calloc(1, sizeof *all);
+    cal_map_cursor cursor = {0};
+    void *value;
+    sync_context *one = context ? sync_context_get(sync, context) : NULL;
+    if (!all)
+        cal_fail(&err, CAL_ENOMEM, "out of memory");
+    else if (context && !one)
+        cal_fail(&err, CAL_ENOTFOUND, "the context is not on this node");
+    if (err.code) {
+        free(all);
+        done(user, &err);
+        return;
+    }
+    *all = (waiting){.done = done, .user = user, .count = 1};
+    bool ok = one ? add_waiter(one, all) : true;
+    while (!one && ok && cal_map_next(&sync->contexts, &cursor, NULL, &value))
+        ok = ((sync_context *)value)->gone || add_waiter(value, all);
+    if (!ok) cal_fail(&all->err, CAL_ENOMEM, "out of memory");
+    if (--all->count > 0) return;
+    done(user, all->err.code ? &all->err : NULL);
+    free(all);
+}
+
+int cal_sync_status_get(cal_sync *sync, const cal_context_id *id, cal_sync_status *ret_status) {
+    const sync_context *context = sync_context_get(sync, id);
+    if (!context) return CAL_ENOTFOUND;
+    *ret_status = context->status;
+    ret_status->waiting = sync_context_waiting(context);
+    return 0;
+}

@@ -1,0 +1,587 @@
+/* A context on its topic: the way of a delta from its arrival until it is applied. See context.h.
+ */
+#include "sync/context.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    STEP_MAX = CAL_APPLY_DELTAS_MAX,
+    STEP_BYTES_MAX = CAL_APPLY_BYTES_MAX,
+    HEARTBEAT_SOON_MS = 2000,
+};
+
+typedef struct sync_bucket {
+    cal_list waiting; /* of sync_absent */
+} sync_bucket;
+
+/* Deltas that are being opened, or applied. */
+typedef struct sync_step {
+    cal_task task;
+    sync_context *context;
+    bool applies;
+    size_t count;
+    sync_delta *deltas[STEP_MAX];
+    cal_received_delta received[STEP_MAX];
+} sync_step;
+
+/* --- what is here --- */
+
+static cal_slice key_of(const cal_hash *id) { return cal_slice_of(id->bytes, sizeof id->bytes); }
+
+bool sync_context_holds(const sync_context *context, const cal_hash *id) {
+    for (size_t i = 0; i < SYNC_REFUSED_MAX; i++)
+        if (memcmp(&context->refused[i], id, sizeof *id) == 0) return true;
+    return cal_map_get(&context->by_id, key_of(id)) != NULL;
+}
+
+size_t sync_context_waiting(const sync_context *context) { return context->by_id.count; }
+
+/* It leaves: applied, refused, or for want of room. */
+static void drop(sync_delta *delta) {
+    sync_context *context = delta->context;
+    cal_list_remove(&delta->link);
+    cal_map_remove(&context->by_id, key_of(&delta->record.id));
+    context->waiting_bytes -= delta->cost;
+    sync_delta_free(delta);
+}
+
+static void refuse(sync_delta *delta, const char *why) {
+    sync_context *context = delta->context;
+    char id[CAL_ID_TEXT_MAX];
+    cal_id_to_base58(delta->record.id.bytes, id);
+    cal_log(CAL_LOG_DEBUG, "sync", "context %s: delta %s is refused: %s", context->topic, id,
+            why ? why : "");
+    context->sync->stats.deltas_refused++;
+    context->refused[context->refused_at] = delta->record.id;
+    context->refused_at = (context->refused_at + 1) % SYNC_REFUSED_MAX;
+    snprintf(context->status.why, sizeof context->status.why, "a delta was refused: %s",
+             why ? why : "");
+    drop(delta);
+}
+
+static void wait_in(sync_delta *delta, cal_list *list) {
+    cal_list_remove(&delta->link);
+    cal_list_push(list, &delta->link);
+}
+
+/* --- judged --- */
+
+static void wait_for_governance(sync_delta *delta) {
+    sync_context *context = delta->context;
+    wait_in(delta, &context->governed);
+    cal_list_remove(&context->governed_link);
+    cal_list_push(&context->sync->governed, &context->governed_link);
+}
+
+/* The author at the cut that it cites, and the key: answered from memory. */
+static void judge(sync_delta *delta) {
+    sync_context *context = delta->context;
+    cal_gov *gov = context->sync->options.gov;
+    const cal_delta_record *record = &delta->record;
+    gov_author author;
+    cal_error err;
+    if (record->has_author) {
+        int rc = gov_author_judge(gov, &context->id, &record->author, &delta->wire.position,
+                                  &author, &err);
+        if (rc != 0 || author.verdict == GOV_AUTHOR_UNKNOWN) {
+            wait_for_governance(delta);
+            return;
+        }
+        if (author.verdict == GOV_AUTHOR_NOT) {
+            refuse(delta, author.why);
+            return;
+        }
+        delta->signer = author.account;
+    }
+    if (delta->sealed &&
+        gov_context_key(gov, &context->id, &delta->wire.key_id, &delta->key) != 0) {
+        gov_key_wish(gov, &context->id, &delta->wire.key_id);
+        cal_group_id group, ns;
+        sync_namespace *known = NULL;
+        if (gov_context_group(gov, &context->id, &group, &ns) == 0)
+            known = sync_namespace_get(context->sync, &ns, false);
+        if (known) sync_keys_soon(known);
+        wait_for_governance(delta);
+        return;
+    }
+    wait_in(delta, &context->to_open);
+}
+
+/* --- parents --- */
+
+/* false: out of memory. Of those in `ready` it need not wait: lacking may be 0 afterwards. */
+static bool wait_for_parents(sync_delta *delta) {
+    sync_context *context = delta->context;
+    delta->lacking = 0;
+    for (size_t i = 0; i < delta->absent_count; i++) {
+        sync_absent *absent = &delta->absent[i];
+        cal_slice key = cal_slice_of(delta->record.parents[absent->parent], 32);
+        const sync_delta *parent = cal_map_get(&context->by_id, key);
+        if (parent && parent->ready) continue; /* it stands before its child there */
+        sync_bucket *bucket = cal_map_get(&context->buckets, key);
+        if (!bucket) {
+            bucket = malloc(sizeof *bucket);
+            if (!bucket || cal_map_put(&context->buckets, key, bucket)) {
+                free(bucket);
+                return false;
+            }
+            cal_list_init(&bucket->waiting);
+        }
+        absent->delta = delta;
+        cal_list_push(&bucket->waiting, &absent->link);
+        delta->lacking++;
+    }
+    return true;
+}
+
+static void make_ready(sync_delta *first) {
+    sync_context *context = first->context;
+    cal_list todo;
+    cal_list_init(&todo);
+    wait_in(first, &todo);
+    while (!cal_list_empty(&todo)) {
+        sync_delta *delta = CAL_CONTAINER_OF(todo.next, sync_delta, link);
+        wait_in(delta, &context->ready);
+        delta->ready = true;
+        sync_bucket *bucket = cal_map_remove(&context->buckets, key_of(&delta->record.id));
+        if (!bucket) continue;
+        cal_list *at;
+        while ((at = cal_list_pop(&bucket->waiting))) {
+            sync_absent *absent = CAL_CONTAINER_OF(at, sync_absent, link);
+            sync_delta *child = absent->delta;
+            absent->delta = NULL;
+            if (--child->lacking == 0) wait_in(child, &todo);
+        }
+        free(bucket);
+    }
+}
+
+size_t sync_context_missing(const sync_context *context, cal_hash *ret_ids, size_t max) {
+    cal_map_cursor cursor = {0};
+    cal_slice key;
+    void *value;
+    size_t count = 0;
+    while (count < max && cal_map_next(&context->buckets, &cursor, &key, &value)) {
+        const sync_bucket *bucket = value;
+        if (cal_list_empty(&bucket->waiting)) continue;
+        memcpy(ret_ids[count].bytes, key.data, 32);
+        if (!sync_context_holds(context, &ret_ids[count])) count++;
+    }
+    return count;
+}
+
+/* --- steps --- */
+
+static void end_step(sync_step *step) {
+    sync_context *context = step->context;
+    cal_sync *sync = context->sync;
+    context->step = NULL;
+    free(step);
+    if (context->gone)
+        sync_context_drop(sync, &context->id);
+    else
+        sync_context_go(context);
+    sync_release(sync);
+}
+
+static sync_step *new_step(sync_context *context, bool applies) {
+    sync_step *step = calloc(1, sizeof *step);
+    if (!step) return NULL;
+    step->context = context;
+    step->applies = applies;
+    context->step = step;
+    sync_hold(context->sync);
+    return step;
+}
+
+static void step_add(sync_step *step, sync_delta *delta) {
+    cal_list_remove(&delta->link);
+    cal_list_init(&delta->link);
+    step->deltas[step->count++] = delta;
+}
+
+static void to_worker(sync_step *step, void (*run)(cal_task *task)) {
+    const cal_runner *runner = step->context->sync->options.runner;
+    step->task.run = run;
+    runner->on_worker(runner->user, &step->task);
+}
+
+static void to_loop(sync_step *step, void (*run)(cal_task *task)) {
+    const cal_runner *runner = step->context->sync->options.runner;
+    step->task.run = run;
+    runner->on_loop(runner->user, &step->task);
+}
+
+/* --- opening --- */
+
+static void opened(cal_task *task) {
+    sync_step *step = CAL_CONTAINER_OF(task, sync_step, task);
+    sync_context *context = step->context;
+    for (size_t i = 0; i < step->count; i++) {
+        sync_delta *delta = step->deltas[i];
+        if (delta->result == CAL_EEXISTS) {
+            context->sync->stats.deltas_known++;
+            drop(delta);
+        } else if (delta->result == CAL_EVERIFY || delta->result == CAL_EDECODE ||
+                   delta->result == CAL_ELIMIT) {
+            refuse(delta, delta->why);
+        } else if (delta->result != 0) {
+            drop(delta); /* the node's own trouble: it is fetched again */
+            sync_compare_want(context, NULL);
+        } else if (!wait_for_parents(delta)) {
+            drop(delta);
+        } else if (delta->lacking == 0) {
+            make_ready(delta);
+        }
+    }
+    end_step(step);
+}
+
+static void open_all(cal_task *task) { /* worker */
+    sync_step *step = CAL_CONTAINER_OF(task, sync_step, task);
+    cal_snapshot *snapshot = NULL;
+    int rc = cal_store_snapshot(step->context->sync->options.store, &snapshot);
+    for (size_t i = 0; i < step->count; i++) {
+        sync_delta *delta = step->deltas[i];
+        delta->result = rc ? rc : sync_delta_open(delta);
+        if (delta->result == 0) delta->result = sync_delta_locate(delta, snapshot);
+    }
+    cal_snapshot_free(snapshot);
+    to_loop(step, opened);
+}
+
+static void start_opening(sync_context *context) {
+    sync_step *step = new_step(context, false);
+    if (!step) return;
+    while (!cal_list_empty(&context->to_open) && step->count < STEP_MAX)
+        step_add(step, CAL_CONTAINER_OF(context->to_open.next, sync_delta, link));
+    to_worker(step, open_all);
+}
+
+/* --- applying --- */
+
+static bool has_parent(const sync_delta *delta, const cal_hash *id) {
+    for (size_t i = 0; i < delta->record.parent_count; i++)
+        if (memcmp(delta->record.parents[i], id, sizeof *id) == 0) return true;
+    return false;
+}
+
+/* What is ready and descends from one that failed goes with it; it comes again with it. */
+static void drop_descendants(sync_context *context, const cal_hash *failed) {
+    for (cal_list *at = context->ready.next, *next; at != &context->ready; at = next) {
+        sync_delta *delta = CAL_CONTAINER_OF(at, sync_delta, link);
+        next = at->next;
+        if (!has_parent(delta, failed)) continue;
+        cal_hash id = delta->record.id;
+        drop(delta);
+        drop_descendants(context, &id);
+        next = context->ready.next;
+    }
+}
+
+static void applied(void *user, const cal_apply_outcome *outcomes, size_t count) {
+    sync_step *step = user;
+    sync_context *context = step->context;
+    bool any = false;
+    for (size_t i = 0; i < step->count; i++) {
+        sync_delta *delta = step->deltas[i];
+        int error = i < count ? outcomes[i].error : CAL_ENOMEM;
+        cal_hash id = delta->record.id;
+        if (error == 0) {
+            any = true;
+            drop(delta);
+            continue;
+        }
+        delta->ready = false;
+        if (error == CAL_ESTATE) {
+            wait_in(delta, &context->stateless);
+            continue;
+        }
+        if (error == CAL_EGUEST || error == CAL_EDECODE || error == CAL_EINVAL)
+            refuse(delta, outcomes[i].message);
+        else
+            drop(delta); /* too far ahead of this clock, or this node's own trouble */
+        drop_descendants(context, &id);
+        sync_compare_want(context, NULL);
+    }
+    if (any) {
+        uint64_t due = sync_now_ms(context->sync) + HEARTBEAT_SOON_MS;
+        if (due < context->heartbeat_due_ms) context->heartbeat_due_ms = due;
+    }
+    end_step(step);
+}
+
+static void apply_all(cal_task *task) { /* loop */
+    sync_step *step = CAL_CONTAINER_OF(task, sync_step, task);
+    for (size_t i = 0; i < step->count; i++) {
+        const sync_delta *delta = step->deltas[i];
+        step->received[i] = (cal_received_delta){.record = delta->record,
+                                                 .writers = delta->writers,
+                                                 .writer_count = delta->writer_count};
+        if (delta->record.has_author) step->received[i].signer = &delta->signer;
+    }
+    cal_contexts_apply(step->context->sync->options.contexts, &step->context->id, step->received,
+                       step->count, applied, step);
+}
+
+static void find_writers(cal_task *task) { /* worker */
+    sync_step *step = CAL_CONTAINER_OF(task, sync_step, task);
+    if (sync_delta_writers(step->deltas[0])) step->deltas[0]->writer_count = 0;
+    to_loop(step, apply_all);
+}
+
+static void start_applying(sync_context *context) {
+    sync_step *step = new_step(context, true);
+    size_t bytes = 0;
+    if (!step) return;
+    while (!cal_list_empty(&context->ready) && step->count < STEP_MAX) {
+        sync_delta *delta = CAL_CONTAINER_OF(context->ready.next, sync_delta, link);
+        bytes += delta->record.artifact.len;
+        if (step->count && (delta->shared || bytes > STEP_BYTES_MAX)) break;
+        step_add(step, delta);
+        if (delta->shared) break;
+    }
+    if (step->deltas[0]->shared)
+        to_worker(step, find_writers);
+    else
+        apply_all(&step->task);
+}
+
+/* --- going on --- */
+
+static void judge_all(sync_context *context) {
+    cal_list came;
+    cal_list_init(&came);
+    cal_list_append(&came, &context->came);
+    while (!cal_list_empty(&came)) judge(CAL_CONTAINER_OF(came.next, sync_delta, link));
+}
+
+bool sync_context_idle(const sync_context *context) {
+    return !context->step && cal_list_empty(&context->came) && cal_list_empty(&context->to_open) &&
+           cal_list_empty(&context->ready);
+}
+
+void sync_context_go(sync_context *context) {
+    if (context->gone || context->sync->stopping || context->step) return;
+    judge_all(context);
+    if (!cal_list_empty(&context->ready))
+        start_applying(context);
+    else if (!cal_list_empty(&context->to_open))
+        start_opening(context);
+    else
+        sync_compare_moved(context);
+}
+
+/* Whoever waits longest gives way to what was asked for; what only came is refused. */
+static bool make_room(sync_context *context, const sync_delta *delta) {
+    bool full = context->by_id.count >= SYNC_WAITING_MAX ||
+                context->waiting_bytes + delta->cost > SYNC_WAITING_BYTES_MAX;
+    return !full;
+}
+
+bool sync_context_take(sync_context *context, sync_delta *delta) {
+    if (context->gone || sync_context_holds(context, &delta->record.id) ||
+        !make_room(context, delta) ||
+        cal_map_put(&context->by_id, key_of(&delta->record.id), delta)) {
+        sync_delta_free(delta);
+        return false;
+    }
+    context->waiting_bytes += delta->cost;
+    cal_list_push(&context->came, &delta->link);
+    sync_context_go(context);
+    return true;
+}
+
+void sync_context_stated(sync_context *context) {
+    cal_list_append(&context->to_open, &context->stateless);
+    cal_list_init(&context->stateless);
+    sync_context_go(context);
+}
+
+void sync_contexts_governed(cal_sync *sync) {
+    cal_list waiting;
+    cal_list_init(&waiting);
+    cal_list_append(&waiting, &sync->governed);
+    cal_list_init(&sync->governed);
+    while (!cal_list_empty(&waiting)) {
+        sync_context *context = CAL_CONTAINER_OF(waiting.next, sync_context, governed_link);
+        cal_list_remove(&context->governed_link);
+        cal_list_init(&context->governed_link);
+        cal_list_append(&context->came, &context->governed);
+        cal_list_init(&context->governed);
+        sync_context_go(context);
+    }
+}
+
+/* --- the topic --- */
+
+static void send_heartbeat(sync_context *context, uint64_t now_ms) {
+    cal_sync *sync = context->sync;
+    cal_context_record record;
+    cal_peer_id hearer;
+    cal_arena arena;
+    cal_buffer bytes;
+    context->heartbeat_due_ms =
+        now_ms + SYNC_HEARTBEAT_MS + sync_random(sync, SYNC_HEARTBEAT_MS / 4);
+    if (sync_hearers(sync, context->topic, &hearer, 1) == 0) return;
+    cal_arena_init(&arena, SYNC_ARENA_MAX);
+    cal_buffer_init(&bytes, SYNC_HEADS_MAX * 32 + 128);
+    static const cal_hash none;
+    if (cal_contexts_get(sync->options.contexts, &context->id, &arena, &record) == 0 &&
+        memcmp(&record.root, &none, sizeof none) != 0) {
+        sync_heartbeat heartbeat = {.context = context->id,
+                                    .root = record.root,
+                                    .heads = {record.heads, (uint32_t)record.head_count}};
+        if (sync_heartbeat_write(&heartbeat, &bytes) == 0)
+            sync_publish(sync, context->topic, cal_buffer_slice(&bytes));
+    }
+    cal_buffer_deinit(&bytes);
+    cal_arena_deinit(&arena);
+}
+
+static void hear_heartbeat(sync_context *context, const cal_p2p_message *message) {
+    sync_heartbeat heartbeat;
+    cal_arena arena;
+    cal_arena_init(&arena, SYNC_ARENA_MAX);
+    if (sync_heartbeat_decode(cal_slice_of(message->data, message->len), &arena, &heartbeat)) {
+        context->sync->stats.malformed++;
+    } else {
+        context->sync->stats.heartbeats_received++;
+        sync_compare_heard(context, &heartbeat, &message->author);
+    }
+    cal_arena_deinit(&arena);
+}
+
+void sync_context_gossip(sync_context *context, const cal_p2p_message *message) {
+    enum { STATE_DELTA, HEARTBEAT };
+    uint8_t variant = message->len ? message->data[0] : UINT8_MAX;
+    if (context->gone) return;
+    if (variant == HEARTBEAT) {
+        hear_heartbeat(context, message);
+    } else if (variant == STATE_DELTA) {
+        sync_delta *delta = sync_delta_of_gossip(context, message);
+        if (!delta) {
+            context->sync->stats.malformed++;
+            return;
+        }
+        context->sync->stats.deltas_received++;
+        if (memcmp(&delta->record.author, &gov_self(context->sync->options.gov)->sign_key, 32) ==
+                0 &&
+            !context->compare) {
+            sync_delta_free(delta); /* this node's own, come back */
+            return;
+        }
+        sync_context_take(context, delta);
+    }
+}
+
+static void listen(sync_context *context) {
+    cal_peer_id hearer;
+    bool heard = sync_hearers(context->sync, context->topic, &hearer, 1) > 0;
+    cal_contexts_listen(context->sync->options.contexts, &context->id, heard);
+    if (!heard) context->status.state = CAL_SYNC_ALONE;
+}
+
+void sync_context_hearer(sync_context *context, const cal_peer_id *peer, bool hears) {
+    listen(context);
+    if (hears) sync_compare_want(context, peer);
+}
+
+void sync_contexts_tick(cal_sync *sync, uint64_t now_ms) {
+    cal_map_cursor cursor = {0};
+    void *value;
+    while (cal_map_next(&sync->contexts, &cursor, NULL, &value)) {
+        sync_context *context = value;
+        if (context->gone) continue;
+        if (now_ms >= context->heartbeat_due_ms) send_heartbeat(context, now_ms);
+        sync_compare_tick(context, now_ms);
+    }
+}
+
+void cal_sync_authored(cal_sync *sync, const cal_authored_delta *delta) {
+    sync_context *context = sync_context_get(sync, &delta->context);
+    if (!context || sync->stopping) return;
+    if (context->status.state == CAL_SYNC_EQUAL) context->status.state = CAL_SYNC_UNKNOWN;
+    if (delta->message.len == 0) return;
+    sync_publish(sync, context->topic, delta->message);
+    sync->stats.deltas_published++;
+}
+
+/* --- life --- */
+
+sync_context *sync_context_get(cal_sync *sync, const cal_context_id *id) {
+    sync_context *context = cal_map_get(&sync->contexts, cal_slice_of(id->bytes, sizeof id->bytes));
+    return context && !context->gone ? context : NULL;
+}
+
+int sync_context_add(cal_sync *sync, const cal_context_id *id) {
+    cal_slice key = cal_slice_of(id->bytes, sizeof id->bytes);
+    sync_context *context = cal_map_get(&sync->contexts, key);
+    if (context) {
+        context->gone = false;
+        return 0;
+    }
+    context = calloc(1, sizeof *context);
+    if (!context) return CAL_ENOMEM;
+    context->sync = sync;
+    context->id = *id;
+    cal_id_to_base58(id->bytes, context->topic);
+    cal_map_init(&context->by_id, sync->seed);
+    cal_map_init(&context->buckets, sync->seed);
+    cal_list *lists[] = {&context->came,         &context->governed, &context->stateless,
+                         &context->to_open,      &context->ready,    &context->waiters,
+                         &context->governed_link};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) cal_list_init(lists[i]);
+    context->heartbeat_due_ms = sync_now_ms(sync) + sync_random(sync, SYNC_HEARTBEAT_MS);
+    context->compare_wanted = true;
+    int rc = cal_map_put(&sync->contexts, key, context);
+    if (rc != 0) {
+        free(context);
+        return rc;
+    }
+    listen(context);
+    return 0;
+}
+
+static void free_context(sync_context *context) {
+    cal_map_cursor cursor = {0};
+    void *value;
+    sync_compare_free(context);
+    while (cal_map_next(&context->by_id, &cursor, NULL, &value)) {
+        sync_delta *delta = value;
+        cal_list_remove(&delta->link);
+        sync_delta_free(delta);
+    }
+    cursor = (cal_map_cursor){0};
+    while (cal_map_next(&context->buckets, &cursor, NULL, &value)) free(value);
+    cal_map_deinit(&context->by_id);
+    cal_map_deinit(&context->buckets);
+    cal_list_remove(&context->governed_link);
+    free(context);
+}
+
+/* With a step under way it goes when that ends. */
+void sync_context_drop(cal_sync *sync, const cal_context_id *id) {
+    cal_slice key = cal_slice_of(id->bytes, sizeof id->bytes);
+    sync_context *context = cal_map_get(&sync->contexts, key);
+    if (!context) return;
+    context->gone = true;
+    if (context->step) return;
+    cal_map_remove(&sync->contexts, key);
+    free_context(context);
+}
+
+void cal_sync_context(cal_sync *sync, const cal_context_id *id, bool here) {
+    if (!here)
+        sync_context_drop(sync, id);
+    else if (sync_context_add(sync, id))
+        cal_log(CAL_LOG_WARN, "sync", "no memory to share a context");
+}
+
+void sync_contexts_free(cal_sync *sync) {
+    cal_map_cursor cursor = {0};
+    void *value;
+    while (cal_map_next(&sync->contexts, &cursor, NULL, &value)) free_context(value);
+}

@@ -1,0 +1,120 @@
+/* A context that this node shares, and the deltas of it that have come and are not applied yet.
+ *
+ *     came --judge--> author may write, key is here --open--> verified, content-addressed
+ *          --> parents are here --apply--> durable
+ *
+ * Each step either goes on or names what it waits for: governance (list `governed`), a key (the
+ * same list), a parent (buckets by its id), the context's first state (list `stateless`). Steps
+ * `open` and `apply` work on many at once, one step at a time for each context. Loop thread. */
+#ifndef CAL_SYNC_CONTEXT_H
+#define CAL_SYNC_CONTEXT_H
+
+#include "context/record.h"
+#include "sync/internal.h"
+#include "sync/message.h"
+
+enum {
+    SYNC_WAITING_MAX = 20000, /* deltas of a context that are not applied yet */
+    SYNC_WAITING_BYTES_MAX = 64 * 1024 * 1024,
+    SYNC_REFUSED_MAX = 64,
+};
+
+typedef struct sync_delta sync_delta;
+typedef struct sync_absent { /* a parent that is not stored, in its bucket */
+    cal_list link;
+    sync_delta *delta; /* NULL: in no bucket */
+    uint32_t parent;   /* which of the record's */
+} sync_absent;
+
+struct sync_delta {
+    cal_list link; /* in one of the context's lists, or in the step under way */
+    struct sync_context *context;
+    cal_peer_id peer; /* who brought it */
+    uint64_t since_ms;
+    bool sealed;          /* by gossip: under a group key */
+    bool fetched;         /* asked for: it is not refused for want of room */
+    gov_state_delta wire; /* what is not in `record`; borrows from bytes */
+    cal_delta_record record;
+    cal_account_id signer;
+    bool opened;
+    bool ready;  /* in the list of that name: its children may follow it there */
+    bool shared; /* it touches entities with writers of their own: applied alone */
+    int result;  /* of the step on a worker */
+    const char *why;
+    cal_secret key;
+    cal_arena arena; /* parents, plain text, writers */
+    sync_absent *absent;
+    size_t absent_count; /* as located; waited for is `lacking` of them */
+    size_t lacking;
+    const crdt_entity_writers *writers;
+    uint32_t writer_count;
+    size_t cost;
+    size_t len;
+    uint8_t bytes[];
+};
+
+typedef struct sync_context {
+    cal_sync *sync;
+    cal_context_id id;
+    char topic[CAL_ID_TEXT_MAX];
+    bool gone;
+    cal_map by_id; /* delta id -> sync_delta, all that are here and not applied */
+    size_t waiting_bytes;
+    cal_list came;      /* not judged */
+    cal_list governed;  /* wait for governance or a key */
+    cal_list stateless; /* wait for the context's state */
+    cal_list to_open;
+    cal_list ready;                     /* in causal order */
+    cal_map buckets;                    /* parent id -> sync_bucket */
+    cal_list governed_link;             /* in sync.governed while something waits for governance */
+    cal_hash refused[SYNC_REFUSED_MAX]; /* the last ones: not fetched again */
+    size_t refused_at;
+    struct sync_step *step; /* on a worker, or being applied */
+    uint64_t heartbeat_due_ms, heartbeat_sent_ms;
+
+    /* compare.c */
+    struct sync_compare *compare;
+    cal_peer_id ahead; /* who is to be asked next; len 0: anybody */
+    bool compare_wanted;
+    uint64_t compare_due_ms;
+    uint32_t failures;
+    cal_sync_status status;
+    cal_list waiters; /* of cal_sync_now */
+} sync_context;
+
+/* delta.c: from gossip, or from an answer to DeltaRequest. NULL: malformed, not this context's, or
+ * no memory. */
+sync_delta *sync_delta_of_gossip(sync_context *context, const cal_p2p_message *message);
+sync_delta *sync_delta_of_answer(sync_context *context, const cal_peer_id *peer,
+                                 const sync_answer *answer);
+void sync_delta_free(sync_delta *delta);
+/* On a worker: signature, seal, content address. 0 or why it is refused (`why`). */
+int sync_delta_open(sync_delta *delta);
+/* On a worker: which of its parents the store does not have (absent), and whether it has the delta
+ * itself (CAL_EEXISTS). */
+int sync_delta_locate(sync_delta *delta, cal_snapshot *snapshot);
+/* On a worker, when all that it builds on is stored: the writers that hold for it. */
+int sync_delta_writers(sync_delta *delta);
+
+/* context.c */
+/* Takes it over. false: it is known, or there is no room. */
+bool sync_context_take(sync_context *context, sync_delta *delta);
+void sync_context_go(sync_context *context); /* whatever can go on does */
+/* It is here and not applied, or was refused not long ago. */
+bool sync_context_holds(const sync_context *context, const cal_hash *id);
+/* Parents that are waited for and not here at all, up to max. */
+size_t sync_context_missing(const sync_context *context, cal_hash *ret_ids, size_t max);
+/* The context has got a state, or another one. */
+void sync_context_stated(sync_context *context);
+bool sync_context_idle(const sync_context *context); /* nothing of what came can go on */
+size_t sync_context_waiting(const sync_context *context);
+
+/* compare.c */
+void sync_compare_want(sync_context *context, const cal_peer_id *peer);
+void sync_compare_tick(sync_context *context, uint64_t now_ms);
+void sync_compare_moved(sync_context *context); /* deltas were applied, or can go no further */
+void sync_compare_free(sync_context *context);
+void sync_compare_heard(sync_context *context, const sync_heartbeat *heartbeat,
+                        const cal_peer_id *peer);
+
+#endif

@@ -1,0 +1,124 @@
+/* Contexts that others made: a member of their group gets a record of them, without a state, hears
+ * them, and catches up; who is no member any more stops hearing them (governance.md 8,
+ * "Auto-follow"; 10.9, 12). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sync/context.h"
+
+typedef struct adoption {
+    cal_list link; /* in sync.adoptions */
+    cal_task task;
+    cal_sync *sync;
+    cal_context_id id;
+    cal_application_id application;
+    cal_blob_id code;
+    int result;
+} adoption;
+
+static void hear(cal_sync *sync, const cal_context_id *id, const cal_application_id *application,
+                 const cal_blob_id *code) {
+    const cal_sync_options *options = &sync->options;
+    if (sync_context_add(sync, id)) return; /* the next start finds it */
+    options->hear_context(options->user, id, true);
+    if (code && !options->code_here(options->user, code))
+        options->code_wanted(options->user, id, application, code);
+}
+
+static void adopted(cal_task *task) {
+    adoption *adopts = CAL_CONTAINER_OF(task, adoption, task);
+    cal_sync *sync = adopts->sync;
+    if (adopts->result)
+        cal_log(CAL_LOG_WARN, "sync", "a context of others could not be taken in: %s",
+                cal_error_text(adopts->result));
+    else if (!sync->stopping)
+        hear(sync, &adopts->id, &adopts->application, &adopts->code);
+    cal_list_remove(&adopts->link);
+    free(adopts);
+    sync_release(sync);
+}
+
+static void stored(void *user, int result) { /* the store's writer thread */
+    adoption *adopts = user;
+    const cal_runner *runner = adopts->sync->options.runner;
+    adopts->result = result;
+    adopts->task.run = adopted;
+    runner->on_loop(runner->user, &adopts->task);
+}
+
+static bool being_adopted(const cal_sync *sync, const cal_context_id *id) {
+    for (cal_list *at = sync->adoptions.next; at != &sync->adoptions; at = at->next)
+        if (memcmp(&CAL_CONTAINER_OF(at, adoption, link)->id, id, sizeof *id) == 0) return true;
+    return false;
+}
+
+static void adopt(cal_sync *sync, const gov_context_info *info) {
+    const cal_sync_options *options = &sync->options;
+    if (being_adopted(sync, &info->id)) return;
+    adoption *adopts = calloc(1, sizeof *adopts);
+    cal_batch *batch = cal_batch_new();
+    cal_context_genesis context = {.id = info->id,
+                                   .group = info->group,
+                                   .application = info->application,
+                                   .service = info->service_name};
+    int rc =
+        adopts && batch ? gov_group_code(options->gov, &info->group, &context.code) : CAL_ENOMEM;
+    if (rc == 0) rc = cal_contexts_adopt(options->contexts, &context, sync_wall_ms(sync), batch);
+    if (rc != 0) {
+        cal_batch_free(batch);
+        free(adopts);
+        return;
+    }
+    *adopts = (adoption){
+        .sync = sync, .id = info->id, .application = info->application, .code = context.code};
+    cal_list_push(&sync->adoptions, &adopts->link);
+    sync_hold(sync);
+    cal_store_submit(options->store, batch, stored, adopts);
+}
+
+/* Whether the context has a record here. */
+static bool is_here(cal_sync *sync, const cal_context_id *id) {
+    cal_arena arena;
+    cal_context_record record;
+    cal_arena_init(&arena, SYNC_ARENA_MAX);
+    int rc = cal_contexts_get(sync->options.contexts, id, &arena, &record);
+    cal_arena_deinit(&arena);
+    return rc == 0;
+}
+
+static void look_at(void *user, const gov_context_info *info) {
+    cal_sync *sync = user;
+    const cal_sync_options *options = &sync->options;
+    cal_account_id account;
+    bool member = gov_context_read(options->gov, &info->id, &account, NULL) == 0;
+    if (!member && sync_context_get(sync, &info->id)) {
+        sync_context_drop(sync, &info->id);
+        options->hear_context(options->user, &info->id, false);
+    } else if (member && !sync_context_get(sync, &info->id)) {
+        if (!is_here(sync, &info->id))
+            adopt(sync, info);
+        else
+            hear(sync, &info->id, &info->application, NULL);
+    }
+}
+
+void sync_follow_namespace(cal_sync *sync, const cal_group_id *namespace_id) {
+    gov_namespace_contexts(sync->options.gov, namespace_id, look_at, sync);
+}
+
+static void look_at_change(void *user, const cal_group_id *group, const cal_context_id *context,
+                           bool registered) {
+    cal_sync *sync = user;
+    gov_context_info info;
+    (void)group;
+    if (registered && gov_context_get(sync->options.gov, context, &info) == 0)
+        look_at(sync, &info);
+    else if (!registered)
+        sync_context_drop(sync, context);
+}
+
+void sync_follow_change(cal_sync *sync, const gov_change *change) {
+    if (gov_change_touches_members(change))
+        sync_follow_namespace(sync, gov_change_namespace(change));
+    gov_change_contexts(change, look_at_change, sync);
+}

@@ -1,0 +1,158 @@
+/* Fetching governance operations that are missing (governance.md 5.4, 6; network-sync.md 7.3).
+ *
+ * One peer is asked at a time. First for everything, when nothing is known of what is missing: a
+ * peer answers with at most 500 operations, those with the smallest ids. Then for the parents that
+ * some operation cites and that are not here, again and again, until none is missing. An answer is
+ * judged before the next question is made from what is missing then; a peer that brings nothing new
+ * gives way to another. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sync/session.h"
+
+enum { SESSION_MS = 60000, IDS_MAX = SYNC_OPS_MAX, ROUNDS_MAX = 20000 };
+
+typedef struct sync_history {
+    sync_namespace *ns;
+    sync_session *session;
+    cal_peer_id peer;
+    bool all;       /* the first question */
+    bool judging;   /* an answer is being judged: the next question comes then */
+    bool over;      /* the session is gone */
+    size_t brought; /* operations of the last answer that were not here */
+    uint32_t rounds;
+} sync_history;
+
+static void end_history(sync_history *history, bool success) {
+    sync_namespace *ns = history->ns;
+    uint64_t now = sync_now_ms(ns->sync);
+    ns->history = NULL;
+    if (success) {
+        ns->history_failures = 0;
+        ns->history_due_ms = now;
+    } else {
+        uint32_t shift = ns->history_failures < 7 ? ns->history_failures : 7;
+        ns->history_failures++;
+        ns->history_due_ms = now + ((uint64_t)SYNC_RETRY_MIN_MS << shift);
+    }
+    if (!history->over) sync_session_finish(history->session);
+    if (history->over)
+        free(history);
+    else
+        history->ns = NULL; /* goes with its session */
+}
+
+/* Asks for what is missing now. */
+static void ask(sync_history *history) {
+    sync_namespace *ns = history->ns;
+    cal_hash *ids = malloc(IDS_MAX * sizeof *ids);
+    sync_request request = {.kind = SYNC_BACKFILL, .namespace_id = ns->id};
+    size_t missing = ids ? gov_missing(ns->sync->options.gov, &ns->id, ids, IDS_MAX) : 0;
+    if (!history->all) request.ids = (sync_ids){ids, (uint32_t)missing};
+    int rc = ids ? 0 : CAL_ENOMEM;
+    bool done = rc == 0 && !history->all && missing == 0;
+    if (rc == 0 && !done) {
+        rc = history->rounds++ < ROUNDS_MAX ? sync_session_ask(history->session, NULL, &request)
+                                            : CAL_ELIMIT;
+        ns->sync->stats.backfills++;
+    }
+    free(ids);
+    history->all = false;
+    if (done) gov_history_complete(ns->sync->options.gov, &ns->id);
+    if (rc != 0 || done) end_history(history, done);
+}
+
+static void on_answer(void *user, sync_session *session, const sync_message *message) {
+    sync_history *history = user;
+    sync_namespace *ns = history->ns;
+    (void)session;
+    if (!ns) return;
+    const sync_answer *answer = &message->answer;
+    if (message->kind != SYNC_MESSAGE || answer->kind != SYNC_ANSWER_BACKFILL) {
+        end_history(history, false);
+        return;
+    }
+    history->brought = 0;
+    for (uint32_t i = 0; i < answer->ops.count; i++) {
+        const sync_op *op = &answer->ops.items[i];
+        if (gov_has_op(ns->sync->options.gov, &ns->id, &op->id) == 0) continue;
+        if (!sync_namespace_take(ns, &history->peer, false, op->bytes)) break;
+        history->brought++;
+    }
+    history->judging = true;
+    if (!sync_namespace_busy(ns)) sync_history_judged(ns);
+}
+
+static void on_ended(void *user, sync_session *session, int reason) {
+    sync_history *history = user;
+    (void)session, (void)reason;
+    history->over = true;
+    if (!history->ns)
+        free(history);
+    else
+        end_history(history, false);
+}
+
+static const sync_session_events events = {.answer = on_answer, .ended = on_ended};
+
+/* What the last answer brought has been judged. */
+void sync_history_judged(sync_namespace *ns) {
+    sync_history *history = ns->history;
+    cal_hash one;
+    if (!history || !history->judging) return;
+    history->judging = false;
+    bool missing = gov_missing(ns->sync->options.gov, &ns->id, &one, 1) > 0;
+    if (missing && history->brought == 0)
+        end_history(history, false); /* this peer does not have it */
+    else
+        ask(history);
+}
+
+static bool start(sync_namespace *ns, const cal_peer_id *peer, bool all) {
+    sync_history *history = calloc(1, sizeof *history);
+    if (!history) return false;
+    *history = (sync_history){.ns = ns, .peer = *peer, .all = all};
+    if (sync_session_open(ns->sync, peer, SESSION_MS, &events, history, &history->session)) {
+        free(history);
+        return false;
+    }
+    ns->history = history;
+    ask(history);
+    return true;
+}
+
+void sync_history_want(sync_namespace *ns, const cal_peer_id *peer, bool all) {
+    if (ns->gone || ns->sync->stopping) return;
+    ns->behind = *peer;
+    ns->behind_all = ns->behind_all || all;
+    uint64_t now = sync_now_ms(ns->sync);
+    if (ns->history_due_ms < now) ns->history_due_ms = now;
+    sync_history_tick(ns, now);
+}
+
+/* Whoever is known to have more, else somebody who hears the topic. */
+void sync_history_tick(sync_namespace *ns, uint64_t now_ms) {
+    cal_peer_id peers[SYNC_PEERS_ASKED_MAX];
+    cal_hash one;
+    if (ns->history || now_ms < ns->history_due_ms || ns->sync->stopping || ns->gone) return;
+    bool missing = gov_missing(ns->sync->options.gov, &ns->id, &one, 1) > 0;
+    if (!missing && !ns->behind_all && ns->behind.len == 0) return;
+    if (sync_namespace_busy(ns)) return; /* what is missing may be among it */
+    bool all = ns->behind_all || !missing;
+    cal_peer_id peer = ns->behind;
+    ns->behind.len = 0;
+    ns->behind_all = false;
+    if (peer.len && start(ns, &peer, all)) return;
+    size_t count = sync_hearers(ns->sync, ns->topic, peers, SYNC_PEERS_ASKED_MAX);
+    for (size_t i = 0; i < count; i++)
+        if (start(ns, &peers[i], all)) return;
+    ns->history_due_ms = now_ms + SYNC_RETRY_MIN_MS;
+}
+
+void sync_history_free(sync_namespace *ns) {
+    sync_history *history = ns->history;
+    if (!history) return;
+    ns->history = NULL;
+    history->ns = NULL;
+    sync_session_finish(history->session);
+}

@@ -1,0 +1,147 @@
+/* What the files of sync/ share.
+ *
+ *   message.h    what is said on streams and topics (pure)
+ *   session.c    asking a peer                serve.c      answering peers
+ *   namespace.c  governance on a topic        history.c    fetching operations that are missing
+ *   keys.c       fetching keys                join.c       joining a namespace
+ *   context.c    a context on its topic       delta.c      a received delta, judged and opened
+ *   compare.c    catching up with a peer      sync.c       the module's face, drain, tick
+ */
+#ifndef CAL_SYNC_INTERNAL_H
+#define CAL_SYNC_INTERNAL_H
+
+#include "base/error.h"
+#include "base/limits.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "gov/share.h"
+#include "gov/topic.h"
+#include "net/messages.h"
+#include "sync/sync.h"
+
+enum {
+    SYNC_ARENA_MAX = 64 * 1024 * 1024,
+    SYNC_INTAKE_MAX = 4096, /* operations of a namespace that are not judged yet */
+    SYNC_INTAKE_BYTES_MAX = 32 * 1024 * 1024,
+    SYNC_PEERS_ASKED_MAX = 16,
+    SYNC_HEARTBEAT_MS = 30000,
+    SYNC_RETRY_MIN_MS = 500, /* pause before asking again; doubles up to: */
+    SYNC_RETRY_MAX_MS = 60000,
+};
+
+struct sync_namespace;
+struct sync_context;
+
+struct cal_sync {
+    cal_sync_options options;
+    cal_map namespaces; /* id -> sync_namespace */
+    cal_map contexts;   /* id -> sync_context */
+    cal_list joins;
+    cal_list governed; /* contexts of which something waits for governance */
+    cal_list adoptions;
+    cal_list servings; /* streams whose asker may turn out to be a member */
+    net_messages_protocol requests;
+    uint64_t seed;
+    uint64_t under_way; /* what must end before it may be freed */
+    bool stopping;
+    void (*drained)(void *user);
+    void *drained_user;
+    cal_sync_stats stats;
+};
+
+/* sync.c: something that ends on its own is under way, or has ended (which may end a drain: then
+ * nothing may be touched afterwards). */
+void sync_hold(cal_sync *sync);
+void sync_release(cal_sync *sync);
+uint64_t sync_now_ms(const cal_sync *sync);    /* monotonic */
+uint64_t sync_wall_ms(const cal_sync *sync);   /* Unix */
+uint64_t sync_sender(const cal_peer_id *peer); /* whose room something takes */
+uint32_t sync_random(const cal_sync *sync, uint32_t below);
+void sync_sign(void *user, cal_slice message, uint8_t ret_signature[CAL_SIGNATURE_SIZE]);
+/* Publishes; the number of peers it went to. */
+size_t sync_publish(cal_sync *sync, const char *topic, cal_slice message);
+/* Connected peers that hear the topic; at most max, in an order that differs each time. */
+size_t sync_hearers(cal_sync *sync, const char *topic, cal_peer_id *ret_peers, size_t max);
+
+/* serve.c */
+int sync_serve(cal_sync *sync);
+void sync_servings_look(cal_sync *sync, uint64_t now_ms); /* at those that wait for governance */
+
+/* --- namespace.c --- */
+typedef struct sync_intake { /* an operation that came */
+    cal_list link;
+    cal_peer_id peer;
+    bool gossip; /* its author waits for acks */
+    gov_verified *op;
+    size_t len;
+    uint8_t bytes[];
+} sync_intake;
+
+typedef struct sync_namespace {
+    cal_sync *sync;
+    cal_group_id id;
+    char topic[GOV_TOPIC_TEXT_MAX];
+    cal_list intake; /* waits for its turn */
+    size_t intake_count, intake_bytes;
+    struct sync_batch *batch; /* being verified and judged */
+    uint64_t beacon_due_ms, beacon_sent_ms;
+    bool gone; /* purged: goes when nothing of it is under way */
+
+    /* history.c */
+    struct sync_history *history; /* a peer is being asked */
+    cal_peer_id behind;           /* who is known to have more; len 0: nobody */
+    bool behind_all;              /* and not known what */
+    uint64_t history_due_ms;
+    uint32_t history_failures;
+    /* keys.c */
+    struct sync_key_pull *pull;
+    bool pull_wanted; /* there may be keys to fetch */
+    uint64_t pull_due_ms;
+    uint32_t pull_failures;
+} sync_namespace;
+
+sync_namespace *sync_namespace_get(cal_sync *sync, const cal_group_id *id, bool make);
+void sync_namespaces_free(cal_sync *sync);
+void sync_namespace_gossip(sync_namespace *ns, const cal_p2p_message *message);
+void sync_namespace_hearer(sync_namespace *ns, const cal_peer_id *peer);
+void sync_namespace_tick(sync_namespace *ns, uint64_t now_ms);
+/* Takes a copy. false: no room, or no memory. */
+bool sync_namespace_take(sync_namespace *ns, const cal_peer_id *peer, bool gossip, cal_slice op);
+bool sync_namespace_busy(const sync_namespace *ns); /* something that came is not judged yet */
+void sync_namespace_beacon(sync_namespace *ns);     /* soon */
+void sync_namespace_started(const gov_observer **ret_observer);
+
+/* history.c: the peer has operations that are not here. all: nothing is known of what is missing.
+ */
+void sync_history_want(sync_namespace *ns, const cal_peer_id *peer, bool all);
+void sync_history_tick(sync_namespace *ns, uint64_t now_ms);
+void sync_history_judged(sync_namespace *ns); /* what it brought has been judged */
+void sync_history_free(sync_namespace *ns);
+
+/* keys.c */
+void sync_keys_tick(sync_namespace *ns, uint64_t now_ms);
+void sync_keys_soon(sync_namespace *ns);
+void sync_keys_free(sync_namespace *ns);
+
+/* join.c */
+void sync_joins_tick(cal_sync *sync, uint64_t now_ms);
+void sync_joins_judged(sync_namespace *ns);
+void sync_joins_drain(cal_sync *sync);
+
+/* --- context.c --- */
+struct sync_context *sync_context_get(cal_sync *sync, const cal_context_id *id);
+int sync_context_add(cal_sync *sync, const cal_context_id *id);
+void sync_context_drop(cal_sync *sync, const cal_context_id *id);
+void sync_contexts_free(cal_sync *sync);
+void sync_context_gossip(struct sync_context *context, const cal_p2p_message *message);
+void sync_context_hearer(struct sync_context *context, const cal_peer_id *peer, bool hears);
+void sync_contexts_tick(cal_sync *sync, uint64_t now_ms);
+/* Governance has moved: what waited for it is judged again. */
+void sync_contexts_governed(cal_sync *sync);
+
+/* follow.c: contexts that others made, and that this node may have. */
+void sync_follow_change(cal_sync *sync, const gov_change *change);
+void sync_follow_namespace(cal_sync *sync, const cal_group_id *namespace_id);
+
+#endif

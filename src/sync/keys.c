@@ -1,0 +1,182 @@
+/* Fetching group keys (governance.md 10.8, 11): of operations that are kept sealed, of deltas that
+ * wait, and of groups in which this node is a member without a key. Whoever hears the namespace is
+ * asked, one after the other, until somebody hands one out. Nobody says why not. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sync/session.h"
+
+enum { SESSION_MS = 20000, WANTS_MAX = 16 };
+
+typedef struct sync_key_pull {
+    sync_namespace *ns;
+    sync_session *session;
+    bool over;       /* the session is gone */
+    bool committing; /* a key is being stored */
+    gov_commit commit;
+    gov_key_want wants[WANTS_MAX];
+    size_t count, at;
+    size_t taken;
+    gov_envelope envelope;
+    cal_buffer bytes; /* what the envelope borrows from */
+    cal_public_key responder;
+} sync_key_pull;
+
+static void end_pull(sync_key_pull *pull) {
+    sync_namespace *ns = pull->ns;
+    uint64_t now = sync_now_ms(ns->sync);
+    ns->pull = NULL;
+    if (pull->taken == pull->count) {
+        ns->pull_failures = 0;
+        ns->pull_due_ms = now; /* there may be more that are wanted now */
+    } else {
+        uint32_t shift = ns->pull_failures < 6 ? ns->pull_failures : 6;
+        ns->pull_failures++;
+        ns->pull_due_ms = now + ((uint64_t)SYNC_RETRY_MIN_MS << shift);
+    }
+    pull->ns = NULL;
+    if (!pull->over) {
+        sync_session_finish(pull->session); /* goes with it */
+        return;
+    }
+    cal_buffer_deinit(&pull->bytes);
+    free(pull);
+}
+
+static void ask_next(sync_key_pull *pull) {
+    sync_namespace *ns = pull->ns;
+    const gov_identity *self = gov_self(ns->sync->options.gov);
+    if (pull->at == pull->count || pull->over) {
+        end_pull(pull);
+        return;
+    }
+    const gov_key_want *want = &pull->wants[pull->at];
+    sync_request request = {.kind = SYNC_KEY,
+                            .namespace_id = ns->id,
+                            .group = want->group,
+                            .key = self->sign_key,
+                            .has_device = true,
+                            .device = self->device,
+                            .has_key_id = !want->any,
+                            .key_id = want->key_id};
+    ns->sync->stats.keys_asked++;
+    if (sync_session_ask(pull->session, NULL, &request)) end_pull(pull);
+}
+
+static int prepare(gov_commit *commit, cal_error *err) {
+    sync_key_pull *pull = CAL_CONTAINER_OF(commit, sync_key_pull, commit);
+    cal_sync *sync = commit->owner;
+    return gov_key_take(sync->options.gov, &commit->namespace_id, &pull->wants[pull->at],
+                        &pull->envelope, &pull->responder, &commit->change, err);
+}
+
+static void finished(gov_commit *commit, const cal_error *err) {
+    sync_key_pull *pull = CAL_CONTAINER_OF(commit, sync_key_pull, commit);
+    cal_sync *sync = commit->owner;
+    pull->committing = false;
+    if (!err || err->code == CAL_EEXISTS) {
+        pull->taken++;
+        sync->stats.keys_taken += !err;
+    } else {
+        cal_log(CAL_LOG_DEBUG, "sync", "a key was not taken: %s", err->message);
+    }
+    pull->at++;
+    if (pull->ns) {
+        ask_next(pull);
+    } else if (pull->over) { /* given up meanwhile */
+        cal_buffer_deinit(&pull->bytes);
+        free(pull);
+    }
+    sync_release(sync);
+}
+
+static void take(sync_key_pull *pull, const sync_answer *answer) {
+    cal_sync *sync = pull->ns->sync;
+    cal_buffer_reset(&pull->bytes);
+    int rc = cal_buffer_append(&pull->bytes, answer->bytes.data, answer->bytes.len);
+    if (rc == 0) {
+        cal_borsh in = cal_borsh_read(cal_buffer_slice(&pull->bytes));
+        gov_envelope_read(&in, &pull->envelope);
+        rc = cal_borsh_end(&in);
+    }
+    if (rc != 0) {
+        sync->stats.malformed++;
+        pull->at++;
+        ask_next(pull);
+        return;
+    }
+    pull->responder = answer->author;
+    pull->commit = (gov_commit){.committer = sync->options.committer,
+                                .owner = sync,
+                                .namespace_id = pull->ns->id,
+                                .prepare = prepare,
+                                .finished = finished};
+    pull->committing = true;
+    sync_hold(sync);
+    gov_commit_run(&pull->commit);
+}
+
+static void on_answer(void *user, sync_session *session, const sync_message *message) {
+    sync_key_pull *pull = user;
+    (void)session;
+    if (!pull->ns || pull->committing) return;
+    if (message->kind == SYNC_MESSAGE && message->answer.kind == SYNC_ANSWER_KEY &&
+        message->answer.bytes.len > 0) {
+        take(pull, &message->answer);
+        return;
+    }
+    pull->at++; /* this peer does not have it, or does not say */
+    ask_next(pull);
+}
+
+static void on_ended(void *user, sync_session *session, int reason) {
+    sync_key_pull *pull = user;
+    (void)session, (void)reason;
+    pull->over = true;
+    if (pull->committing) return; /* its end ends the pull */
+    if (pull->ns) {
+        end_pull(pull);
+        return;
+    }
+    cal_buffer_deinit(&pull->bytes);
+    free(pull);
+}
+
+static const sync_session_events events = {.answer = on_answer, .ended = on_ended};
+
+void sync_keys_soon(sync_namespace *ns) {
+    ns->pull_wanted = true;
+    if (ns->pull_failures == 0) ns->pull_due_ms = 0;
+}
+
+void sync_keys_tick(sync_namespace *ns, uint64_t now_ms) {
+    cal_sync *sync = ns->sync;
+    cal_peer_id peers[SYNC_PEERS_ASKED_MAX];
+    if (!ns->pull_wanted || ns->pull || now_ms < ns->pull_due_ms || sync->stopping) return;
+    sync_key_pull *pull = calloc(1, sizeof *pull);
+    if (!pull) return;
+    pull->ns = ns;
+    cal_buffer_init(&pull->bytes, NET_MESSAGE_MAX);
+    pull->count = gov_keys_wanted(sync->options.gov, &ns->id, pull->wants, WANTS_MAX);
+    if (pull->count > WANTS_MAX) pull->count = WANTS_MAX;
+    size_t hearers = pull->count ? sync_hearers(sync, ns->topic, peers, SYNC_PEERS_ASKED_MAX) : 0;
+    int rc = CAL_EUNREACHABLE;
+    for (size_t i = 0; i < hearers && rc != 0; i++)
+        rc = sync_session_open(sync, &peers[i], SESSION_MS, &events, pull, &pull->session);
+    if (rc != 0) {
+        if (pull->count == 0) ns->pull_wanted = false;
+        ns->pull_due_ms = now_ms + SYNC_RETRY_MIN_MS;
+        free(pull);
+        return;
+    }
+    ns->pull = pull;
+    ask_next(pull);
+}
+
+void sync_keys_free(sync_namespace *ns) {
+    sync_key_pull *pull = ns->pull;
+    if (!pull) return;
+    ns->pull = NULL;
+    pull->ns = NULL;
+    if (!pull->over) sync_session_finish(pull->session);
+}

@@ -1,0 +1,78 @@
+/* What nodes of one namespace do with each other: governance and state over gossip and streams,
+ * joining, catching up, applications and blobs (governance.md 5, 6, 10; network-sync.md 5, 6, 8,
+ * 10). docs/design/sync.md tells how it is built.
+ *
+ * What is durable here goes out, what comes in is judged, applied and made durable before anybody
+ * sees it. Nothing waits by sleeping: whatever cannot go on yet waits for the operation, key, delta
+ * or peer that it needs, and a tick looks after deadlines. Loop thread, for everything. */
+#ifndef CAL_SYNC_SYNC_H
+#define CAL_SYNC_SYNC_H
+
+#include "calimero/share.h"
+#include "context/context.h"
+#include "gov/commit.h"
+#include "gov/gov.h"
+
+typedef struct cal_sync cal_sync;
+
+enum { CAL_SYNC_TICK_MS = 250 };
+
+/* What sync needs of the node around it. */
+typedef struct cal_sync_options {
+    const cal_os *os;
+    cal_store *store;
+    cal_gov *gov;
+    cal_contexts *contexts;
+    const gov_committer *committer;
+    const cal_runner *runner;
+    cal_p2p *host; /* it stops before sync is freed */
+    void *user;
+    /* A namespace or context is to be heard, or no longer: its topic. */
+    void (*hear_namespace)(void *user, const cal_group_id *id, bool hears);
+    void (*hear_context)(void *user, const cal_context_id *id, bool hears);
+    /* The code that a context runs is not here: it is to be fetched from whoever hears the context,
+     * and cal_sync_code_came called when it is here. */
+    void (*code_wanted)(void *user, const cal_context_id *context,
+                        const cal_application_id *application, const cal_blob_id *code);
+    /* Whether it is. */
+    bool (*code_here)(void *user, const cal_blob_id *code);
+} cal_sync_options;
+
+/* CAL_ENOMEM, and what serving a protocol answers. */
+int cal_sync_new(const cal_sync_options *options, cal_sync **ret_sync);
+/* Reads what is there: namespaces and contexts that are to be heard. Once, before the loop runs. */
+int cal_sync_open(cal_sync *sync, cal_error *err);
+void cal_sync_tick(cal_sync *sync); /* every CAL_SYNC_TICK_MS */
+/* Begins nothing more; done once nothing of it is under way, perhaps at once. */
+void cal_sync_drain(cal_sync *sync, void (*done)(void *user), void *user);
+void cal_sync_free(cal_sync *sync); /* after drain, or when the loop never ran; NULL allowed */
+
+/* --- what the node passes on --- */
+void cal_sync_gossip(cal_sync *sync, const cal_p2p_message *message);
+void cal_sync_subscribed(cal_sync *sync, const char *topic, const cal_peer_id *peer, bool hears);
+void cal_sync_authored(cal_sync *sync, const cal_authored_delta *delta);
+void cal_sync_code_came(cal_sync *sync, const cal_blob_id *code);
+/* A context is here (created or adopted), or gone. */
+void cal_sync_context(cal_sync *sync, const cal_context_id *id, bool here);
+
+/* --- joining --- */
+enum { CAL_SYNC_JOIN_TIMEOUT_MS = 60000 };
+/* Joins the namespace of an invitation (copied): at these addresses, and through whoever else is
+ * connected. CAL_EINVAL, CAL_EVERIFY, CAL_ETIMEOUT (expired), CAL_EDENIED (a member refused, with
+ * its words), CAL_EUNREACHABLE (no member could be reached in time). */
+void cal_sync_join(cal_sync *sync, const gov_invitation *invitation, const char *name,
+                   const cal_multiaddr *addresses, size_t address_count, cal_join_done done,
+                   void *user);
+
+/* --- catching up by hand --- */
+/* Compares with a peer that hears the context, and takes what is missing. NULL: every context; then
+ * done comes when each was compared once, or could not be. */
+void cal_sync_now(cal_sync *sync, const cal_context_id *context, cal_simple_done done, void *user);
+
+/* --- what is known --- */
+int cal_sync_status_get(cal_sync *sync, const cal_context_id *context,
+                        cal_sync_status *ret_status); /* CAL_ENOTFOUND */
+
+const cal_sync_stats *cal_sync_figures(const cal_sync *sync);
+
+#endif
