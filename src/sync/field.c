@@ -116,7 +116,7 @@ static void read_list(const sync_field *field, cal_borsh *in, cal_arena *arena, 
         sync_snapshot_error_read(in, arena, at);
         break;
     default:
-        assert(!"a field that nobody reads");
+        assert(false); /* a field that nobody reads */
     }
 }
 
@@ -223,7 +223,7 @@ static void write_list(const sync_field *field, const void *at, cal_buffer *out)
         sync_snapshot_error_write(at, out);
         break;
     default:
-        assert(!"a field that nobody writes");
+        assert(false); /* a field that nobody writes */
     }
 }
 
