@@ -153,6 +153,8 @@ static int answer_join(cal_gov *gov, const gov_view *view, const gov_invitation 
     if (!result) result = add_contexts(view, &invitation->group, arena, &answer);
     if (result) return cal_fail(err, result, "no memory for the answer to a joiner");
     *ret_answer = answer;
+    ret_answer->envelope.sealed = /* which points into itself */
+        cal_slice_of(ret_answer->envelope.sealed_bytes, sizeof ret_answer->envelope.sealed_bytes);
     return 0;
 }
 

@@ -9,13 +9,14 @@
 
 #include "base/error.h"
 #include "dag/dag.h"
-#include "gov/graph.h"
+#include "gov/draft.h"
 
 typedef struct {
     gov_change *change;
     gov_parking *parking;
     size_t judged, bytes; /* in this call, whatever became of it */
     size_t keys;          /* of the change, that have been looked at */
+    bool founded;         /* the namespace has its founder since this call */
     cal_error *err;
 } receiver;
 
@@ -81,8 +82,11 @@ static int judge(receiver *r, gov_verified *op, uint64_t sender, gov_judgement *
     r->change->receipts[r->change->receipt_count++] = receipt_of(op, ret_judgement, sender);
     if (ret_judgement->known || (verdict != GOV_APPLIED && verdict != GOV_KEPT)) return 0;
     gov_parking_wake(r->parking, GOV_WAIT_PARENT, &op->id);
-    if (verdict == GOV_APPLIED && !op->op.op.group && op->op.op.root.kind == GOV_NAMESPACE_CREATED)
+    if (verdict == GOV_APPLIED && !op->op.op.group &&
+        op->op.op.root.kind == GOV_NAMESPACE_CREATED) {
+        r->founded = true;
         gov_parking_wake(r->parking, GOV_WAIT_HISTORY, &(cal_hash){{0}});
+    }
     return take_keys(r);
 }
 
@@ -145,6 +149,16 @@ static int judge_batch(receiver *r, gov_verified **ops, const size_t *order, siz
     return result ? result : judge_parked(r);
 }
 
+/* What it waits for came in the same call, after it was judged and before it was parked. */
+static void wake_late(receiver *r, const gov_wait *wait) {
+    uint64_t sequence;
+    uint32_t generation;
+    if (wait->kind == GOV_WAIT_PARENT
+            ? gov_graph_locate(r->change, &wait->id, &sequence, &generation) == 0
+            : wait->kind == GOV_WAIT_HISTORY && r->founded)
+        gov_parking_wake(r->parking, wait->kind, &wait->id);
+}
+
 /* Those that wait are parked, the others are done with. */
 static void let_go(receiver *r, gov_verified **ops, size_t count, uint64_t sender,
                    const gov_judgement *judgements) {
@@ -154,6 +168,8 @@ static void let_go(receiver *r, gov_verified **ops, size_t count, uint64_t sende
         /* without room it is as if it had not come: whoever needs it fetches it again */
         if (!waits || gov_parking_add(r->parking, ops[i], &judgements[i].wait, sender))
             gov_verified_free(ops[i]);
+        else
+            wake_late(r, &judgements[i].wait);
         ops[i] = NULL;
     }
 }
