@@ -139,14 +139,9 @@ void node_hear_context(cal_node *node, const cal_context_id *id, bool hears) {
     meet(node->network.host, "ctx", topic, hears);
 }
 
-static void hear_registered(void *user, const gov_context_info *info) {
-    node_hear_context(user, &info->id, true);
-}
-
 static void hear_group(void *user, const gov_group_info *info) {
     cal_node *node = user;
     node_hear_namespace(node, &info->id, true);
-    gov_namespace_contexts(node->gov, &info->id, hear_registered, node);
 }
 
 /* --- life --- */

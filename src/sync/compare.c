@@ -214,6 +214,16 @@ static bool same_heads(const cal_context_record *record, sync_ids heads) {
     return true;
 }
 
+/* What came by gossip may hang on something that did not. */
+static int want_missing(sync_compare *compare) {
+    enum { MISSING_MAX = 256 };
+    cal_hash ids[MISSING_MAX];
+    size_t count = sync_context_missing(compare->context, ids, MISSING_MAX);
+    int rc = 0;
+    for (size_t i = 0; i < count && rc == 0; i++) rc = want(compare, &ids[i]);
+    return rc;
+}
+
 static void on_heads(sync_compare *compare, const sync_answer *answer) {
     static const cal_hash none;
     sync_context *context = compare->context;
@@ -223,6 +233,7 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
     int rc = cal_contexts_get(context->sync->options.contexts, &context->id, &arena, &record);
     for (uint32_t i = 0; rc == 0 && i < answer->heads.count; i++)
         rc = want(compare, &answer->heads.items[i]);
+    if (rc == 0) rc = want_missing(compare);
     bool peer_empty = memcmp(&answer->root, &none, sizeof none) == 0;
     bool equal = rc == 0 && memcmp(&answer->root, &record.root, sizeof record.root) == 0;
     bool same = rc == 0 && same_heads(&record, answer->heads);
@@ -310,10 +321,20 @@ static bool start(sync_context *context, const cal_peer_id *peer) {
 
 /* --- when --- */
 
+/* News of a peer end the long pauses: they were for want of any. */
 void sync_compare_want(sync_context *context, const cal_peer_id *peer) {
+    uint64_t soon = sync_now_ms(context->sync) + (context->failures ? SYNC_RETRY_MIN_MS : 0);
     if (peer) context->ahead = *peer;
     context->compare_wanted = true;
-    if (context->failures == 0) context->compare_due_ms = 0;
+    if ((peer || context->failures == 0) && context->compare_due_ms > soon)
+        context->compare_due_ms = soon;
+}
+
+void sync_compare_soon(sync_context *context, const cal_peer_id *peer) {
+    uint64_t grace = sync_now_ms(context->sync) + GOSSIP_GRACE_MS;
+    bool wanted = context->compare_wanted;
+    sync_compare_want(context, peer);
+    if (!wanted && context->compare_due_ms < grace) context->compare_due_ms = grace;
 }
 
 void sync_compare_tick(sync_context *context, uint64_t now_ms) {
@@ -347,9 +368,7 @@ void sync_compare_heard(sync_context *context, const sync_heartbeat *heartbeat,
         ahead = !is_here(context, &heartbeat->heads.items[i]);
     bool equal = rc == 0 && memcmp(&heartbeat->root, &record.root, sizeof record.root) == 0;
     if (ahead) {
-        sync_compare_want(context, peer);
-        uint64_t grace = sync_now_ms(context->sync) + GOSSIP_GRACE_MS;
-        if (context->compare_due_ms < grace) context->compare_due_ms = grace;
+        sync_compare_soon(context, peer);
     } else if (equal && rc == 0 && same_heads(&record, heartbeat->heads)) {
         context->status.state = CAL_SYNC_EQUAL;
         context->status.peer = *peer;

@@ -234,6 +234,8 @@ static void opened(cal_task *task) {
             drop(delta);
         } else if (delta->lacking == 0) {
             make_ready(delta);
+        } else if (!context->compare) { /* else it is being fetched */
+            sync_compare_soon(context, &delta->peer);
         }
     }
     end_step(step);

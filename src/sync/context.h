@@ -111,6 +111,8 @@ size_t sync_context_waiting(const sync_context *context);
 
 /* compare.c */
 void sync_compare_want(sync_context *context, const cal_peer_id *peer);
+/* The same, after a moment: what is missing may be on its way by itself. */
+void sync_compare_soon(sync_context *context, const cal_peer_id *peer);
 void sync_compare_tick(sync_context *context, uint64_t now_ms);
 void sync_compare_moved(sync_context *context); /* deltas were applied, or can go no further */
 void sync_compare_free(sync_context *context);

@@ -102,6 +102,18 @@ static void look_at(void *user, const gov_context_info *info) {
     }
 }
 
+static void look_at_stored(void *user, const gov_context_info *info) {
+    cal_sync *sync = user;
+    cal_account_id account;
+    if (gov_context_read(sync->options.gov, &info->id, &account, NULL) == 0 &&
+        is_here(sync, &info->id))
+        hear(sync, &info->id, &info->application, NULL);
+}
+
+void sync_follow_stored(cal_sync *sync, const cal_group_id *namespace_id) {
+    gov_namespace_contexts(sync->options.gov, namespace_id, look_at_stored, sync);
+}
+
 void sync_follow_namespace(cal_sync *sync, const cal_group_id *namespace_id) {
     gov_namespace_contexts(sync->options.gov, namespace_id, look_at, sync);
 }

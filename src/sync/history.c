@@ -126,7 +126,8 @@ void sync_history_want(sync_namespace *ns, const cal_peer_id *peer, bool all) {
     ns->behind = *peer;
     ns->behind_all = ns->behind_all || all;
     uint64_t now = sync_now_ms(ns->sync);
-    if (ns->history_due_ms < now) ns->history_due_ms = now;
+    uint64_t soon = now + (ns->history_failures ? SYNC_RETRY_MIN_MS : 0);
+    if (ns->history_due_ms > soon) ns->history_due_ms = soon; /* news end a long pause */
     sync_history_tick(ns, now);
 }
 

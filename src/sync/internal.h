@@ -44,6 +44,7 @@ struct cal_sync {
     net_messages_protocol requests;
     uint64_t seed;
     uint64_t under_way; /* what must end before it may be freed */
+    bool followed;      /* since the start */
     bool stopping;
     void (*drained)(void *user);
     void *drained_user;
@@ -143,5 +144,7 @@ void sync_contexts_governed(cal_sync *sync);
 /* follow.c: contexts that others made, and that this node may have. */
 void sync_follow_change(cal_sync *sync, const gov_change *change);
 void sync_follow_namespace(cal_sync *sync, const cal_group_id *namespace_id);
+/* Those that are here already: nothing is stored. */
+void sync_follow_stored(cal_sync *sync, const cal_group_id *namespace_id);
 
 #endif

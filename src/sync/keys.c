@@ -145,8 +145,9 @@ static void on_ended(void *user, sync_session *session, int reason) {
 static const sync_session_events events = {.answer = on_answer, .ended = on_ended};
 
 void sync_keys_soon(sync_namespace *ns) {
+    uint64_t soon = sync_now_ms(ns->sync) + (ns->pull_failures ? SYNC_RETRY_MIN_MS : 0);
     ns->pull_wanted = true;
-    if (ns->pull_failures == 0) ns->pull_due_ms = 0;
+    if (ns->pull_due_ms > soon) ns->pull_due_ms = soon; /* news end a long pause */
 }
 
 void sync_keys_tick(sync_namespace *ns, uint64_t now_ms) {

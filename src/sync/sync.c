@@ -138,16 +138,14 @@ struct opening {
     int result;
 };
 
-static void open_context(void *user, const gov_context_info *info) {
-    struct opening *opening = user;
-    int rc = sync_context_add(opening->sync, &info->id);
-    if (rc != 0) opening->result = rc;
-}
-
 static void open_namespace(void *user, const gov_group_info *info) {
     struct opening *opening = user;
     if (!sync_namespace_get(opening->sync, &info->id, true)) opening->result = CAL_ENOMEM;
-    gov_namespace_contexts(opening->sync->options.gov, &info->id, open_context, opening);
+    sync_follow_stored(opening->sync, &info->id);
+}
+
+static void follow_namespace(void *user, const gov_group_info *info) {
+    sync_follow_namespace(user, &info->id);
 }
 
 int cal_sync_open(cal_sync *sync, cal_error *err) {
@@ -163,6 +161,10 @@ void cal_sync_tick(cal_sync *sync) {
     cal_map_cursor cursor = {0};
     void *value;
     if (sync->stopping) return;
+    if (!sync->followed) { /* what a crash kept from being adopted */
+        sync->followed = true;
+        gov_namespace_each(sync->options.gov, follow_namespace, sync);
+    }
     while (cal_map_next(&sync->namespaces, &cursor, NULL, &value)) sync_namespace_tick(value, now);
     sync_contexts_tick(sync, now);
     sync_joins_tick(sync, now);

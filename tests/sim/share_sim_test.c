@@ -9,10 +9,10 @@ typedef struct shared {
 
 static shared found(place *p) {
     shared s;
-    OK(p->world, cal_namespace_create_wait(node_of(p), &application, "test", &s.ns, &err));
+    OK(p->world, cal_namespace_create_wait(node_at(p), &application, "test", &s.ns, &err));
     cal_context_create_options create = {.application = application, .group = s.ns};
     cal_context_created created;
-    OK(p->world, cal_context_create_wait(node_of(p), &create, &created, &err));
+    OK(p->world, cal_context_create_wait(node_at(p), &create, &created, &err));
     s.context = created.id;
     return s;
 }
@@ -21,7 +21,7 @@ static void join(place *founder, place *joiner, const shared *s) {
     char json[TEXT_MAX];
     cal_joined joined;
     invite(founder, &s->ns, json);
-    OK(joiner->world, cal_namespace_join_wait(node_of(joiner), json, "ours", &joined, &err));
+    OK(joiner->world, cal_namespace_join_wait(node_at(joiner), json, "ours", &joined, &err));
     assert_memory_equal(&joined.namespace_id, &s->ns, sizeof s->ns);
 }
 
@@ -33,7 +33,7 @@ static void until_holds(place *p, const cal_context_id *context, const char *key
         node_sim_run(p->world->sim, 100 * MS, NULL, NULL);
     }
     cal_sync_status status = {0};
-    cal_context_sync_status(node_of(p), context, &status);
+    cal_context_sync_status(node_at(p), context, &status);
     CHECK(p->world, false, "place %zu never holds %s = %s (%s: %s)", p->index, key, value,
           cal_sync_state_text(status.state), status.why);
 }

@@ -69,7 +69,7 @@ static inline uint64_t below(world *w, uint64_t bound) {
     return (z ^ (z >> 31)) % bound;
 }
 
-static inline cal_node *node_of(place *p) { return node_sim_node(p->sim); }
+static inline cal_node *node_at(place *p) { return node_sim_node(p->sim); }
 
 static inline void wait_for(world *w, bool (*done)(void *user), void *user, const char *what) {
     int rc = node_sim_run(w->sim, WITHIN, done, user);
@@ -88,7 +88,7 @@ static inline void place_start(place *p) {
     cal_sim_fail(disk, 0, 0, 0, 0);
     cal_sim_quota(disk, UINT64_MAX);
     OK(p->world, node_sim_start(p->sim, &options, &err));
-    cal_node_peer_id(node_of(p), &p->id);
+    cal_node_peer_id(node_at(p), &p->id);
 }
 
 /* with_app: how many of the places, the first ones, have the application. */
@@ -138,7 +138,7 @@ static inline bool is_invited(void *user) { return ((invited *)user)->here; }
 
 static inline void invite(place *p, const cal_group_id *ns, char ret_json[TEXT_MAX]) {
     invited i = {.json = ret_json};
-    cal_namespace_invite(node_of(p), ns, 0, false, note_invitation, note_invited, &i);
+    cal_namespace_invite(node_at(p), ns, 0, false, note_invitation, note_invited, &i);
     wait_for(p->world, is_invited, &i, "an invitation");
     CHECK(p->world, i.code == 0, "an invitation is refused: %s", cal_error_name(i.code));
 }
@@ -155,7 +155,7 @@ static inline void note_output(void *user, const cal_call_result *result) {
 }
 static inline int call(place *p, const cal_context_id *context, const char *method,
                        const char *args, output *ret_output) {
-    return cal_execute_wait(node_of(p), context, method, args, strlen(args), note_output,
+    return cal_execute_wait(node_at(p), context, method, args, strlen(args), note_output,
                             ret_output, &err);
 }
 static inline void set(place *p, const cal_context_id *context, const char *key,
@@ -178,7 +178,7 @@ static inline void note_root(void *user, const cal_context_info *info) {
     *(cal_hash *)user = info->root;
 }
 static inline bool root_of(place *p, const cal_context_id *context, cal_hash *ret_root) {
-    return cal_context_get(node_of(p), context, note_root, ret_root) == 0;
+    return cal_context_get(node_at(p), context, note_root, ret_root) == 0;
 }
 
 /* --- images --- */

@@ -1,0 +1,303 @@
+/* Nodes that share a context while everything happens to them: joins, writes by all, restarts,
+ * losses of power, partitions, clocks that differ. Ten virtual seconds after the network has healed
+ * every member holds the same governance, the same heads and root, and every write that was
+ * answered. A failing run prints its seed: CAL_SIM_SEED repeats it, CAL_SIM_SEEDS says how many are
+ * run. */
+#include "share_world.h"
+
+#include "gov/share.h"
+#include "node/internal.h"
+
+enum { WRITES_MAX = 400, HEALS_WITHIN_S = 10 };
+
+typedef enum standing { STRANGER, JOINING, MEMBER } standing;
+typedef enum fate { ASKED, DONE, REFUSED } fate;
+
+typedef struct chaos {
+    world *w;
+    cal_group_id ns;
+    cal_context_id context;
+    char invitation[TEXT_MAX];
+    standing standing[PLACES_MAX];
+    bool cut[PLACES_MAX];
+    bool reading;
+    fate writes[WRITES_MAX];
+    size_t write_count, in_flight;
+    uint64_t answered, cuts, restarts, partitions, joins;
+} chaos;
+
+static chaos c;
+
+/* --- joins and writes, answered whenever --- */
+
+typedef struct asked {
+    place *p;
+    size_t number;
+} asked;
+
+static void joined(void *user, const cal_error *e, const cal_joined *j) {
+    place *p = user;
+    (void)j;
+    if (node_sim_is_off(p->sim)) { /* nobody heard the answer */
+        c.standing[p->index] = STRANGER;
+        return;
+    }
+    c.standing[p->index] = e ? STRANGER : MEMBER;
+    c.joins += !e;
+}
+
+static void ask_to_join(place *p) {
+    c.standing[p->index] = JOINING;
+    cal_namespace_join(node_at(p), c.invitation, NULL, joined, p);
+}
+
+static void answered(void *user, const cal_call_result *result) {
+    asked *a = user;
+    bool off = node_sim_is_off(a->p->sim);
+    c.in_flight--;
+    if (!off) c.writes[a->number] = result->status == CAL_CALL_OK ? DONE : REFUSED;
+    c.answered += !off && result->status == CAL_CALL_OK;
+    free(a);
+}
+
+static void write_one(place *p) {
+    char args[100];
+    if (c.write_count == WRITES_MAX) return;
+    asked *a = malloc(sizeof *a);
+    assert_non_null(a);
+    *a = (asked){p, c.write_count++};
+    c.writes[a->number] = ASKED;
+    c.in_flight++;
+    snprintf(args, sizeof args, "{\"key\":\"w%zu\",\"value\":\"%zu\"}", a->number, p->index);
+    cal_execute(node_at(p), &c.context, "set", args, strlen(args), answered, a);
+}
+
+/* --- trouble --- */
+
+static void isolate(place *p, bool cut) {
+    if (c.cut[p->index] == cut) return;
+    c.cut[p->index] = cut;
+    for (size_t i = 0; i < c.w->count; i++) {
+        net_sim_machine *self = node_sim_machine(p->sim),
+                        *other = node_sim_machine(c.w->places[i].sim);
+        if (i == p->index) continue;
+        (cut ? net_sim_cut : net_sim_mend)(self, other);
+        (cut ? net_sim_cut : net_sim_mend)(other, self);
+    }
+    c.partitions += cut;
+}
+
+static void stop(place *p) {
+    static const cal_sim_survival survivals[] = {CAL_SIM_KEEP, CAL_SIM_DROP, CAL_SIM_TEAR};
+    if (below(c.w, 2)) {
+        node_sim_cut_off(p->sim, survivals[below(c.w, 3)]);
+        c.cuts++;
+    } else {
+        node_sim_stop(p->sim);
+        c.restarts++;
+    }
+    if (c.standing[p->index] == JOINING) c.standing[p->index] = STRANGER;
+}
+
+static void step(void) {
+    world *w = c.w;
+    place *p = &w->places[below(w, w->count)];
+    if (node_sim_is_off(p->sim)) {
+        if (below(w, 3) == 0) place_start(p);
+        return;
+    }
+    switch (below(w, 10)) {
+    case 0:
+        stop(p);
+        break;
+    case 1:
+        isolate(p, !c.cut[p->index]);
+        break;
+    case 2:
+        cal_sim_set_wall(node_sim_disk(p->sim),
+                         cal_sim_os(node_sim_disk(w->places[0].sim))
+                                 ->wall_ns(cal_sim_os(node_sim_disk(w->places[0].sim))->user) +
+                             below(w, 4 * SECOND) - 2 * SECOND);
+        break;
+    default:
+        if (c.standing[p->index] == STRANGER)
+            ask_to_join(p);
+        else if (c.standing[p->index] == MEMBER)
+            write_one(p);
+    }
+}
+
+/* --- healing --- */
+
+static bool calm(void *user) {
+    (void)user;
+    for (size_t i = 0; i < c.w->count; i++)
+        if (c.standing[i] == JOINING) return false;
+    return c.in_flight == 0;
+}
+
+static void heal(void) {
+    world *w = c.w;
+    for (size_t i = 0; i < w->count; i++) {
+        isolate(&w->places[i], false);
+        if (node_sim_is_off(w->places[i].sim)) place_start(&w->places[i]);
+    }
+    for (size_t i = 1; i < w->count; i++)
+        if (c.standing[i] == STRANGER) ask_to_join(&w->places[i]);
+    wait_for(w, calm, NULL, "not everything is answered");
+    for (size_t i = 0; i < w->count; i++) {
+        if (c.standing[i] == MEMBER) continue;
+        ask_to_join(&w->places[i]); /* a first one may have failed with the partition */
+        wait_for(w, calm, NULL, "a join is not answered");
+        CHECK(w, c.standing[i] == MEMBER, "place %zu cannot join", i);
+    }
+}
+
+typedef struct view {
+    cal_hash root;
+    cal_hash heads[64];
+    size_t head_count;
+    cal_hash ops[64];
+    size_t op_heads;
+    uint64_t op_count;
+} view;
+
+static void note_state(void *user, const cal_context_info *info) {
+    view *s = user;
+    s->root = info->root;
+    s->head_count = info->head_count < 64 ? info->head_count : 64;
+    memcpy(s->heads, info->heads, s->head_count * sizeof *s->heads);
+}
+
+static int compare_hashes(const void *a, const void *b) { return memcmp(a, b, sizeof(cal_hash)); }
+
+static void state_of(place *p, view *s) {
+    memset(s, 0, sizeof *s);
+    cal_context_get(node_at(p), &c.context, note_state, s);
+    cal_gov *gov = node_at(p)->gov;
+    s->op_heads = gov_heads(gov, &c.ns, s->ops, 64);
+    s->op_count = gov_op_count(gov, &c.ns);
+    qsort(s->heads, s->head_count, sizeof *s->heads, compare_hashes);
+    qsort(s->ops, s->op_heads, sizeof *s->ops, compare_hashes);
+}
+
+static bool all_equal(size_t *ret_other) {
+    view first, other;
+    state_of(&c.w->places[0], &first);
+    for (size_t i = 1; i < c.w->count; i++) {
+        state_of(&c.w->places[i], &other);
+        *ret_other = i;
+        if (memcmp(&first, &other, sizeof first) != 0) return false;
+    }
+    return true;
+}
+
+static void describe(place *p) {
+    view s;
+    cal_sync_status status = {0};
+    cal_sync_stats stats;
+    state_of(p, &s);
+    cal_context_sync_status(node_at(p), &c.context, &status);
+    cal_sync_stats_get(node_at(p), &stats);
+    print_error("place %zu: %zu heads, root %02x%02x, %llu operations, %zu heads of them; %s, %llu "
+                "deltas wait, %llu failures: %s\n",
+                p->index, s.head_count, s.root.bytes[0], s.root.bytes[1],
+                (unsigned long long)s.op_count, s.op_heads, cal_sync_state_text(status.state),
+                (unsigned long long)status.waiting, (unsigned long long)status.failures,
+                status.why);
+#define PRINT(name, text) print_error("  %s %llu", #name, (unsigned long long)stats.name);
+    CAL_SYNC_COUNTERS(PRINT)
+    print_error("\n");
+}
+
+static void check_equal(void) {
+    world *w = c.w;
+    size_t other = 0;
+    for (int i = 0; i < HEALS_WITHIN_S * 2 && !all_equal(&other); i++)
+        node_sim_run(w->sim, SECOND / 2, NULL, NULL);
+    if (!all_equal(&other)) {
+        for (size_t i = 0; i < w->count; i++) describe(&w->places[i]);
+        CHECK(w, false, "places 0 and %zu differ %d s after the network has healed", other,
+              HEALS_WITHIN_S);
+    }
+    for (size_t n = 0; n < c.write_count; n++) {
+        char key[32];
+        output o;
+        if (c.writes[n] != DONE) continue;
+        snprintf(key, sizeof key, "{\"key\":\"w%zu\"}", n);
+        OK(w, call(&w->places[0], &c.context, "get", key, &o));
+        CHECK(w, strcmp(o.text, "null") != 0, "write %zu was answered and is lost", n);
+    }
+}
+
+static void run_seed(uint64_t seed) {
+    world *w = &now;
+    size_t count = 2 + seed % 4;
+    memset(&c, 0, sizeof c);
+    c.w = w;
+    world_open(w, seed, count, count);
+    place *founder = &w->places[0];
+    OK(w, cal_namespace_create_wait(node_at(founder), &application, "test", &c.ns, &err));
+    cal_context_create_options create = {.application = application, .group = c.ns};
+    cal_context_created created;
+    OK(w, cal_context_create_wait(node_at(founder), &create, &created, &err));
+    c.context = created.id;
+    c.standing[0] = MEMBER;
+    invite(founder, &c.ns, c.invitation);
+    size_t steps = 30 + below(w, 60);
+    for (size_t i = 0; i < steps; i++) {
+        node_sim_run(w->sim, below(w, 1500 * MS), NULL, NULL);
+        step();
+    }
+    heal();
+    check_equal();
+    world_close(w);
+}
+
+static void everything_happens(void **state) {
+    (void)state;
+    engine_signals_use();
+    const char *one = getenv("CAL_SIM_SEED"), *many = getenv("CAL_SIM_SEEDS");
+    unsigned long first = one ? strtoul(one, NULL, 10) : 1;
+    unsigned long seeds = one ? 1 : many ? strtoul(many, NULL, 10) : 20;
+    uint64_t writes = 0, cuts = 0, restarts = 0, partitions = 0;
+    for (unsigned long seed = first; seed < first + seeds; seed++) {
+        run_seed(seed);
+        writes += c.answered;
+        cuts += c.cuts;
+        restarts += c.restarts;
+        partitions += c.partitions;
+    }
+    print_message("%lu seeds: %llu writes answered, %llu losses of power, %llu restarts, %llu "
+                  "partitions\n",
+                  seeds, (unsigned long long)writes, (unsigned long long)cuts,
+                  (unsigned long long)restarts, (unsigned long long)partitions);
+}
+
+static int tell_seed(void **state) {
+    (void)state;
+    if (now.sim)
+        print_error("seed %llu was running, at %.6f s\nrepeat with CAL_SIM_SEED=%llu\n",
+                    (unsigned long long)now.seed, (double)net_sim_now(node_sim_net(now.sim)) / 1e9,
+                    (unsigned long long)now.seed);
+    return 0;
+}
+
+static void on_abort(int number) {
+    tell_seed(NULL);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(everything_happens, tell_seed),
+    };
+    if (argc != 2) {
+        fprintf(stderr, "usage: %s KV_STORE_WASM\n", argv[0]);
+        return 2;
+    }
+    app_path = argv[1];
+    signal(SIGABRT, on_abort);
+    return cmocka_run_group_tests(tests, make_images, free_images);
+}
