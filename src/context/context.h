@@ -177,9 +177,13 @@ int cal_contexts_adopt(cal_contexts *contexts, const cal_context_genesis *contex
 /* A stored delta's row (cal_delta_record_decode). CAL_ENOTFOUND. Any thread. */
 int cal_context_delta_read(cal_store *store, const cal_context_id *id, const cal_hash *delta,
                            cal_buffer *ret_row);
+/* Whether its actions touch Shared entities: 1, 0, CAL_EDECODE, CAL_ENOMEM. Pure. */
+int cal_context_needs_writers(const cal_delta_record *delta, cal_arena *arena);
 /* The writer sets that hold at a delta's parents for the Shared entities that its actions touch
- * (runtime-abi.md 13): from the context's rotation logs, as of its present state. In the arena,
- * sorted. On a worker. */
+ * (runtime-abi.md 13): from the context's rotation logs, where a change counts when it was made by
+ * a parent or an ancestor of one. Its parents must be applied and durable: so a delta that needs
+ * writers goes after the turn of its parents, not along with them. In the arena, sorted. On a
+ * worker. CAL_EDECODE, CAL_ELIMIT (the logs are too long), and what the store says. */
 int cal_context_writers(cal_store *store, const cal_context_id *id, const cal_delta_record *delta,
                         cal_arena *arena, const crdt_entity_writers **ret_writers,
                         uint32_t *ret_count);

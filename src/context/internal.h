@@ -13,6 +13,7 @@
  *   install.c   both    the turn that installs a snapshot
  *   create.c    both    a new context's init and genesis
  *   delete.c    loop    the turn of a removal
+ *   writers.c   worker  who may write to Shared entities at a delta's parents
  *   removal.c   any     what is left of a deleted context, and goes in steps */
 #ifndef CAL_CONTEXT_INTERNAL_H
 #define CAL_CONTEXT_INTERNAL_H

@@ -73,6 +73,22 @@ int crdt_store_root_hash(crdt_store *store, crdt_hash *ret_hash);
 int crdt_store_log_rotations(crdt_store *store, const crdt_action *actions, uint32_t count,
                              const crdt_apply_context *context, bool *ret_changed);
 
+/* An entry of a Shared anchor's rotation log: the delta that changed who may write, and to whom. */
+typedef struct crdt_rotation {
+    crdt_hash delta_id;
+    crdt_hlc hlc;
+    bool has_signer; /* those without count for nothing */
+    crdt_id signer;
+    crdt_grants writers;
+    uint64_t nonce;
+} crdt_rotation;
+/* Whether a stands before b: later clock; at equal clocks the smaller signer, then the larger id.
+ */
+bool crdt_rotation_supersedes(const crdt_rotation *a, const crdt_rotation *b);
+/* The log, entries that do not read left out; none when there is no log. In env's memory. */
+int crdt_store_rotations(crdt_store *store, const crdt_id *anchor,
+                         const crdt_rotation **ret_rotations, uint32_t *ret_count);
+
 /* Which bytes stand when two versions of a non-root entity meet (network-sync.md 9.6). The result
  * is one of the two. */
 crdt_bytes crdt_merge_values(crdt_sha256_fn sha256, const crdt_type *type, crdt_bytes existing,

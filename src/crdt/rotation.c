@@ -3,16 +3,6 @@
  * different roots. Freestanding. runtime-abi.md 9, 13. */
 #include "crdt/internal.h"
 
-typedef struct rotation_entry {
-    crdt_hash delta_id;
-    crdt_hlc hlc;
-    bool has_signer, has_signature, has_payload;
-    crdt_id signer;
-    uint8_t signature[64], payload[32];
-    crdt_grants writers;
-    uint64_t nonce;
-} rotation_entry;
-
 static crdt_bytes text(const char *value) { return crdt_bytes_of(value, __builtin_strlen(value)); }
 
 static void log_id(const crdt_store *store, const crdt_id *anchor, crdt_id *ret_id) {
@@ -84,18 +74,16 @@ int crdt_rotation_append(crdt_store *store, const crdt_action *action, const uin
 
 /* --- reading the log --- */
 
-static int decode_entry(const crdt_memory *memory, crdt_bytes bytes, rotation_entry *ret_entry) {
+static int decode_entry(const crdt_memory *memory, crdt_bytes bytes, crdt_rotation *ret_entry) {
     crdt_reader reader = crdt_reader_of(bytes, memory);
-    rotation_entry entry = {0};
+    crdt_rotation entry = {0};
     crdt_read_take(&reader, 32);
     crdt_read_fixed(&reader, &entry.delta_id, 32);
     crdt_read_hlc(&reader, &entry.hlc);
     entry.has_signer = crdt_read_bool(&reader);
     if (entry.has_signer) crdt_read_fixed(&reader, &entry.signer, 32);
-    entry.has_signature = crdt_read_bool(&reader);
-    if (entry.has_signature) crdt_read_fixed(&reader, entry.signature, 64);
-    entry.has_payload = crdt_read_bool(&reader);
-    if (entry.has_payload) crdt_read_fixed(&reader, entry.payload, 32);
+    if (crdt_read_bool(&reader)) crdt_read_take(&reader, 64); /* signature */
+    if (crdt_read_bool(&reader)) crdt_read_take(&reader, 32); /* payload */
     crdt_read_grants(&reader, &entry.writers);
     entry.nonce = crdt_read_u64(&reader);
     crdt_read_take(&reader, 32);
@@ -104,46 +92,80 @@ static int decode_entry(const crdt_memory *memory, crdt_bytes bytes, rotation_en
     return result;
 }
 
-/* Later clock; at equal clocks the smaller signer. Entries come in ascending order of delta id, the
- * last of equals stands. */
-static bool supersedes(const rotation_entry *a, const rotation_entry *b) {
+bool crdt_rotation_supersedes(const crdt_rotation *a, const crdt_rotation *b) {
     int order = crdt_hlc_compare(&a->hlc, &b->hlc);
     if (!order) order = crdt_compare(&b->signer, &a->signer, 32);
     if (!order) order = crdt_compare(&a->delta_id, &b->delta_id, 32);
     return order > 0;
 }
 
+/* The map of an anchor's log; it may not exist. */
+static int find_log(crdt_store *store, const crdt_id *anchor, crdt_node **ret_map) {
+    crdt_id map;
+    log_id(store, anchor, &map);
+    return crdt_node_get(store, &map, ret_map);
+}
+
+static uint32_t entries_of(const crdt_node *map) {
+    return map->exists ? map->index.children.count : 0;
+}
+
+/* 1 and the entry at a place of the map, 0 when it does not read (the reference would not list it
+ * either), or negative. */
+static int read_entry(crdt_store *store, const crdt_node *map, uint32_t at,
+                      crdt_rotation *ret_entry) {
+    crdt_node *child;
+    int result = crdt_node_get(store, &map->children[at].id, &child);
+    if (!result) result = crdt_node_entry(store, child);
+    if (result) return result;
+    if (child->entry_state != ENTRY_PRESENT) return 0;
+    result = decode_entry(&store->env.memory, child->entry, ret_entry);
+    return result == CRDT_EDECODE ? 0 : result ? result : 1;
+}
+
 /* The entry that stands in an anchor's log, among those not later than `at`. *ret_found: whether
  * there is one; *ret_logged: whether there is one for `delta` (may be NULL). */
 static int find_entry(crdt_store *store, const crdt_id *anchor, uint64_t at, const crdt_hash *delta,
-                      rotation_entry *ret_entry, bool *ret_found, bool *ret_logged) {
-    crdt_id map;
-    crdt_node *node;
+                      crdt_rotation *ret_entry, bool *ret_found, bool *ret_logged) {
+    crdt_node *map;
     *ret_found = *ret_logged = false;
-    log_id(store, anchor, &map);
-    int result = crdt_node_get(store, &map, &node);
+    int result = find_log(store, anchor, &map);
     if (result) return result;
-    for (uint32_t i = 0; node->exists && i < node->index.children.count; i++) {
-        crdt_node *child;
-        rotation_entry entry;
-        result = crdt_node_get(store, &node->children[i].id, &child);
-        if (!result) result = crdt_node_entry(store, child);
-        if (result) return result;
-        if (child->entry_state != ENTRY_PRESENT) continue;
-        result = decode_entry(&store->env.memory, child->entry, &entry);
-        if (result == CRDT_EDECODE) continue; /* the reference would not list it either */
-        if (result) return result;
+    for (uint32_t i = 0; i < entries_of(map); i++) {
+        crdt_rotation entry;
+        result = read_entry(store, map, i, &entry);
+        if (result < 0) return result;
+        if (result == 0) continue;
         if (delta && crdt_compare(&entry.delta_id, delta, 32) == 0) *ret_logged = true;
         if (!entry.has_signer || entry.nonce > at) continue;
-        if (!*ret_found || supersedes(&entry, ret_entry)) *ret_entry = entry;
+        if (!*ret_found || crdt_rotation_supersedes(&entry, ret_entry)) *ret_entry = entry;
         *ret_found = true;
     }
     return 0;
 }
 
+int crdt_store_rotations(crdt_store *store, const crdt_id *anchor,
+                         const crdt_rotation **ret_rotations, uint32_t *ret_count) {
+    crdt_node *map;
+    uint32_t used = 0;
+    int result = find_log(store, anchor, &map);
+    if (result) return result;
+    uint32_t count = entries_of(map);
+    crdt_rotation *rotations = crdt_alloc_array(&store->env.memory, count, sizeof *rotations);
+    if (count > 0 && !rotations) return CRDT_ENOMEM;
+    for (uint32_t i = 0; i < count; i++) {
+        result = read_entry(store, map, i, &rotations[used]);
+        if (result < 0) return result;
+        used += (uint32_t)result;
+    }
+    *ret_rotations = rotations;
+    *ret_count = used;
+    return 0;
+}
+
 int crdt_rotation_writers(crdt_store *store, const crdt_id *anchor, uint64_t at,
                           crdt_grants *ret_writers) {
-    rotation_entry entry = {0};
+    crdt_rotation entry = {0};
     bool found, logged;
     crdt_node *node;
     *ret_writers = (crdt_grants){0};
@@ -166,7 +188,7 @@ int crdt_store_log_rotations(crdt_store *store, const crdt_action *actions, uint
         const crdt_storage_type *storage = &actions[i].metadata.storage;
         if (actions[i].kind == CRDT_ACTION_DELETE || storage->kind != CRDT_SHARED) continue;
         if (!storage->signature || !storage->signature->has_signer) continue;
-        rotation_entry entry = {0};
+        crdt_rotation entry = {0};
         bool found, logged;
         int result = find_entry(store, &actions[i].id, UINT64_MAX, &context->delta_id, &entry,
                                 &found, &logged);
