@@ -284,6 +284,21 @@ static void a_rotation_counts_below_its_descendants_only(void **state) {
     assert_int_equal(writer_after(w, last), 13);
 }
 
+/* The rotation is met from above before its earlier child is, when all else is decided. */
+static void a_child_may_be_earlier_than_its_parent(void **state) {
+    world *w = *state;
+    anew(w, 5);
+    uint64_t time = start + 100 * second;
+    uint32_t genesis = add(w, (made){{0}, 1, start, 0}),
+             rotation = add(w, (made){{genesis}, 1, time, 11}),
+             child = add(w, (made){{rotation}, 1, time - 4 * second, 0}),
+             side = add(w, (made){{genesis}, 1, time + second / 2, 0});
+    add(w, (made){{rotation}, 1, time + second, 0});
+    store_all(w, NULL, 0);
+    assert_int_equal(writer_on(w, (uint32_t[]){child, side}, 2), 11);
+    assert_int_equal(writer_after(w, side), 0);
+}
+
 static void what_touches_nothing_shared_asks_for_nothing(void **state) {
     world *w = *state;
     anew(w, 2);
@@ -402,6 +417,7 @@ static void any_graph_gives_the_plain_answer(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_rotation_counts_below_its_descendants_only),
+        cmocka_unit_test(a_child_may_be_earlier_than_its_parent),
         cmocka_unit_test(what_touches_nothing_shared_asks_for_nothing),
         cmocka_unit_test(an_old_rotation_counts_however_long_ago),
         cmocka_unit_test(what_came_with_an_installed_state_counts),
