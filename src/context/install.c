@@ -43,33 +43,18 @@ static int mark(struct install *install) {
     return rc == 0 ? turn_leave(&install->turn, &record) : rc;
 }
 
-/* State, and the index, which the guest makes from it; private state is not part of a snapshot. */
-static const cal_column cleared[] = {CAL_COLUMN_STATE, CAL_COLUMN_INDEX, CAL_COLUMN_INDEX_META};
+/* State, and the index, which the guest makes from it; private state is not part of a snapshot.
+ * They go in the steps of a removal, but without its mark: the record says that they are no state.
+ */
+static const cal_column cleared_columns[] = {CAL_COLUMN_STATE, CAL_COLUMN_INDEX,
+                                             CAL_COLUMN_INDEX_META};
+static const cal_removal cleared = {"context/cleared/", cleared_columns,
+                                    sizeof cleared_columns / sizeof *cleared_columns};
 
-/* 1 when there was something to clear, 0, or CAL_E*. */
-static int clear_some(struct install *install) {
-    struct context *context = install->turn.context;
-    cal_slice prefix = cal_slice_of(context->id.bytes, CAL_ID_SIZE);
-    cal_snapshot *snapshot = NULL;
-    cal_buffer end;
-    cal_buffer_init(&end, CAL_ID_SIZE);
-    cal_prefix_end(prefix, &end);
-    int rc = cal_store_snapshot(context->contexts->options.store, &snapshot), found = 0;
-    for (size_t i = 0; rc == 0 && i < sizeof cleared / sizeof *cleared; i++) {
-        cal_cursor *cursor = NULL;
-        rc = cal_cursor_open(snapshot, cleared[i], prefix, cal_buffer_slice(&end), false, &cursor);
-        int next = rc == 0 ? cal_cursor_next(cursor, &(cal_slice){0}, NULL) : rc;
-        cal_cursor_free(cursor);
-        if (next == 0) {
-            found = 1;
-            rc = cal_batch_delete_some(install->turn.batch, cleared[i], prefix, STEP_ROWS_MAX);
-        } else if (rc == 0 && next != CAL_ENOTFOUND) {
-            rc = next;
-        }
-    }
-    cal_snapshot_free(snapshot);
-    cal_buffer_deinit(&end);
-    return rc != 0 ? rc : found;
+static int clear_some(struct install *install, bool *ret_last) {
+    const struct context *context = install->turn.context;
+    return cal_removal_step(&cleared, context->id.bytes, context->contexts->options.store,
+                            install->turn.batch, ret_last);
 }
 
 /* 1 when more may follow, 0 at the end, or CAL_E*. */
@@ -114,8 +99,9 @@ static int take_step(struct install *install) {
         return mark(install);
     }
     if (install->phase == PHASE_CLEAR) {
-        int found = clear_some(install);
-        if (found != 0) return found < 0 ? found : 0;
+        bool last;
+        int rc = clear_some(install, &last);
+        if (rc != 0 || !last) return rc;
         install->phase = PHASE_FILL;
     }
     int more = fill_some(install);

@@ -255,8 +255,37 @@ static void snapshots_on_a_disk_that_loses_power(void **state) {
     for (uint64_t seed = 1; seed <= seeds; seed++) run_seed(seed);
 }
 
+/* What goes is counted in bytes, too: no transaction frees more than a little. */
+static void large_rows_go_a_few_at_a_time(void **state) {
+    (void)state;
+    enum { LARGE = 24, LARGE_BYTES = 256 * 1024 };
+    world *w = world_new(6);
+    uint8_t key[64] = {0}, *value = calloc(1, LARGE_BYTES);
+    assert_non_null(value);
+    memcpy(key, w->id.bytes, 32);
+    for (uint8_t i = 0; i < LARGE; i++) {
+        cal_batch *batch = cal_batch_new();
+        key[63] = i;
+        cal_batch_put(batch, CAL_COLUMN_STATE, cal_slice_of(key, sizeof key),
+                      cal_slice_of(value, LARGE_BYTES));
+        assert_int_equal(cal_store_commit(w->store, batch, NULL), 0);
+    }
+    free(value);
+    source s = {.rows = 1, .fail_at = -1};
+    cal_store_stats before, after;
+    cal_store_stats_get(w->store, &before);
+    install(w, &s);
+    settle(w);
+    cal_store_stats_get(w->store, &after);
+    assert_true(s.answered && s.result == 0);
+    assert_int_equal(rows_of(w, CAL_COLUMN_STATE), 1);
+    assert_true(after.batches - before.batches >= 1 + LARGE / 2);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(large_rows_go_a_few_at_a_time),
         cmocka_unit_test(a_snapshot_takes_the_place_of_what_was),
         cmocka_unit_test(half_of_one_is_no_state),
         cmocka_unit_test(a_view_sees_one_state_or_none),
