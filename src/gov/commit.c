@@ -34,13 +34,24 @@ static void refuse(gov_commit *commit, const cal_error *err) {
     commit->finished(commit, err);
 }
 
+/* Whether another change is in the way: then it is tried again when that has ended. */
+static bool waits(gov_commit *commit) {
+    commit->asking = true;
+    commit->idle = false;
+    int rc = gov_when_idle(commit->committer->gov, &commit->namespace_id, attempt, commit);
+    commit->asking = false;
+    return rc == 0 && !commit->idle;
+}
+
 static void attempt(void *user) {
     gov_commit *commit = user;
     cal_error err = {0};
-    int rc = commit->prepare ? commit->prepare(commit, &err) : 0;
-    if (rc == CAL_EBUSY &&
-        gov_when_idle(commit->committer->gov, &commit->namespace_id, attempt, commit) == 0)
+    if (commit->asking) { /* no other change: what is busy is something else */
+        commit->idle = true;
         return;
+    }
+    int rc = commit->prepare ? commit->prepare(commit, &err) : 0;
+    if (rc == CAL_EBUSY && waits(commit)) return;
     if (rc == 0 && !commit->batch && commit->change && gov_change_empty(commit->change)) {
         durable(&commit->task); /* nothing to store */
         return;

@@ -22,6 +22,7 @@ struct gov_commit {
     cal_batch *batch;          /* rows to commit along with it; NULL allowed, taken */
     gov_change *change;
     int result;
+    bool asking, idle; /* commit.c's */
     /* Makes the change: called when no other one is open in the namespace. 0 or a code with err. A
      * change that stays NULL: rows only. NULL: rows only. */
     int (*prepare)(gov_commit *commit, cal_error *err);

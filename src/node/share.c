@@ -18,6 +18,11 @@ static void hear_namespace(void *user, const cal_group_id *id, bool hears) {
     node_hear_namespace(user, id, hears);
 }
 
+static void rows_left(void *user) {
+    node_remove(user);
+    node_sweep(user);
+}
+
 static void hear_context(void *user, const cal_context_id *id, bool hears) {
     node_hear_context(user, id, hears);
 }
@@ -33,6 +38,7 @@ int node_share_start(cal_node *node) {
                                 .user = node,
                                 .hear_namespace = hear_namespace,
                                 .hear_context = hear_context,
+                                .rows_left = rows_left,
                                 .code_wanted = code_wanted,
                                 .code_here = code_here};
     return cal_sync_new(&options, &node->sync);

@@ -80,6 +80,7 @@ static void let_go(sync_compare *compare) {
 }
 
 static void succeed(sync_compare *compare, cal_sync_state state) {
+    cal_hash one;
     sync_context *context = compare->context;
     uint64_t now = sync_now_ms(context->sync);
     context->compare = NULL;
@@ -89,8 +90,10 @@ static void succeed(sync_compare *compare, cal_sync_state state) {
     context->status.peer = compare->peer;
     context->status.compared_ms = sync_wall_ms(context->sync);
     if (state == CAL_SYNC_EQUAL) context->status.why[0] = 0;
-    context->compare_wanted = context->ahead.len > 0 || state != CAL_SYNC_EQUAL;
-    context->compare_due_ms = now + (context->ahead.len ? 0 : LOOK_AGAIN_MS);
+    bool lacks = sync_context_missing(context, &one, 1) > 0; /* since the heads were asked for */
+    context->compare_wanted = context->ahead.len > 0 || lacks || state != CAL_SYNC_EQUAL;
+    context->compare_due_ms =
+        now + (context->ahead.len ? 0 : lacks ? GOSSIP_GRACE_MS : LOOK_AGAIN_MS);
     context->sync->stats.comparisons++;
     let_go(compare);
     tell_waiters(context, NULL);
@@ -243,7 +246,9 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
     } else if (compare->wanted_count > 0) {
         context->status.state = CAL_SYNC_BEHIND;
         ask_delta(compare);
-    } else if (equal && !peer_empty) {
+    } else if (peer_empty) {
+        fail_compare(compare, CAL_ESTATE, "the peer has no state of the context yet");
+    } else if (equal) {
         succeed(compare, CAL_SYNC_EQUAL);
     } else if (same) {
         succeed(compare, CAL_SYNC_DIFFERENT);

@@ -59,7 +59,8 @@ typedef struct sync_join {
     gov_envelope envelope;
     cal_public_key responder;
     uint32_t default_capabilities;
-    bool existed; /* a member already */
+    bool existed;     /* a member already */
+    bool begin_again; /* with the next tick */
     cal_join_done done;
     void *user;
 } sync_join;
@@ -118,6 +119,7 @@ static void abandoned(gov_commit *commit, const cal_error *err) {
         cal_log(CAL_LOG_DEBUG, "sync", "a failed join is not taken back: %s", err->message);
     else
         join->sync->options.hear_namespace(join->sync->options.user, &join->namespace_id, false);
+    if (!err) join->sync->options.rows_left(join->sync->options.user);
     answer_caller(join);
     leave_step(join);
 }
@@ -338,6 +340,8 @@ static void begun(gov_commit *commit, const cal_error *err) {
     sync_namespace *ns = sync_namespace_get(sync, &join->namespace_id, true);
     if (join->existed) {
         answer_caller(join);
+    } else if (err && err->code == CAL_EBUSY) {
+        join->begin_again = true; /* an earlier one is still being taken away */
     } else if (err) {
         fail_join(join, err->code, err->message);
     } else if (!ns) {
@@ -349,6 +353,11 @@ static void begun(gov_commit *commit, const cal_error *err) {
         find(join, sync_now_ms(sync));
     }
     leave_step(join);
+}
+
+static void begin(sync_join *join) {
+    join->begin_again = false;
+    run_commit(join, &join->commit, prepare_begin, begun);
 }
 
 static sync_join *new_join(cal_sync *sync, const gov_invitation *invitation, const char *name) {
@@ -390,7 +399,7 @@ void cal_sync_join(cal_sync *sync, const gov_invitation *invitation, const char 
     cal_list_push(&sync->joins, &join->link);
     sync_hold(sync);
     join->under_way++; /* until the dials are begun */
-    run_commit(join, &join->commit, prepare_begin, begun);
+    begin(join);
     for (size_t i = 0; i < address_count && i < ADDRESSES_MAX && join->state < JOIN_ABANDON; i++) {
         join->under_way++;
         if (cal_p2p_connect(sync->options.host, NULL, &addresses[i], 1, on_dialled, join))
@@ -411,6 +420,8 @@ void sync_joins_tick(cal_sync *sync, uint64_t now_ms) {
             fail_join(join, CAL_EUNREACHABLE,
                       "no member of the namespace could be reached in time: is a node of the "
                       "inviter's running, and connected to this one?");
+        else if (join->begin_again)
+            begin(join);
         else if (join->state == JOIN_FIND)
             find(join, now_ms);
         else if (join->state == JOIN_HISTORY)

@@ -30,6 +30,8 @@ typedef struct cal_sync_options {
     /* A namespace or context is to be heard, or no longer: its topic. */
     void (*hear_namespace)(void *user, const cal_group_id *id, bool hears);
     void (*hear_context)(void *user, const cal_context_id *id, bool hears);
+    /* Rows of a namespace that was given up are left: they go in the background. */
+    void (*rows_left)(void *user);
     /* The code that a context runs is not here: it is to be fetched from whoever hears the context,
      * and cal_sync_code_came called when it is here. */
     void (*code_wanted)(void *user, const cal_context_id *context,
