@@ -140,10 +140,11 @@ static gov_reason keep_sealed(const gov_apply *apply) {
 }
 
 void gov_change_put_sealed(gov_change *change, const gov_signed_op *op, const cal_hash *id) {
-    uint8_t value[32 + 32 + 8];
+    uint8_t value[32 + 32 + 8 + 8];
     memcpy(value, op->op.key_id.bytes, 32);
     memcpy(value + 32, op->signer, 32);
     cal_write_u64le(value + 64, op->nonce);
+    cal_write_u64le(value + 72, gov_graph_top(change) + 1); /* the place that it is about to get */
     gov_change_put(change, gov_key_of(ROW_SEALED, op->op.group_id.bytes, id->bytes, NULL),
                    cal_slice_of(value, sizeof value));
 }
@@ -229,13 +230,11 @@ static void wait_for_object(const gov_apply *apply, const gov_group_op *plain, g
     memcpy(ret_wait->id.bytes, plain ? plain->context.bytes : apply->op->op.root.group.bytes, 32);
 }
 
-/* Sets up who asks what, then asks. The rows put stand in an open savepoint. */
-static int judge(gov_apply *apply, gov_verified *op, gov_group_op *ret_plain,
-                 gov_judgement *judgement, cal_error *err) {
-    gov_change *change = apply->change;
-    const gov_ids *parents = &op->op.parents;
+/* The rows at the operation's parents. */
+static int find_cut(gov_apply *apply, gov_judgement *judgement, cal_error *err) {
+    const gov_ids *parents = &apply->op->parents;
     int result =
-        gov_cut_view(change, parents->items, parents->count, &apply->cut, &judgement->wait);
+        gov_cut_view(apply->change, parents->items, parents->count, &apply->cut, &judgement->wait);
     if (result == CAL_ESTATE) {
         judgement->reason = waits_for(&judgement->wait);
         return 0;
@@ -246,17 +245,30 @@ static int judge(gov_apply *apply, gov_verified *op, gov_group_op *ret_plain,
     if (before_founder(apply)) {
         judgement->reason = GOV_WHY_HISTORY_LACKS;
         judgement->wait = (gov_wait){.kind = GOV_WAIT_HISTORY};
-        return 0;
     }
+    return 0;
+}
+
+/* Asks what is to be asked of the cut. The rows put stand in an open savepoint. */
+static int judge_at(gov_apply *apply, gov_verified *op, gov_group_op *ret_plain,
+                    gov_judgement *judgement, cal_error *err) {
     apply->attributed = gov_account_of_key(&apply->cut, op->op.signer, &apply->signer);
-    result = op->op.op.group ? apply_sealed(apply, &op->arena, ret_plain, judgement)
-                             : apply_root(apply, judgement);
-    if (!result) result = change->error;
+    int result = op->op.op.group ? apply_sealed(apply, &op->arena, ret_plain, judgement)
+                                 : apply_root(apply, judgement);
+    if (!result) result = apply->change->error;
     if (!result && judgement->reason == GOV_WHY_OBJECT_OPEN)
         wait_for_object(apply, op->op.op.group ? ret_plain : NULL, &judgement->wait);
     return result ? cal_fail(err, result, "an operation could not be judged: %s",
                              cal_error_text(result))
                   : 0;
+}
+
+static int judge(gov_apply *apply, gov_verified *op, gov_group_op *ret_plain,
+                 gov_judgement *judgement, cal_error *err) {
+    judgement->reason = GOV_WHY_FINE;
+    int result = find_cut(apply, judgement, err);
+    if (result || judgement->reason != GOV_WHY_FINE) return result;
+    return judge_at(apply, op, ret_plain, judgement, err);
 }
 
 static gov_effect effect_of(gov_reason reason) {
@@ -349,6 +361,7 @@ static bool overruled(const gov_apply *apply, const gov_group_op *plain, cal_sli
     bool ends = ends_membership(plain);
     switch ((gov_row_kind)row.data[0]) {
     case ROW_MEMBER:
+        if (!plain && apply->op->op.root.kind == GOV_GROUP_CREATED) return false; /* the first */
         return plain && plain->kind == GOV_AUTO_FOLLOW_SET
                    ? !holds(apply, gov_key_of((gov_row_kind)SLOT_FOLLOW, a, b, NULL), sequence)
                    : !holds_member(apply, a, b);
@@ -487,94 +500,25 @@ int gov_apply_op(gov_change *change, gov_verified *op, gov_judgement *ret_judgem
 
 /* --- what was sealed --- */
 
-typedef struct {
-    cal_group_id group;
-    cal_hash id;
-    uint8_t signer[32];
-    uint64_t nonce;
-} sealed_entry;
-
-/* Those under the key, of any group: with the namespace's key its open groups are sealed too. */
-static int collect_sealed(const gov_change *change, const cal_hash *key_id, cal_buffer *ret) {
-    gov_view view = gov_change_view(change);
-    gov_walk walk = gov_walk_start(&view, ROW_SEALED, NULL, NULL);
-    cal_slice rest, value;
-    while (gov_walk_next(&walk, &rest, &value)) {
-        sealed_entry entry;
-        if (!gov_id_equal(value.data, key_id->bytes) ||
-            gov_id_equal(value.data + 32, change->gov->identity.sign_key.bytes))
-            continue;
-        memcpy(entry.group.bytes, rest.data, 32);
-        memcpy(entry.id.bytes, rest.data + 32, 32);
-        memcpy(entry.signer, value.data + 32, 32);
-        entry.nonce = cal_read_u64le(value.data + 64);
-        cal_buffer_append(ret, &entry, sizeof entry);
-    }
-    return ret->error;
-}
-
-static int compare_sealed(const void *a, const void *b) {
-    const sealed_entry *x = a, *y = b;
-    int order = memcmp(x->signer, y->signer, 32);
-    return order ? order : (x->nonce > y->nonce) - (x->nonce < y->nonce);
-}
-
-/* Judges one again. *ret_progress: it is decided now. */
-static int unseal(gov_change *change, const sealed_entry *entry, bool *ret_progress,
-                  cal_error *err) {
-    gov_verified *op = NULL;
-    gov_judgement judgement = {0};
-    gov_group_op plain;
-    cal_buffer bytes;
-    cal_buffer_init(&bytes, GOV_OP_MAX);
-    *ret_progress = false;
-    int result = gov_graph_read(change, &entry->id, &bytes);
-    if (!result) result = gov_verify(cal_buffer_slice(&bytes), &op);
-    if (!result && op->reason != GOV_WHY_FINE) result = CAL_ECORRUPT;
-    cal_buffer_deinit(&bytes);
-    if (result) {
-        gov_verified_free(op);
-        return cal_fail(err, result, "a sealed operation could not be read again: %s",
-                        cal_error_text(result));
-    }
+int gov_apply_late(gov_change *change, gov_verified *op, const gov_view *cut,
+                   gov_group_op *ret_plain, gov_late *ret_late, cal_error *err) {
+    gov_judgement judgement = {.reason = GOV_WHY_FINE};
     gov_apply apply = {
         .change = change, .op = &op->op, .id = op->id, .view = gov_change_view(change)};
+    *ret_late = (gov_late){.effect = GOV_EFFECT_OPAQUE};
+    if (cut) apply.cut = *cut;
     gov_savepoint(change);
-    result = judge(&apply, op, &plain, &judgement, err);
-    *ret_progress = !result && gov_reason_verdict(judgement.reason) != GOV_WAITING &&
-                    judgement.reason != GOV_WHY_SEALED;
-    if (*ret_progress)
-        result = place(&apply, op, &judgement, &plain, true, err);
-    else
+    int result = cut ? judge_at(&apply, op, ret_plain, &judgement, err)
+                     : judge(&apply, op, ret_plain, &judgement, err);
+    if (result || gov_reason_verdict(judgement.reason) == GOV_WAITING ||
+        judgement.reason == GOV_WHY_SEALED) {
         gov_savepoint_undo(change);
-    if (*ret_progress && !result)
-        gov_change_delete(change,
-                          gov_key_of(ROW_SEALED, entry->group.bytes, entry->id.bytes, NULL));
-    gov_verified_free(op);
-    return result;
-}
-
-int gov_apply_unsealed(gov_change *change, const cal_hash *key_id, cal_error *err) {
-    enum { PASSES_MAX = 64 };
-    bool progress = true;
-    int result = 0;
-    for (int pass = 0; pass < PASSES_MAX && progress && !result; pass++) {
-        cal_buffer found;
-        cal_buffer_init(&found, CAL_STORE_VALUE_MAX);
-        progress = false;
-        if (collect_sealed(change, key_id, &found))
-            result = cal_fail(err, found.error, "no memory for the operations under a key");
-        size_t count = found.len / sizeof(sealed_entry);
-        sealed_entry *entries = (sealed_entry *)(void *)found.data;
-        if (count) qsort(entries, count, sizeof *entries, compare_sealed);
-        for (size_t i = 0; i < count && !result; i++) {
-            bool decided;
-            result = unseal(change, &entries[i], &decided, err);
-            progress = progress || decided;
-        }
-        cal_buffer_deinit(&found);
+        return result;
     }
-    return result;
+    if ((result = place(&apply, op, &judgement, ret_plain, true, err))) return result;
+    *ret_late = (gov_late){true, effect_of(judgement.reason), apply.attributed, apply.signer};
+    gov_change_delete(change, gov_key_of(ROW_SEALED, op->op.op.group_id.bytes, op->id.bytes, NULL));
+    return 0;
 }
 
 /* --- authoring --- */

@@ -94,6 +94,7 @@ void gov_namespace_free(gov_namespace *ns) {
     assert(!ns->change && cal_list_empty(&ns->waiting) && ns->rows.count == 0);
     cal_sorted_deinit(&ns->rows);
     gov_counts_free(ns);
+    gov_unseal_drop(ns);
     gov_graph_free(ns->graph);
     gov_parking_deinit(&ns->parking);
     free(ns);
@@ -369,6 +370,7 @@ static void wake_parked(const gov_change *change) {
 /* The rows of the change, and with it the change, are gone afterwards. */
 static void change_free(gov_change *change, bool committed) {
     change->ns->change = NULL;
+    if (change->unsealed && !committed) gov_unseal_note(change->ns);
     wake_parked(change);
     settle_taken(change, committed);
     gov_graph_forget(change);

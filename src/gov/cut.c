@@ -215,18 +215,20 @@ static int mark_candidate(scope *s, uint64_t sequence) {
 }
 
 static bool is_below(const scope *s, uint64_t sequence) {
+    if (sequence > s->top) return false;
     return sequence < s->low || (s->marks[s->top - sequence] & BELOW);
 }
 
 static int open_cursor(scope *s) {
     uint8_t low[GOV_GRAPH_KEY_MAX], high[GOV_GRAPH_KEY_MAX];
     const cal_group_id *ns = &s->change->ns->id;
+    uint64_t top = s->change->ns->graph->count;
+    if (s->top < top) top = s->top;
     int result = cal_store_snapshot(s->change->gov->store, &s->snapshot);
     if (result) return result;
-    return cal_cursor_open(
-        s->snapshot, CAL_COLUMN_GOVERNANCE, gov_graph_number_key(ns, GRAPH_NODE, 0, low),
-        gov_graph_number_key(ns, GRAPH_NODE, s->change->ns->graph->count + 1, high), true,
-        &s->cursor);
+    return cal_cursor_open(s->snapshot, CAL_COLUMN_GOVERNANCE,
+                           gov_graph_number_key(ns, GRAPH_NODE, 0, low),
+                           gov_graph_number_key(ns, GRAPH_NODE, top + 1, high), true, &s->cursor);
 }
 
 /* The node with this number, each time one less than before. Parents: to be freed. */
@@ -382,10 +384,63 @@ static int make_cut(gov_change *change, const uint64_t *parents, size_t count, c
     return result;
 }
 
+/* --- a cut below a number --- */
+
+/* The committed winner is no past write yet when this change has pushed it out. */
+static int set_before(scope *s, gov_fold *fold, const gov_key *key) {
+    gov_write write;
+    int result = set_past(s, fold, key);
+    if (!result && gov_fold_slot(&s->change->ns->graph->fold, key, &write) &&
+        is_below(s, write.sequence))
+        gov_fold_put(fold, &write);
+    return result ? result : fold->error;
+}
+
+/* As fold_cut, over what stands in `past` instead of the present. */
+static int fold_before(scope *s, const gov_fold *past, gov_fold *fold) {
+    const gov_draft *draft = s->change->draft;
+    int result = 0;
+    cal_sorted_node *node = cal_sorted_from(&past->slots, (cal_slice){0});
+    for (; node && !result; node = node->next[0]) {
+        const gov_row *row = node->value;
+        gov_write write;
+        if (row == &gov_row_absent) continue;
+        gov_slot_read(node->key, cal_slice_of(row->bytes, row->len), &write);
+        if (!is_below(s, write.sequence)) result = set_before(s, fold, &write.key);
+    }
+    node = cal_sorted_from(&fold->slots, (cal_slice){0});
+    for (; node && !result; node = node->next[0]) {
+        gov_key key = {.len = node->key.len};
+        memcpy(key.bytes, node->key.data, node->key.len);
+        gov_fold_settle(fold, &key);
+        result = fold->error;
+    }
+    for (size_t i = 0; draft && i < draft->write_count && !result; i++) {
+        const gov_row *slot = draft->writes[i].slot;
+        gov_write write;
+        gov_slot_read(cal_slice_of(draft->writes[i].key.bytes, draft->writes[i].key.len),
+                      cal_slice_of(slot->bytes, slot->len), &write);
+        if (is_below(s, write.sequence)) result = put_write(fold, &draft->writes[i]);
+    }
+    return result;
+}
+
+int gov_cut_before(gov_change *change, uint64_t sequence, const uint64_t *parents, size_t count,
+                   const uint64_t *heads, size_t head_count, gov_fold *ret_fold) {
+    scope s = {.change = change, .top = sequence - 1};
+    int result = 0;
+    for (size_t i = 0; i < count && !result; i++) result = mark_below(&s, parents[i]);
+    for (size_t i = 0; i < head_count && !result; i++) result = mark_candidate(&s, heads[i]);
+    if (!result) result = walk_down(&s);
+    if (!result) result = fold_before(&s, ret_fold->base, ret_fold);
+    scope_deinit(&s);
+    return result;
+}
+
 /* --- asking --- */
 
 /* What counts where the rows give no capability: the namespace's default as of the cut. */
-static gov_view view_of(const gov_fold *fold) {
+gov_view gov_cut_of_fold(const gov_fold *fold) {
     gov_view view = gov_fold_view(fold, GOV_CAPABILITIES_DEFAULT);
     gov_key defaults = gov_key_of(ROW_DEFAULTS, fold->namespace_id.bytes, NULL, NULL);
     cal_slice value;
@@ -412,7 +467,7 @@ bool gov_cut_present(const gov_namespace *ns, const cal_hash *parents, uint32_t 
     if (count == 0 || gov_heads_get(&rows).len != (size_t)count * 32 ||
         !cites_all_heads(&rows, parents, count))
         return false;
-    *ret_view = view_of(&ns->graph->fold);
+    *ret_view = gov_cut_of_fold(&ns->graph->fold);
     return true;
 }
 
@@ -458,13 +513,13 @@ int gov_cut_view(gov_change *change, const cal_hash *parents, uint32_t count, go
     if (!result && found == 0)
         *ret_view = rows;
     else if (!result && cites_all_heads(&rows, parents, count))
-        *ret_view = view_of(&draft->fold);
+        *ret_view = gov_cut_of_fold(&draft->fold);
     else if (!result) {
         gov_cut_key(parents, count, &key);
         gov_cut *cut = known_cut(change, &key);
         if (!cut && !(result = make_cut(change, sequences, found, &key, &cut)))
             keep_cut(&draft->cuts, &draft->cut_count, cut);
-        if (!result) *ret_view = view_of(&cut->fold);
+        if (!result) *ret_view = gov_cut_of_fold(&cut->fold);
     }
     free(sequences);
     return result;

@@ -103,6 +103,17 @@ int gov_node_write(const gov_node *node, cal_buffer *out);
 int gov_node_read(cal_slice bytes, uint64_t sequence, gov_node *ret_node);
 int gov_index_read(cal_slice bytes, uint64_t *ret_sequence, uint32_t *ret_generation);
 
+/* The operation with this number as it stands in the store or the change (not: as it was settled in
+ * this change), with its bytes. Parents are the caller's to free. */
+int gov_graph_node(const gov_change *change, uint64_t sequence, gov_node *ret_node,
+                   cal_buffer *ret_bytes);
+
+gov_view gov_cut_of_fold(const gov_fold *fold); /* as a cut is asked */
+/* The cut at these parents of an operation, over `past`, the fold of all operations with smaller
+ * numbers than its own, whose heads are `heads`. ret_fold: initialized over past. */
+int gov_cut_before(gov_change *change, uint64_t sequence, const uint64_t *parents, size_t count,
+                   const uint64_t *heads, size_t head_count, gov_fold *ret_fold);
+
 void gov_cut_key(const cal_hash *parents, uint32_t count, cal_hash *ret_key);
 gov_cut *gov_cut_find(const cal_list *cuts, const cal_hash *key);
 void gov_cut_free(gov_cut *cut);

@@ -148,8 +148,10 @@ static int load_rows(cal_gov *gov, cal_snapshot *snapshot, cal_error *err) {
 static int load_graphs(cal_gov *gov, cal_snapshot *snapshot, cal_error *err) {
     cal_sorted_node *node = cal_sorted_from(&gov->namespaces, (cal_slice){0});
     int result = 0;
-    for (; node && !result; node = node->next[0])
+    for (; node && !result; node = node->next[0]) {
         result = gov_graph_load(gov, node->value, snapshot, err);
+        if (!result) gov_unseal_note(node->value);
+    }
     return result;
 }
 

@@ -229,6 +229,31 @@ int gov_graph_read(const gov_change *change, const cal_hash *id, cal_buffer *ret
     return result == CAL_ENOTFOUND ? CAL_ECORRUPT : result;
 }
 
+int gov_graph_node(const gov_change *change, uint64_t sequence, gov_node *ret_node,
+                   cal_buffer *ret_bytes) {
+    uint8_t key[GOV_GRAPH_KEY_MAX];
+    uint64_t committed = change->ns->graph->count;
+    if (sequence > committed) {
+        const gov_draft_op *own = &change->draft->ops[sequence - committed - 1];
+        gov_node node = own->node;
+        node.parents = malloc(node.parent_count * sizeof *node.parents + 1);
+        if (!node.parents) return CAL_ENOMEM;
+        memcpy(node.parents, own->node.parents, node.parent_count * sizeof *node.parents);
+        int result = cal_buffer_append(ret_bytes, own->bytes, own->len);
+        if (result)
+            free(node.parents);
+        else
+            *ret_node = node;
+        return result;
+    }
+    int result = node_at(change, sequence, ret_node);
+    if (result) return result;
+    result =
+        stored(change, gov_graph_number_key(&change->ns->id, GRAPH_BODY, sequence, key), ret_bytes);
+    if (result) free(ret_node->parents);
+    return result == CAL_ENOTFOUND || result == CAL_ELIMIT ? CAL_ECORRUPT : result;
+}
+
 /* --- writes --- */
 
 typedef struct {

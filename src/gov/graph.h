@@ -55,6 +55,25 @@ int gov_graph_find(const gov_change *change, const cal_hash *id, gov_effect *ret
 /* Appends the signed operation as it was received. CAL_ENOTFOUND. */
 int gov_graph_read(const gov_change *change, const cal_hash *id, cal_buffer *ret_bytes);
 
+/* --- what was sealed, when its key has come (unseal.c) --- */
+
+/* An operation that was kept sealed, judged again. */
+typedef struct gov_late {
+    bool decided; /* settled; else it stays sealed */
+    gov_effect effect;
+    bool attributed;
+    cal_account_id author;
+} gov_late;
+/* cut: the rows at its parents, or NULL: to be found. */
+int gov_apply_late(gov_change *change, gov_verified *op, const gov_view *cut,
+                   gov_group_op *ret_plain, gov_late *ret_late, cal_error *err);
+/* Goes on with what became readable, a bounded part of it, and says in ns->unsealing whether there
+ * is more. */
+int gov_unseal_step(gov_change *change, cal_error *err);
+/* Judged again when the next change goes on: at start, and after a change that went. */
+void gov_unseal_note(gov_namespace *ns);
+void gov_unseal_drop(gov_namespace *ns);
+
 /* --- for change.c and gov.c --- */
 struct gov_graph *gov_graph_new(const cal_group_id *namespace_id); /* NULL out of memory */
 void gov_graph_free(struct gov_graph *graph);

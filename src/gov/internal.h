@@ -201,6 +201,8 @@ typedef struct gov_namespace {
     gov_change *change;              /* the open one */
     cal_list waiting;                /* of struct gov_waiter */
     gov_parking parking;             /* received operations that are not decided yet */
+    struct gov_unsealing *unsealing; /* what became readable is being judged again (unseal.c) */
+    bool unseal_due;                 /* something may have become readable */
     gov_wish wishes[GOV_WISHES_MAX]; /* oldest first */
     size_t wish_count;
     bool retired; /* deleted: indexes may still lead here, and must not be followed */
@@ -268,9 +270,11 @@ struct gov_change {
     cal_list taken; /* of gov_parked: decided in this change, back to the parking when it fails */
     gov_receipt *receipts;
     size_t receipt_count, receipt_capacity;
-    bool purge;   /* the namespace goes */
-    bool visible; /* committed: the rows of `changed` are where they belong */
-    int error;    /* first failure to note a row; sticks */
+    bool purge;         /* the namespace goes */
+    bool unsealed_near; /* it judged again what was sealed, without ns->unsealing */
+    bool unsealed;      /* it moved ns->unsealing on, which is of no use when the change goes */
+    bool visible;       /* committed: the rows of `changed` are where they belong */
+    int error;          /* first failure to note a row; sticks */
     cal_arena arena;
     struct gov_draft *draft; /* what it adds to the graph, see graph.h; NULL: nothing yet */
 };
@@ -323,6 +327,7 @@ void gov_note_rotation(gov_change *change, const cal_group_id *group, const cal_
 void gov_keys_settle(gov_change *change);
 
 /* --- operations --- */
+int gov_verified_again(cal_slice bytes, gov_verified **ret_op); /* signature and bounds are known */
 struct gov_verified {
     gov_reason reason; /* FINE, or why it is refused; then op and id may say nothing */
     cal_hash id;
@@ -355,9 +360,9 @@ typedef struct gov_judgement {
  * judged, and the change must be aborted: CAL_ENOMEM, CAL_EIO, CAL_ECORRUPT. */
 int gov_apply_op(gov_change *change, gov_verified *op, gov_judgement *ret_judgement,
                  cal_error *err);
-/* Judges again what was kept sealed under this key: in the group, and with a key of the namespace
- * in its open groups (governance.md 6). */
-int gov_apply_unsealed(gov_change *change, const cal_hash *key_id, cal_error *err);
+/* A key has come: judges again what was kept sealed and can be read now, of whatever group
+ * (governance.md 6). When it is much, a part of it; gov_receive goes on. */
+int gov_apply_unsealed(gov_change *change, cal_error *err);
 
 /* Gates and effects of one kind of operation. What they put is undone unless they give FINE. */
 gov_reason gov_apply_root(gov_apply *apply, const gov_root_op *op);

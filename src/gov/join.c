@@ -281,13 +281,12 @@ int gov_join_take(cal_gov *gov, const gov_invitation *invitation, const gov_enve
         cal_secret_wipe(&key);
         return result;
     }
-    cal_hash id;
-    gov_key_id(&key, &id);
     gov_put_key_doubtful(change, group, &key, envelope->sender, false);
     cal_secret_wipe(&key);
     gov_key defaults = gov_key_of(ROW_DEFAULTS, group->bytes, NULL, NULL);
     if (!gov_view_get(&view, &defaults, NULL)) gov_put_u32(change, defaults, default_capabilities);
-    result = gov_apply_unsealed(change, &id, err);
+    result = gov_apply_unsealed(change, err);
+    if (!result) result = gov_unseal_step(change, err);
     if (!result) gov_keys_settle(change);
     return gov_change_finish(change, result, ret_change, err);
 }

@@ -190,7 +190,8 @@ int gov_key_take(cal_gov *gov, const cal_group_id *namespace_id, const gov_key_w
     if (!result) gov_put_key_doubtful(change, &want->group, &key, responder->bytes, !want->any);
     cal_secret_wipe(&key);
     if (result) return result;
-    result = gov_apply_unsealed(change, &id, err);
+    result = gov_apply_unsealed(change, err);
+    if (!result) result = gov_unseal_step(change, err);
     if (!result) gov_keys_settle(change);
     return gov_change_finish(change, result, ret_change, err);
 }

@@ -61,11 +61,9 @@ static int take_keys(receiver *r) {
         cal_buffer_append(&ids, node->key.data + 33, 32);
     int result = ids.error;
     if (result) cal_fail(r->err, result, "no memory for the keys of a change");
-    for (size_t at = 0; at < ids.len && !result; at += 32) {
-        const cal_hash *id = (const cal_hash *)(const void *)(ids.data + at);
-        gov_parking_wake(r->parking, GOV_WAIT_KEY, id);
-        result = gov_apply_unsealed(r->change, id, r->err);
-    }
+    for (size_t at = 0; at < ids.len && !result; at += 32)
+        gov_parking_wake(r->parking, GOV_WAIT_KEY, (const cal_hash *)(const void *)(ids.data + at));
+    if (!result) result = gov_apply_unsealed(r->change, r->err);
     cal_buffer_deinit(&ids);
     return result;
 }
@@ -198,6 +196,7 @@ int gov_receive(cal_gov *gov, const cal_group_id *namespace_id, gov_verified **o
     if (!order || !judgements || sort_ops(ops, count, order))
         result = cal_fail(err, CAL_ENOMEM, "no memory to judge operations");
     if (!result) result = judge_batch(&r, ops, order, count, sender, judgements);
+    if (!result) result = gov_unseal_step(change, err);
     if (!result) gov_keys_settle(change);
     result = gov_change_finish(change, result, ret_change, err);
     if (!result) let_go(&r, ops, count, sender, judgements);
@@ -217,7 +216,7 @@ bool gov_change_empty(const gov_change *change) { return cal_batch_count(change-
 
 bool gov_receive_pending(cal_gov *gov, const cal_group_id *namespace_id) {
     const gov_namespace *ns = gov_namespace_find(gov, namespace_id);
-    return ns && !cal_list_empty(&ns->parking.ready);
+    return ns && (!cal_list_empty(&ns->parking.ready) || ns->unsealing || ns->unseal_due);
 }
 
 void gov_history_complete(cal_gov *gov, const cal_group_id *namespace_id) {

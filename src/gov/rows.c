@@ -63,6 +63,9 @@ static bool heads_fit(cal_slice value) {
     return value.len >= 8 && (value.len - 8) % 32 == 0 && value.len <= 8 + GOV_HEADS_MAX * 32;
 }
 static bool window_fits(cal_slice value) { return value.len >= 8 && value.len % 8 == 0; }
+static bool sealed_fits(cal_slice value) { /* the number came later */
+    return value.len == SEALED_SIZE || value.len == SEALED_SIZE + 8;
+}
 static bool any_fits(cal_slice value) { return value.len < CAL_STORE_VALUE_MAX; }
 
 typedef struct {
@@ -102,7 +105,7 @@ static const row_shape shapes[] = {
     {ROW_MIGRATION, 1, 0, any_fits},
     {ROW_CONTEXT_MASK, 3, 1, NULL},
     {ROW_ROOT_ADMIN, 0, 32, NULL},
-    {ROW_SEALED, 2, SEALED_SIZE, NULL},
+    {ROW_SEALED, 2, 0, sealed_fits},
 };
 
 bool gov_row_fits(cal_slice key, cal_slice value) {

@@ -53,7 +53,13 @@ bool gov_change_touches_members(const gov_change *change) {
     return false;
 }
 
-bool gov_change_brings_keys(const gov_change *change) { return first_of(change, ROW_KEY) != NULL; }
+/* Also when what was sealed under one of before has been judged now. */
+bool gov_change_brings_keys(const gov_change *change) {
+    if (first_of(change, ROW_KEY)) return true;
+    for (const cal_sorted_node *node = first_of(change, ROW_SEALED); node; node = next_of(node))
+        if (!row_stays(change, node)) return true;
+    return false;
+}
 
 /* --- who somebody is --- */
 
