@@ -65,43 +65,6 @@ static void confirm_key(const gov_apply *apply) {
     gov_key_confirm(apply->change, &apply->view.namespace_id, &op->key_id);
 }
 
-/* Where a rotation stands among others: its generation, which is the same on every node
- * (governance.md 18.2, G6). Never 0, which is that of keys no rotation brought. */
-static uint64_t epoch_of(const gov_apply *apply) {
-    uint64_t epoch = 1, sequence;
-    for (uint32_t i = 0; i < apply->op->parents.count; i++) {
-        uint32_t generation;
-        if (!gov_graph_locate(apply->change, &apply->op->parents.items[i], &sequence,
-                              &generation) &&
-            generation + UINT64_C(2) > epoch)
-            epoch = generation + UINT64_C(2);
-    }
-    return epoch;
-}
-
-/* A rotation rides beside the sealed operation: adopted only from an admin, only if it is for us
- * and is what it says. What is wrong with it is no reason against the operation (governance.md
- * 11). */
-static void take_rotation(gov_apply *apply, const cal_group_id *group,
-                          const gov_rotation *rotation) {
-    const gov_identity *self = &apply->change->gov->identity;
-    if (!rotation->present || !apply->attributed || !gov_admin(&apply->cut, group, &apply->signer))
-        return;
-    uint64_t epoch = epoch_of(apply);
-    gov_note_rotation(apply->change, group, &rotation->new_key_id, epoch);
-    for (uint32_t i = 0; i < rotation->count; i++) {
-        cal_secret key;
-        cal_hash id;
-        if (gov_envelope_open(&rotation->envelopes[i], group, &self->sign_seed, &self->device,
-                              &self->kem_secret, apply->op->signer, &key))
-            continue;
-        gov_key_id(&key, &id);
-        if (gov_id_equal(id.bytes, rotation->new_key_id.bytes))
-            gov_put_key(apply->change, group, &key, epoch);
-        cal_secret_wipe(&key);
-    }
-}
-
 /* Nonces of others' group operations; our own cannot repeat, and their identity is the log's. */
 static int check_nonce(gov_apply *apply, const cal_group_id *group, bool *ret_seen) {
     *ret_seen = false;
@@ -186,7 +149,8 @@ static int apply_sealed(gov_apply *apply, cal_arena *arena, gov_group_op *ret_pl
     if ((result = check_nonce(apply, &op->group_id, &seen))) return result;
     judgement->reason =
         seen ? GOV_WHY_NUMBER_USED : gov_apply_group(apply, &op->group_id, ret_plain);
-    if (judgement->reason == GOV_WHY_FINE) take_rotation(apply, &op->group_id, &op->rotation);
+    if (judgement->reason == GOV_WHY_FINE)
+        gov_take_rotation(apply, &op->group_id, &op->rotation, ret_plain);
     return 0;
 }
 
@@ -551,7 +515,9 @@ static int keep_bytes(gov_change *change, cal_slice bytes) {
 
 static int author(gov_change *change, gov_op op, cal_error *err) {
     gov_view view = gov_change_view(change);
-    cal_slice heads = gov_heads_get(&view);
+    cal_slice heads = change->beside.count
+                          ? cal_slice_of(change->beside.items, (size_t)change->beside.count * 32)
+                          : gov_heads_get(&view);
     cal_hash *parents = cal_arena_copy(&change->arena, heads.data, heads.len);
     if (!parents) return cal_fail(err, CAL_ENOMEM, "no memory for a governance operation");
     gov_signed_op signed_op = {
@@ -578,15 +544,20 @@ int gov_author_root(gov_change *change, const gov_root_op *op, cal_error *err) {
     return author(change, (gov_op){.root = *op}, err);
 }
 
+int gov_author_group(gov_change *change, const cal_group_id *group, const gov_group_op *op,
+                     cal_error *err) {
+    return gov_author_sealed(change, group, op, &(gov_rotation){0}, err);
+}
+
 /* Sealed under the group's own key or, on an open chain, the namespace's. A change of visibility is
  * judged from the parent, so that those who lose sight of the group still read why (governance.md
  * 6). */
-int gov_author_group(gov_change *change, const cal_group_id *group, const gov_group_op *op,
-                     cal_error *err) {
+int gov_author_sealed(gov_change *change, const cal_group_id *group, const gov_group_op *op,
+                      const gov_rotation *rotation, cal_error *err) {
     gov_view view = gov_change_view(change);
     cal_group_id from = *group, sealing;
     gov_group_key key;
-    gov_op sealed = {.group = true, .group_id = *group};
+    gov_op sealed = {.group = true, .group_id = *group, .rotation = *rotation};
     bool from_parent = op->kind == GOV_VISIBILITY_SET && gov_group_parent(&view, group, &from);
     sealing = gov_key_group(&view, &from);
     if (from_parent && !gov_id_equal(sealing.bytes, view.namespace_id.bytes)) sealing = *group;

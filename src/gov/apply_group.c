@@ -349,6 +349,25 @@ static gov_reason device_linked(const sealed_op *s) {
     return GOV_WHY_FINE;
 }
 
+/* The device knows the key of every group that its account is in. */
+static void owe_rotations(const sealed_op *s) {
+    const uint8_t *device = s->op->device.bytes;
+    gov_key revoked = gov_key_of(ROW_REVOKED, device, NULL, NULL);
+    gov_walk walk = gov_walk_start(&s->apply->view, ROW_MEMBER, NULL, NULL);
+    cal_slice rest, value;
+    gov_change_put(s->apply->change, gov_key_of(ROW_ROTATION_DUE, s->group->bytes, device, NULL),
+                   (cal_slice){0});
+    if (gov_view_get(&s->apply->view, &revoked, NULL)) return; /* owed since then */
+    while (gov_walk_next(&walk, &rest, &value)) {
+        cal_group_id group;
+        memcpy(group.bytes, rest.data, 32);
+        if (gov_id_equal(rest.data + 32, s->op->account.bytes) &&
+            gov_has_own_key(&s->apply->view, &group))
+            gov_change_put(s->apply->change,
+                           gov_key_of(ROW_ROTATION_DUE, group.bytes, device, NULL), (cal_slice){0});
+    }
+}
+
 static gov_reason device_unlinked(const sealed_op *s) {
     const gov_group_op *op = s->op;
     gov_binding binding;
@@ -357,10 +376,8 @@ static gov_reason device_unlinked(const sealed_op *s) {
                   gov_id_equal(op->proof.revocation.device.bytes, op->device.bytes) &&
                   gov_revocation_verify(&op->proof, &op->account) == GOV_PROOF_OK;
     if (!proven && !is_admin(s)) return GOV_WHY_UNLINK_PROOF;
+    owe_rotations(s);
     gov_change_put(s->apply->change, gov_key_of(ROW_REVOKED, op->device.bytes, NULL, NULL),
-                   (cal_slice){0});
-    gov_change_put(s->apply->change,
-                   gov_key_of(ROW_ROTATION_DUE, s->group->bytes, op->device.bytes, NULL),
                    (cal_slice){0});
     return GOV_WHY_FINE;
 }

@@ -356,21 +356,26 @@ static gov_reason member_joined_open(gov_apply *apply, const gov_root_op *op) {
     return gov_link_device(apply, &op->credential);
 }
 
-/* Stricter than the reference (governance.md 18.2, G1): only a member's key is taken. */
+/* Stricter than the reference (governance.md 18.2, G1): only a member's key is taken. Who is in a
+ * closed group may be sealed with the very key that is delivered: from somebody in the namespace it
+ * is taken with doubt, and seals nothing before it has shown that members have it. */
 static gov_reason key_delivery(gov_apply *apply, const gov_root_op *op) {
-    const gov_identity *self = &apply->change->gov->identity;
     cal_secret key;
-    int result = gov_envelope_open(&op->envelope, &op->group, &self->sign_seed, &self->device,
-                                   &self->kem_secret, apply->op->signer, &key);
+    int result =
+        gov_open_envelope(apply->change->gov, &op->envelope, &op->group, apply->op->signer, &key);
     if (result == CAL_ENOTFOUND) return GOV_WHY_FINE; /* for somebody else */
     if (result == CAL_ENOMEM) apply->change->error = result;
     if (result) return GOV_WHY_KEY_UNOPENED;
     bool member = apply->attributed &&
                   gov_path_of(&apply->cut, &op->group, &apply->signer, NULL) != GOV_PATH_NONE &&
                   gov_meta_get(&apply->view, &op->group, NULL);
+    bool near =
+        !member && apply->attributed && gov_meta_get(&apply->view, &op->group, NULL) &&
+        gov_path_of(&apply->cut, &apply->view.namespace_id, &apply->signer, NULL) != GOV_PATH_NONE;
     if (member) gov_put_key(apply->change, &op->group, &key, 0);
+    if (near) gov_put_key_doubtful(apply->change, &op->group, &key, apply->op->signer, false);
     cal_secret_wipe(&key);
-    return member ? GOV_WHY_FINE : GOV_WHY_KEY_STRANGER;
+    return member || near ? GOV_WHY_FINE : GOV_WHY_KEY_STRANGER;
 }
 
 gov_reason gov_apply_root(gov_apply *apply, const gov_root_op *op) {

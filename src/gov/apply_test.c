@@ -345,7 +345,8 @@ static void test_last_admin_and_owner(void **state) {
     assert_memory_equal(&info.admin, &f->alice.account, 32);
     /* whoever governed before is an admin no more, once the cut names another */
     assert_int_equal(apply_group(f, self(f), f->ns, demote), CAL_EDENIED);
-    assert_int_equal(apply_group(f, &f->alice.sign, f->ns, demote), CAL_ENOTFOUND); /* nor a member */
+    assert_int_equal(apply_group(f, &f->alice.sign, f->ns, demote),
+                     CAL_ENOTFOUND); /* nor a member */
     demote.kind = GOV_MEMBER_ADDED;
     assert_int_equal(apply_group(f, &f->alice.sign, f->ns, demote), 0);
     assert_int_equal(role_of(f, f->ns, &f->alice), GOV_ROLE_ADMIN);

@@ -208,8 +208,8 @@ static void test_rotations(void **state) {
         cal_buffer_init(&bytes, GOV_SEALED_OP_MAX);
         assert_int_equal(gov_group_op_seal(&own, &f->w.ns_key, sealed.nonce, &bytes), 0);
         sealed.sealed = cal_buffer_slice(&bytes);
-        sealed.rotation = (gov_rotation){
-            .present = true, .new_key_id = id, .envelopes = &envelope, .count = 1};
+        sealed.rotation =
+            (gov_rotation){.present = true, .new_key_id = id, .envelopes = &envelope, .count = 1};
         take(f, gov_world_sign(&f->w, &sender->sign, &f->last, 1, sealed), GOV_WHY_FINE);
         cal_buffer_deinit(&bytes);
         gov_view view = now(f);
@@ -315,8 +315,9 @@ static void test_shorter_chain(void **state) {
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_devices), T(test_forged_handoff), T(test_shorter_chain), T(test_last_admin), T(test_masks), T(test_cascade),
-        T(test_number_twice), T(test_rotations), cmocka_unit_test(test_nodes),
+        T(test_devices),      T(test_forged_handoff), T(test_shorter_chain),
+        T(test_last_admin),   T(test_masks),          T(test_cascade),
+        T(test_number_twice), T(test_rotations),      cmocka_unit_test(test_nodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

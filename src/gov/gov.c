@@ -1,7 +1,7 @@
 /* Opening governance: the node's identity, and every namespace's rows into memory. See gov.h.
  *
- * The identity is one row of column NODE, minted at the first open and never changed; the store
- * encrypts it at rest. */
+ * The identity is one row of column NODE, minted at the first open; only the account's root key is
+ * ever handed over (devices.c). The store encrypts it at rest. */
 #include "gov/gov.h"
 
 #include <assert.h>
@@ -11,18 +11,27 @@
 #include "gov/graph.h"
 
 static const char identity_key[] = "gov/identity";
-enum { IDENTITY_VERSION = 1, IDENTITY_SIZE = 1 + 3 * 32 + GOV_DEVICE_NONCE_SIZE };
+enum {
+    IDENTITY_FIRST = 1,   /* three secrets and a nonce */
+    IDENTITY_VERSION = 2, /* and the first root key, and the handoffs since */
+    IDENTITY_MAX = 1 + 4 * 32 + GOV_DEVICE_NONCE_SIZE + 4 + GOV_HANDOFFS_MAX * 132,
+};
 
 uint64_t gov_now_s(const cal_gov *gov) { return gov->os->wall_ns(gov->os->user) / 1000000000u; }
 uint64_t gov_now_ms(const cal_gov *gov) { return gov->os->wall_ns(gov->os->user) / 1000000u; }
 
 /* --- identity --- */
 
-/* Everything that follows from the four secrets. */
-static void identity_derive(gov_identity *self) {
+/* Everything that follows from the secrets. The genesis key is the first root key: of the row when
+ * there have been handoffs, else the one in force. */
+static void identity_derive(gov_identity *self, const uint8_t *genesis_key, gov_chain chain) {
     gov_cert *cert = &self->credential.cert;
-    self->credential = (gov_credential){.genesis = {.version = GOV_GENESIS_VERSION}};
-    cal_sign_public_key(&self->root_seed, self->root_key.bytes);
+    self->credential =
+        (gov_credential){.genesis = {.version = GOV_GENESIS_VERSION}, .chain = chain};
+    if (genesis_key)
+        memcpy(self->root_key.bytes, genesis_key, 32);
+    else
+        cal_sign_public_key(&self->root_seed, self->root_key.bytes);
     cal_sign_public_key(&self->sign_seed, self->sign_key.bytes);
     cal_agree_public_key(&self->kem_secret, self->kem_key);
     memcpy(self->credential.genesis.root_key, self->root_key.bytes, 32);
@@ -32,47 +41,82 @@ static void identity_derive(gov_identity *self) {
     cert->device = self->device;
     memcpy(cert->sign_key, self->sign_key.bytes, 32);
     memcpy(cert->kem_key, self->kem_key, 32);
+    cert->key_epoch = cert->device_epoch = chain.count; /* certified anew by each root key */
     gov_cert_sign(cert, &self->root_seed);
+}
+
+/* A node that never handed its root key over keeps the row of the first version. */
+int gov_identity_put(const gov_identity *self, cal_batch *batch) {
+    const gov_chain *chain = &self->credential.chain;
+    cal_buffer row;
+    cal_buffer_init(&row, IDENTITY_MAX);
+    cal_buffer_append_u8(&row, chain->count ? IDENTITY_VERSION : IDENTITY_FIRST);
+    cal_buffer_append(&row, self->root_seed.bytes, 32);
+    cal_buffer_append(&row, self->sign_seed.bytes, 32);
+    cal_buffer_append(&row, self->kem_secret.bytes, 32);
+    cal_buffer_append(&row, self->device_nonce, sizeof self->device_nonce);
+    if (chain->count) {
+        cal_buffer_append(&row, self->root_key.bytes, 32);
+        gov_chain_write(chain, &row);
+    }
+    int result = row.error;
+    if (!result)
+        result = cal_batch_put(batch, CAL_COLUMN_NODE, cal_slice_text(identity_key),
+                               cal_buffer_slice(&row));
+    if (row.data) cal_wipe(row.data, row.len);
+    cal_buffer_deinit(&row);
+    return result;
 }
 
 static int identity_mint(cal_gov *gov, cal_error *err) {
     gov_identity *self = &gov->identity;
-    uint8_t row[IDENTITY_SIZE] = {IDENTITY_VERSION};
-    cal_random(gov->os, row + 1, sizeof row - 1);
-    memcpy(self->root_seed.bytes, row + 1, 32);
-    memcpy(self->sign_seed.bytes, row + 33, 32);
-    memcpy(self->kem_secret.bytes, row + 65, 32);
-    memcpy(self->device_nonce, row + 97, sizeof self->device_nonce);
+    cal_random(gov->os, self->root_seed.bytes, 32);
+    cal_random(gov->os, self->sign_seed.bytes, 32);
+    cal_random(gov->os, self->kem_secret.bytes, 32);
+    cal_random(gov->os, self->device_nonce, sizeof self->device_nonce);
     cal_batch *batch = cal_batch_new();
-    int result = batch ? 0 : cal_fail(err, CAL_ENOMEM, "no memory for the node's identity");
-    if (!result) {
-        cal_batch_put(batch, CAL_COLUMN_NODE, cal_slice_text(identity_key),
-                      cal_slice_of(row, sizeof row));
-        result = cal_store_commit(gov->store, batch, err);
+    if (!batch || gov_identity_put(self, batch)) {
+        cal_batch_free(batch);
+        return cal_fail(err, CAL_ENOMEM, "no memory for the node's identity");
     }
-    cal_wipe(row, sizeof row);
+    int result = cal_store_commit(gov->store, batch, err);
+    if (!result) identity_derive(self, NULL, (gov_chain){0});
     return result;
 }
 
-static int identity_load(cal_gov *gov, cal_snapshot *snapshot, cal_error *err) {
+static int identity_read(cal_gov *gov, cal_slice row, cal_error *err) {
     gov_identity *self = &gov->identity;
+    cal_borsh in = cal_borsh_read(row);
+    uint8_t version = cal_borsh_u8(&in), genesis_key[32];
+    gov_chain chain = {0};
+    if (!in.error && version > IDENTITY_VERSION)
+        return cal_fail(err, CAL_EVERSION, "the node's identity was written by a newer version");
+    cal_borsh_fixed(&in, self->root_seed.bytes, 32);
+    cal_borsh_fixed(&in, self->sign_seed.bytes, 32);
+    cal_borsh_fixed(&in, self->kem_secret.bytes, 32);
+    cal_borsh_fixed(&in, self->device_nonce, sizeof self->device_nonce);
+    if (version == IDENTITY_VERSION) {
+        cal_borsh_fixed(&in, genesis_key, 32);
+        gov_chain_read(&in, &gov->identity_arena, &chain);
+    }
+    int result = cal_borsh_end(&in);
+    if (result == CAL_ENOMEM) return cal_fail(err, result, "no memory for the node's identity");
+    if (!result) identity_derive(self, version == IDENTITY_VERSION ? genesis_key : NULL, chain);
+    if (result || gov_credential_verify(&self->credential, &self->account) != GOV_PROOF_OK)
+        return cal_fail(err, CAL_ECORRUPT, "the node's identity is damaged; restore a backup");
+    return 0;
+}
+
+static int identity_load(cal_gov *gov, cal_snapshot *snapshot, cal_error *err) {
     cal_buffer row;
-    cal_buffer_init(&row, 4096);
+    cal_buffer_init(&row, IDENTITY_MAX);
     int result = cal_snapshot_get(snapshot, CAL_COLUMN_NODE, cal_slice_text(identity_key), &row);
-    if (result == 0 && row.len > 0 && row.data[0] > IDENTITY_VERSION)
-        result = cal_fail(err, CAL_EVERSION, "the node's identity was written by a newer version");
-    else if (result == 0 && row.len != IDENTITY_SIZE)
-        result = cal_fail(err, CAL_ECORRUPT, "the node's identity is damaged; restore a backup");
-    else if (result == 0) {
-        memcpy(self->root_seed.bytes, row.data + 1, 32);
-        memcpy(self->sign_seed.bytes, row.data + 33, 32);
-        memcpy(self->kem_secret.bytes, row.data + 65, 32);
-        memcpy(self->device_nonce, row.data + 97, sizeof self->device_nonce);
-    } else if (result == CAL_ENOTFOUND)
+    if (result == 0)
+        result = identity_read(gov, cal_buffer_slice(&row), err);
+    else if (result == CAL_ENOTFOUND)
         result = identity_mint(gov, err);
     else
         cal_fail(err, result, "the node's identity could not be read: %s", cal_error_text(result));
-    if (!result) identity_derive(self);
     if (row.data) cal_wipe(row.data, row.len);
     cal_buffer_deinit(&row);
     return result;
@@ -167,11 +211,13 @@ int gov_open(cal_store *store, const cal_os *os, cal_gov **ret_gov, cal_error *e
     cal_map_init(&self->groups, seeds[0]);
     cal_map_init(&self->contexts, seeds[1]);
     cal_list_init(&self->retired);
+    cal_arena_init(&self->identity_arena, GOV_HANDOFFS_MAX * 2 * sizeof(gov_handoff));
     if (err) err->code = 0;
     int result = cal_store_snapshot(store, &snapshot);
     if (result) cal_fail(err, result, "the store could not be read: %s", cal_error_text(result));
     if (!result) result = load_rows(self, snapshot, err);
     if (!result) result = identity_load(self, snapshot, err);
+    if (!result) result = gov_paired_load(self, snapshot, err);
     if (!result) result = load_graphs(self, snapshot, err);
     cal_snapshot_free(snapshot);
     if (result)
@@ -190,5 +236,6 @@ void gov_close(cal_gov *gov) {
     cal_map_deinit(&gov->groups);
     cal_map_deinit(&gov->contexts);
     cal_wipe(&gov->identity, sizeof gov->identity);
+    cal_arena_deinit(&gov->identity_arena);
     free(gov);
 }

@@ -65,14 +65,14 @@ typedef struct gov_change gov_change;
 
 /* --- this node --- Secrets are wiped by gov_close. */
 typedef struct gov_identity {
-    cal_secret root_seed, sign_seed, kem_secret;
+    cal_secret root_seed, sign_seed, kem_secret; /* root_seed: the one in force */
     uint8_t device_nonce[GOV_DEVICE_NONCE_SIZE];
     cal_account_id account;
     cal_device_id device;
-    cal_public_key root_key,
-        sign_key; /* sign_key is the executor, author and signer of everything */
+    cal_public_key root_key, /* the first one, which names the account */
+        sign_key;            /* the executor, author and signer of everything */
     uint8_t kem_key[32];
-    gov_credential credential; /* what a join or a genesis carries */
+    gov_credential credential; /* what a join or a genesis carries; with the handoffs so far */
 } gov_identity;
 
 /* Loads all rows and, on the first open of a store, mints the identity (commits; blocks).

@@ -16,6 +16,7 @@
 #include "base/map.h"
 #include "base/sorted.h"
 #include "gov/gov.h"
+#include "gov/members.h"
 #include "gov/op.h"
 #include "gov/parking.h"
 
@@ -64,6 +65,9 @@ enum {
     GOV_ROOT_WALK_MAX = GOV_DEPTH_MAX + 1,
     GOV_HEADS_MAX = DAG_HEADS_MAX,
 };
+/* The epoch of a key that a rotation brought is this and the generation of the operation: the same
+ * on every node (governance.md 18.2, G6), and above what was counted before there was this bit. */
+#define GOV_EPOCH_CAUSAL (UINT64_C(1) << 63)
 
 typedef struct gov_key {
     uint8_t bytes[GOV_KEY_MAX];
@@ -144,7 +148,9 @@ typedef enum gov_reentry { GOV_REENTRY_REMOVED = 1, GOV_REENTRY_LEFT = 2 } gov_r
 
 uint64_t gov_sequence_get(const gov_view *view);
 cal_slice gov_heads_get(const gov_view *view); /* count * 32 bytes */
-/* The one to seal with: never a key that is not confirmed (governance.md 18.2, G1). */
+/* The one to seal with: never a key that is not confirmed (governance.md 18.2, G1). False also when
+ * a rotation is known to have brought a later key, which is not here yet: what is sealed under the
+ * one before can be read by whoever was removed. */
 bool gov_key_current(const gov_view *view, const cal_group_id *group, gov_group_key *ret_key);
 bool gov_key_find(const gov_view *view, const cal_group_id *group, const cal_hash *key_id,
                   gov_group_key *ret_key);
@@ -213,6 +219,7 @@ struct cal_gov {
     cal_store *store;
     const cal_os *os;
     gov_identity identity;
+    cal_arena identity_arena;     /* the handoffs of its credential */
     atomic_uint_fast64_t version; /* of the rows; see gov_version */
     cal_sorted namespaces;        /* id -> gov_namespace */
     cal_map groups; /* group id -> gov_namespace; the group exists if it has a meta row there */
@@ -221,6 +228,8 @@ struct cal_gov {
     cal_list retired;                    /* namespaces that are deleted and not yet taken apart */
     const struct gov_observer *observer; /* NULL: nobody watches */
     void *observer_user;
+    cal_account_id paired[GOV_PAIRED_MAX]; /* whose device this node offered to be (devices.c) */
+    size_t paired_count;
 };
 
 gov_namespace *gov_namespace_find(const cal_gov *gov,
@@ -248,6 +257,14 @@ gov_namespace *gov_find_context(const cal_gov *gov, const cal_context_id *contex
 /* Where an object that a row brings into being is known in the whole node: groups for a meta row,
  * contexts for a context's; NULL for other rows. */
 cal_map *gov_index_of_row(cal_gov *gov, cal_slice key);
+/* The account that this node's signing key speaks for in the view: its own unless it was paired. */
+cal_account_id gov_acting(const cal_gov *gov, const gov_view *view);
+/* As gov_envelope_open, with any of the names that this node has. */
+int gov_open_envelope(const cal_gov *gov, const gov_envelope *envelope, const cal_group_id *group,
+                      const uint8_t *sender, cal_secret *ret_key);
+/* The identity as it is from the next start on. */
+int gov_identity_put(const gov_identity *self, cal_batch *batch);
+int gov_paired_load(cal_gov *gov, cal_snapshot *snapshot, cal_error *err);
 uint64_t gov_now_s(const cal_gov *gov);
 uint64_t gov_now_ms(const cal_gov *gov);
 
@@ -275,6 +292,7 @@ struct gov_change {
     bool unsealed;      /* it moved ns->unsealing on, which is of no use when the change goes */
     bool visible;       /* committed: the rows of `changed` are where they belong */
     int error;          /* first failure to note a row; sticks */
+    gov_ids beside;     /* what its operations cite; none: the heads */
     cal_arena arena;
     struct gov_draft *draft; /* what it adds to the graph, see graph.h; NULL: nothing yet */
 };
@@ -289,6 +307,9 @@ int gov_change_finish(gov_change *change, int result, gov_change **ret_change, c
  * on the caller's stack, for gov_cut_view and gov_graph_*. Cuts that it found are kept. */
 void gov_look_begin(cal_gov *gov, gov_namespace *ns, gov_change *ret_look);
 void gov_look_end(gov_change *look);
+/* Begins one in the namespace of a group. CAL_ENOTFOUND, CAL_EBUSY. */
+int gov_change_begin_in(cal_gov *gov, const cal_group_id *group, gov_change **ret_change,
+                        cal_error *err);
 gov_view gov_change_view(const gov_change *change);
 void gov_change_put(gov_change *change, gov_key key, cal_slice value);
 void gov_change_delete(gov_change *change, gov_key key);
@@ -378,5 +399,32 @@ gov_reason gov_context_free(const gov_apply *apply, const cal_context_id *contex
 int gov_author_root(gov_change *change, const gov_root_op *op, cal_error *err);
 int gov_author_group(gov_change *change, const cal_group_id *group, const gov_group_op *op,
                      cal_error *err);
+int gov_author_sealed(gov_change *change, const cal_group_id *group, const gov_group_op *op,
+                      const gov_rotation *rotation, cal_error *err);
+/* One that makes the whole change. */
+int gov_group_change(cal_gov *gov, const cal_group_id *group, const gov_group_op *op,
+                     gov_change **ret_change, cal_error *err);
+int gov_check_name(const char *name, cal_error *err);
+int gov_check_role(gov_role role, cal_error *err); /* one that is given by hand */
+gov_optional gov_optional_text(const char *text);
+int gov_group_missing(cal_error *err);
+
+/* --- rotation.c --- */
+bool gov_has_own_key(const gov_view *view, const cal_group_id *group);
+/* gov_author_group with the next key of the group beside the operation, for the devices of its
+ * direct members; without: an account that is about to go (NULL: none); without_device: likewise.
+ * CAL_EDENIED when this node is no admin at the heads: nobody would take the key. */
+int gov_author_rotating(gov_change *change, const cal_group_id *group, const gov_group_op *op,
+                        const cal_account_id *without, const cal_device_id *without_device,
+                        cal_error *err);
+/* What rides beside an operation that applies: the key is taken from an admin only, if it is for us
+ * and is what it says (governance.md 11). */
+void gov_take_rotation(gov_apply *apply, const cal_group_id *group, const gov_rotation *rotation,
+                       const gov_group_op *plain);
+/* KeyDelivery of the group's current key to each live device of the account but `device`'s others
+ * (NULL: to all). ret_count counts on. */
+int gov_author_delivery(gov_change *change, const cal_group_id *group,
+                        const cal_account_id *account, const cal_device_id *device,
+                        size_t *ret_count, cal_error *err);
 
 #endif

@@ -79,7 +79,8 @@ size_t gov_keys_wanted(cal_gov *gov, const cal_group_id *namespace_id, gov_key_w
     if (!ns) return 0;
     gov_view view = gov_view_of(ns);
     wishlist list = {.view = &view, .wants = ret_wants, .max = max};
-    want_of_groups(&list, &gov->identity.account);
+    cal_account_id self = gov_acting(gov, &view);
+    want_of_groups(&list, &self);
     for (size_t i = 0; i < ns->wish_count; i++)
         want_key(&list, &ns->wishes[i].group, &ns->wishes[i].key_id);
     want_of_sealed(&list);
@@ -169,7 +170,6 @@ static int check_taken(const gov_view *view, const gov_key_want *want, const cal
 int gov_key_take(cal_gov *gov, const cal_group_id *namespace_id, const gov_key_want *want,
                  const gov_envelope *envelope, const cal_public_key *responder,
                  gov_change **ret_change, cal_error *err) {
-    const gov_identity *self = &gov->identity;
     gov_view view;
     gov_change *change;
     cal_secret key;
@@ -177,8 +177,7 @@ int gov_key_take(cal_gov *gov, const cal_group_id *namespace_id, const gov_key_w
     const gov_namespace *ns = gov_find_group(gov, &want->group, &view);
     if (!ns || !gov_id_equal(ns->id.bytes, namespace_id->bytes))
         return cal_fail(err, CAL_ENOTFOUND, "the key's group is not in the namespace");
-    int result = gov_envelope_open(envelope, &want->group, &self->sign_seed, &self->device,
-                                   &self->kem_secret, responder->bytes, &key);
+    int result = gov_open_envelope(gov, envelope, &want->group, responder->bytes, &key);
     if (result == CAL_ENOTFOUND)
         return cal_fail(err, result, "the key that came is not for this node");
     if (result)

@@ -42,6 +42,12 @@ bool gov_key_current(const gov_view *view, const cal_group_id *group, gov_group_
         found = found || better;
         cal_secret_wipe(&key.key);
     }
+    walk = gov_walk_start(view, ROW_KEY_EPOCH, group->bytes, NULL);
+    while (found && gov_walk_next(&walk, &id, &value)) {
+        gov_group_key known = {.epoch = cal_read_u64le(value.data)};
+        memcpy(known.id.bytes, id.data, 32);
+        found = gov_key_compare(&known, ret_key) <= 0;
+    }
     return found;
 }
 
@@ -84,6 +90,7 @@ static void put_key(gov_change *change, const cal_group_id *group, const cal_sec
         key.order = gov_walk_count(&view, ROW_KEY, group->bytes);
     key.epoch = epoch_of(&view, group, &key.id);
     if (epoch > key.epoch) key.epoch = epoch;
+    if (known.epoch > key.epoch) key.epoch = known.epoch;
     put_row(change, group, &key);
     cal_secret_wipe(&known.key);
     cal_secret_wipe(&key.key);
@@ -144,6 +151,7 @@ static bool sent_by_member(const gov_view *view, cal_slice doubt, cal_slice send
 void gov_keys_settle(gov_change *change) {
     gov_view view = gov_change_view(change);
     gov_key joining = gov_key_of(ROW_JOINING, NULL, NULL, NULL);
+    cal_account_id self = gov_acting(change->gov, &view);
     cal_slice rest, sender;
     bool more = true;
     while (more && !change->error) { /* deleting changes what is walked over */
@@ -156,7 +164,6 @@ void gov_keys_settle(gov_change *change) {
             }
     }
     if (gov_view_get(&view, &joining, NULL) &&
-        gov_path_of(&view, &view.namespace_id, &change->gov->identity.account, NULL) !=
-            GOV_PATH_NONE)
+        gov_path_of(&view, &view.namespace_id, &self, NULL) != GOV_PATH_NONE)
         gov_change_delete(change, joining);
 }

@@ -10,7 +10,7 @@
 #include "codec/utf8.h"
 #include "gov/internal.h"
 
-static int check_name(const char *name, cal_error *err) {
+int gov_check_name(const char *name, cal_error *err) {
     if (!name) return 0;
     cal_slice text = cal_slice_text(name);
     if (text.len < 1 || text.len > GOV_NAME_MAX)
@@ -20,7 +20,7 @@ static int check_name(const char *name, cal_error *err) {
     return 0;
 }
 
-static gov_optional optional_text(const char *text) {
+gov_optional gov_optional_text(const char *text) {
     return text ? (gov_optional){true, cal_slice_text(text)} : (gov_optional){0};
 }
 
@@ -42,19 +42,18 @@ static void put_local_rows(gov_change *change, const cal_group_id *group, const 
                 GOV_CAPABILITIES_DEFAULT);
     if (name)
         gov_put_metadata(change, gov_key_of(ROW_GROUP_DATA, group->bytes, NULL, NULL),
-                         optional_text(name), NULL, change->gov->identity.sign_key.bytes);
+                         gov_optional_text(name), NULL, change->gov->identity.sign_key.bytes);
 }
 
-static int group_missing(cal_error *err) {
+int gov_group_missing(cal_error *err) {
     return cal_fail(err, CAL_ENOTFOUND, "no such group on this node");
 }
 
-/* Begins a change in the namespace of a group. */
-static int begin_for_group(cal_gov *gov, const cal_group_id *group, gov_change **ret_change,
-                           cal_error *err) {
+int gov_change_begin_in(cal_gov *gov, const cal_group_id *group, gov_change **ret_change,
+                        cal_error *err) {
     gov_view view;
     gov_namespace *ns = gov_find_group(gov, group, &view);
-    return ns ? gov_change_begin(gov, &ns->id, ret_change, err) : group_missing(err);
+    return ns ? gov_change_begin(gov, &ns->id, ret_change, err) : gov_group_missing(err);
 }
 
 /* --- namespaces --- */
@@ -63,7 +62,7 @@ int gov_namespace_create(cal_gov *gov, const gov_namespace_spec *spec, cal_group
                          gov_change **ret_change, cal_error *err) {
     gov_change *change;
     cal_group_id id;
-    int result = check_name(spec->name, err);
+    int result = gov_check_name(spec->name, err);
     if (result) return result;
     if (gov_id_zero(spec->app_key.bytes))
         return cal_fail(err, CAL_EINVAL, "the application's code version is all zero");
@@ -95,7 +94,8 @@ int gov_namespace_delete(cal_gov *gov, const cal_group_id *namespace_id, gov_cha
     gov_namespace *ns = gov_find_group(gov, namespace_id, &view);
     if (!ns || !gov_id_equal(ns->id.bytes, namespace_id->bytes))
         return cal_fail(err, CAL_ENOTFOUND, "no such namespace on this node");
-    if (!gov_admin(&view, namespace_id, &gov->identity.account))
+    cal_account_id self = gov_acting(gov, &view);
+    if (!gov_admin(&view, namespace_id, &self))
         return cal_fail(err, CAL_EDENIED, "only an admin of a namespace may delete it from a node");
     int result = gov_change_begin(gov, namespace_id, &change, err);
     if (result) return result;
@@ -110,15 +110,16 @@ int gov_group_create(cal_gov *gov, const gov_group_spec *spec, cal_group_id *ret
                      gov_change **ret_change, cal_error *err) {
     gov_change *change;
     cal_group_id id;
-    int result = check_name(spec->name, err);
-    if (!result) result = begin_for_group(gov, &spec->parent, &change, err);
+    int result = gov_check_name(spec->name, err);
+    if (!result) result = gov_change_begin_in(gov, &spec->parent, &change, err);
     if (result) return result;
+    gov_view view = gov_change_view(change);
     pick_id(gov->os, spec->id, &id);
     gov_root_op op = {.kind = GOV_GROUP_CREATED,
                       .group = id,
                       .parent = spec->parent,
                       .restricted = !spec->open,
-                      .account = gov->identity.account};
+                      .account = gov_acting(gov, &view)};
     result = gov_author_root(change, &op, err);
     if (!result) put_local_rows(change, &id, spec->name);
     result = gov_change_finish(change, result, ret_change, err);
@@ -153,7 +154,7 @@ static gov_ids ids_of(gov_change *change, const cal_buffer *bytes) {
 int gov_group_delete(cal_gov *gov, const cal_group_id *group, gov_change **ret_change,
                      cal_error *err) {
     gov_change *change;
-    int result = begin_for_group(gov, group, &change, err);
+    int result = gov_change_begin_in(gov, group, &change, err);
     if (result) return result;
     gov_view view = gov_change_view(change);
     subtree found;
@@ -170,11 +171,10 @@ int gov_group_delete(cal_gov *gov, const cal_group_id *group, gov_change **ret_c
     return gov_change_finish(change, result, ret_change, err);
 }
 
-/* One sealed operation of one group. */
-static int one_group_op(cal_gov *gov, const cal_group_id *group, const gov_group_op *op,
-                        gov_change **ret_change, cal_error *err) {
+int gov_group_change(cal_gov *gov, const cal_group_id *group, const gov_group_op *op,
+                     gov_change **ret_change, cal_error *err) {
     gov_change *change;
-    int result = begin_for_group(gov, group, &change, err);
+    int result = gov_change_begin_in(gov, group, &change, err);
     if (result) return result;
     result = gov_author_group(change, group, op, err);
     return gov_change_finish(change, result, ret_change, err);
@@ -182,22 +182,22 @@ static int one_group_op(cal_gov *gov, const cal_group_id *group, const gov_group
 
 int gov_group_set_metadata(cal_gov *gov, const cal_group_id *group, const char *name,
                            gov_change **ret_change, cal_error *err) {
-    int result = check_name(name, err);
-    gov_group_op op = {.kind = GOV_GROUP_METADATA_SET, .name = optional_text(name)};
-    return result ? result : one_group_op(gov, group, &op, ret_change, err);
+    int result = gov_check_name(name, err);
+    gov_group_op op = {.kind = GOV_GROUP_METADATA_SET, .name = gov_optional_text(name)};
+    return result ? result : gov_group_change(gov, group, &op, ret_change, err);
 }
 
 int gov_group_set_visibility(cal_gov *gov, const cal_group_id *group, bool open,
                              gov_change **ret_change, cal_error *err) {
     gov_group_op op = {.kind = GOV_VISIBILITY_SET, .visibility = open ? 0 : 1};
-    return one_group_op(gov, group, &op, ret_change, err);
+    return gov_group_change(gov, group, &op, ret_change, err);
 }
 
 int gov_group_set_default_capabilities(cal_gov *gov, const cal_group_id *group,
                                        uint32_t capabilities, gov_change **ret_change,
                                        cal_error *err) {
     gov_group_op op = {.kind = GOV_DEFAULT_CAPABILITIES_SET, .capabilities = capabilities};
-    return one_group_op(gov, group, &op, ret_change, err);
+    return gov_group_change(gov, group, &op, ret_change, err);
 }
 
 int gov_group_set_target(cal_gov *gov, const cal_group_id *group,
@@ -205,7 +205,7 @@ int gov_group_set_target(cal_gov *gov, const cal_group_id *group,
                          gov_change **ret_change, cal_error *err) {
     gov_group_op op = {
         .kind = GOV_TARGET_APPLICATION_SET, .application = *application, .app_key = *app_key};
-    return one_group_op(gov, group, &op, ret_change, err);
+    return gov_group_change(gov, group, &op, ret_change, err);
 }
 
 int gov_member_set_capabilities(cal_gov *gov, const cal_group_id *group,
@@ -213,7 +213,7 @@ int gov_member_set_capabilities(cal_gov *gov, const cal_group_id *group,
                                 gov_change **ret_change, cal_error *err) {
     gov_group_op op = {
         .kind = GOV_MEMBER_CAPABILITY_SET, .account = *account, .capabilities = capabilities};
-    return one_group_op(gov, group, &op, ret_change, err);
+    return gov_group_change(gov, group, &op, ret_change, err);
 }
 
 /* --- contexts --- */
@@ -224,8 +224,8 @@ int gov_context_prepare(cal_gov *gov, const cal_group_id *group, gov_context_pla
     gov_meta meta;
     gov_group_key key;
     gov_namespace *ns = gov_find_group(gov, group, &view);
-    const cal_account_id *account = &gov->identity.account;
-    if (!ns) return group_missing(err);
+    if (!ns) return gov_group_missing(err);
+    const cal_account_id self = gov_acting(gov, &view), *account = &self;
     if (gov_path_of(&view, group, account, NULL) == GOV_PATH_NONE)
         return cal_fail(err, CAL_EDENIED, "this node is not a member of the group");
     if (!gov_allowed(&view, group, account, GOV_CAN_CREATE_CONTEXT))
@@ -244,7 +244,7 @@ int gov_context_register(cal_gov *gov, const gov_context_spec *spec, gov_change 
                          cal_error *err) {
     gov_change *change;
     gov_context_plan plan;
-    int result = check_name(spec->name, err);
+    int result = gov_check_name(spec->name, err);
     if (!result) result = gov_context_prepare(gov, &spec->group, &plan, err);
     if (result) return result;
     if (cal_map_get(&gov->contexts, cal_slice_of(spec->context.bytes, 32)))
@@ -255,11 +255,11 @@ int gov_context_register(cal_gov *gov, const gov_context_spec *spec, gov_change 
         .application = spec->application,
         .blob = spec->blob,
         .source = cal_slice_text(spec->source ? spec->source : ""),
-        .service_name = optional_text(spec->service_name),
+        .service_name = gov_optional_text(spec->service_name),
     };
     gov_group_op naming = {.kind = GOV_CONTEXT_METADATA_SET,
                            .context = spec->context,
-                           .name = optional_text(spec->name)};
+                           .name = gov_optional_text(spec->name)};
     if ((result = gov_change_begin(gov, &plan.namespace_id, &change, err))) return result;
     result = gov_author_group(change, &spec->group, &op, err);
     if (!result && spec->name) {
@@ -279,19 +279,26 @@ int gov_context_detach(cal_gov *gov, const cal_context_id *context, gov_change *
     gov_group_op op = {.kind = GOV_CONTEXT_DETACHED, .context = *context};
     if (gov_context_group(gov, context, &group, NULL))
         return cal_fail(err, CAL_ENOTFOUND, "the context is in no group of this node");
-    return one_group_op(gov, &group, &op, ret_change, err);
+    return gov_group_change(gov, &group, &op, ret_change, err);
 }
 
 /* --- invitations --- */
 
-int gov_invite(cal_gov *gov, const cal_group_id *group, uint64_t valid_s,
-               gov_invitation *ret_invitation, const char **ret_name, cal_error *err) {
+/* The inviter is whom the signing key speaks for; the rights are asked as the joiner's operation
+ * will ask them (governance.md 10, step 7). */
+int gov_invite_as(cal_gov *gov, const cal_group_id *group, gov_role role, uint64_t valid_s,
+                  gov_invitation *ret_invitation, const char **ret_name, cal_error *err) {
     gov_view view;
     gov_meta meta;
     gov_metadata data = {0};
-    if (!gov_find_group(gov, group, &view)) return group_missing(err);
-    if (!gov_allowed(&view, group, &gov->identity.account, GOV_CAN_INVITE_MEMBERS))
+    int result = gov_check_role(role, err);
+    if (result) return result;
+    if (!gov_find_group(gov, group, &view)) return gov_group_missing(err);
+    cal_account_id self = gov_acting(gov, &view);
+    if (!gov_allowed(&view, group, &self, GOV_CAN_INVITE_MEMBERS))
         return cal_fail(err, CAL_EDENIED, "this node may not invite into the group");
+    if (role == GOV_ROLE_ADMIN && !gov_admin(&view, group, &self))
+        return cal_fail(err, CAL_EDENIED, "only an admin may invite an admin");
     uint64_t now = gov_now_s(gov), valid = valid_s ? valid_s : GOV_INVITATION_DEFAULT_VALID_S;
     if (valid > UINT64_MAX - now)
         return cal_fail(err, CAL_EINVAL, "the invitation would be valid for too long");
@@ -299,11 +306,11 @@ int gov_invite(cal_gov *gov, const cal_group_id *group, uint64_t valid_s,
     *ret_invitation = (gov_invitation){
         .group = *group,
         .expires_at_s = now + valid,
-        .role = GOV_ROLE_MEMBER,
+        .role = (uint8_t)role,
         .has_inviter_account = true,
         .has_application = true,
         .has_app_key = true,
-        .inviter_account = gov->identity.account,
+        .inviter_account = self,
         .application = meta.application,
         .app_key = meta.app_key,
     };
@@ -313,4 +320,9 @@ int gov_invite(cal_gov *gov, const cal_group_id *group, uint64_t valid_s,
     gov_metadata_get(&view, &key, &data);
     if (ret_name) *ret_name = data.name;
     return 0;
+}
+
+int gov_invite(cal_gov *gov, const cal_group_id *group, uint64_t valid_s,
+               gov_invitation *ret_invitation, const char **ret_name, cal_error *err) {
+    return gov_invite_as(gov, group, GOV_ROLE_MEMBER, valid_s, ret_invitation, ret_name, err);
 }

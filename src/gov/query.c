@@ -219,9 +219,10 @@ int gov_context_read(cal_gov *gov, const cal_context_id *context, cal_account_id
     cal_group_id group;
     if (!gov_find_context(gov, context, &view, &group))
         return cal_fail(err, CAL_ENOTFOUND, "the context is in no group of this node");
-    if (gov_path_of(&view, &group, &gov->identity.account, NULL) == GOV_PATH_NONE)
+    cal_account_id self = gov_acting(gov, &view);
+    if (gov_path_of(&view, &group, &self, NULL) == GOV_PATH_NONE)
         return cal_fail(err, CAL_EDENIED, "this node is not a member of the context's group");
-    if (ret_account) *ret_account = gov->identity.account;
+    if (ret_account) *ret_account = self;
     return 0;
 }
 
@@ -234,7 +235,8 @@ int gov_context_write(cal_gov *gov, const cal_context_id *context, gov_write_gra
     gov_group_key key;
     if (!gov_find_context(gov, context, &view, &group))
         return cal_fail(err, CAL_ENOTFOUND, "the context is in no group of this node");
-    if (gov_path_of(&view, &group, &gov->identity.account, &role) == GOV_PATH_NONE)
+    cal_account_id self = gov_acting(gov, &view);
+    if (gov_path_of(&view, &group, &self, &role) == GOV_PATH_NONE)
         return cal_fail(err, CAL_EDENIED, "this node is not a member of the context's group");
     if (role == GOV_ROLE_READ_ONLY || role == GOV_ROLE_READ_ONLY_TEE)
         return cal_fail(err, CAL_EDENIED, "this node may only read in the context's group");
@@ -250,7 +252,7 @@ int gov_context_write(cal_gov *gov, const cal_context_id *context, gov_write_gra
     *ret_grant = (gov_write_grant){
         .group = group,
         .namespace_id = view.namespace_id,
-        .account = gov->identity.account,
+        .account = self,
         .position = {.count = (uint32_t)(heads.len / 32)},
         .app_key = meta.app_key,
         .group_key = key.key,
