@@ -92,8 +92,9 @@ static void succeed(sync_compare *compare, cal_sync_state state) {
     if (state == CAL_SYNC_EQUAL) context->status.why[0] = 0;
     bool lacks = sync_context_missing(context, &one, 1) > 0; /* since the heads were asked for */
     context->compare_wanted = context->ahead.len > 0 || lacks || state != CAL_SYNC_EQUAL;
-    context->compare_due_ms =
-        now + (context->ahead.len ? 0 : lacks ? GOSSIP_GRACE_MS : LOOK_AGAIN_MS);
+    context->compare_due_ms = now + (context->ahead.len ? 0
+                                     : lacks            ? GOSSIP_GRACE_MS
+                                                        : LOOK_AGAIN_MS);
     context->sync->stats.comparisons++;
     let_go(compare);
     tell_waiters(context, NULL);
@@ -102,8 +103,13 @@ static void succeed(sync_compare *compare, cal_sync_state state) {
 static void fail_compare(sync_compare *compare, int code, const char *why) {
     sync_context *context = compare->context;
     cal_error err;
-    uint32_t shift = context->failures < 7 ? context->failures : 7;
+    cal_peer_id peers[SYNC_PEERS_ASKED_MAX];
+    size_t hearers = sync_hearers(context->sync, context->topic, peers, SYNC_PEERS_ASKED_MAX);
+    uint32_t most = code == CAL_ESTATE ? 3 : 7; /* who has nothing yet will have it soon */
+    uint32_t shift = context->failures / (hearers ? (uint32_t)hearers : 1); /* each has its turn */
+    if (shift > most) shift = most;
     context->compare = NULL;
+    context->tried = compare->peer;
     context->failures++;
     context->status.failures = context->failures;
     context->status.state = CAL_SYNC_UNKNOWN;
@@ -352,7 +358,9 @@ void sync_compare_tick(sync_context *context, uint64_t now_ms) {
     if (first.len && start(context, &first)) return;
     size_t count = sync_hearers(context->sync, context->topic, peers, SYNC_PEERS_ASKED_MAX);
     for (size_t i = 0; i < count; i++)
-        if (start(context, &peers[i])) return;
+        if ((count == 1 || !cal_peer_id_equal(&peers[i], &context->tried)) &&
+            start(context, &peers[i]))
+            return;
     context->compare_due_ms = now_ms + SYNC_RETRY_MIN_MS;
     if (count == 0) {
         cal_error err;

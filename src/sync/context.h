@@ -75,6 +75,7 @@ typedef struct sync_context {
     /* compare.c */
     struct sync_compare *compare;
     cal_peer_id ahead; /* who is to be asked next; len 0: anybody */
+    cal_peer_id tried; /* the last one that was of no use */
     bool compare_wanted;
     uint64_t compare_due_ms;
     uint32_t failures;
