@@ -65,30 +65,62 @@ static void confirm_key(const gov_apply *apply) {
     gov_key_confirm(apply->change, &apply->view.namespace_id, &op->key_id);
 }
 
-/* Nonces of others' group operations; our own cannot repeat, and their identity is the log's. */
+/* First of the numbers in a window's row that is not smaller; all are above the floor. */
+static size_t number_place(cal_slice row, uint64_t nonce) {
+    size_t low = 1, high = row.len / 8;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (cal_read_u64le(row.data + 8 * middle) < nonce)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The number that continues the floor: what it joins is found by the window itself. */
+static int join_floor(cal_slice row, uint64_t nonce, cal_buffer *ret_row) {
+    gov_nonce_window window = {.floor = cal_read_u64le(row.data)};
+    bool ignored;
+    int result = 0;
+    for (size_t at = 8; at < row.len && !result; at += 8)
+        result = gov_nonce_record(&window, cal_read_u64le(row.data + at), &ignored);
+    if (!result) result = gov_nonce_record(&window, nonce, &ignored);
+    cal_buffer_append_u64le(ret_row, window.floor);
+    for (size_t i = 0; i < window.count; i++) cal_buffer_append_u64le(ret_row, window.above[i]);
+    gov_nonce_window_deinit(&window);
+    return result ? result : ret_row->error;
+}
+
+/* Nonces of others' group operations; our own cannot repeat, and their identity is the log's. The
+ * row is a gov_nonce_window, and long where a signer's numbers go to several groups: so a number is
+ * put into it as it stands. */
 static int check_nonce(gov_apply *apply, const cal_group_id *group, bool *ret_seen) {
+    static const uint8_t none[8];
+    const uint64_t nonce = apply->op->nonce;
+    gov_key key = gov_key_of(ROW_NONCES, group->bytes, apply->op->signer, NULL);
+    cal_slice row = cal_slice_of(none, sizeof none);
+    cal_buffer value;
     *ret_seen = false;
     if (gov_id_equal(apply->op->signer, apply->change->gov->identity.sign_key.bytes)) return 0;
-    gov_key key = gov_key_of(ROW_NONCES, group->bytes, apply->op->signer, NULL);
-    gov_nonce_window window = {0};
-    cal_slice row;
-    bool fresh = false, ignored;
-    int result = 0;
-    if (gov_view_get(&apply->view, &key, &row)) {
-        window.floor = cal_read_u64le(row.data);
-        for (size_t at = 8; at < row.len && !result; at += 8)
-            result = gov_nonce_record(&window, cal_read_u64le(row.data + at), &ignored);
-    }
-    if (!result) result = gov_nonce_record(&window, apply->op->nonce, &fresh);
-    if (!result) *ret_seen = !fresh;
-    cal_buffer value;
+    gov_view_get(&apply->view, &key, &row);
+    uint64_t floor = cal_read_u64le(row.data);
+    size_t at = 8 * number_place(row, nonce);
+    *ret_seen = nonce <= floor || (at < row.len && cal_read_u64le(row.data + at) == nonce);
+    if (*ret_seen) return 0;
+    bool next = nonce == floor + 1;
+    bool full = nonce - floor > GOV_NONCE_GAP_MAX || row.len / 8 - 1 >= GOV_NONCE_SET_MAX;
     cal_buffer_init(&value, 8 * (GOV_NONCE_SET_MAX + 1));
-    cal_buffer_append_u64le(&value, window.floor);
-    for (size_t i = 0; i < window.count; i++) cal_buffer_append_u64le(&value, window.above[i]);
+    int result = next ? join_floor(row, nonce, &value) : 0;
+    if (!next && full) cal_buffer_append_slice(&value, row);
+    if (!next && !full) {
+        cal_buffer_append(&value, row.data, at);
+        cal_buffer_append_u64le(&value, nonce);
+        cal_buffer_append(&value, row.data + at, row.len - at);
+    }
     if (!result) result = value.error;
-    if (!result && fresh) gov_change_put(apply->change, key, cal_buffer_slice(&value));
+    if (!result) gov_change_put(apply->change, key, cal_buffer_slice(&value));
     cal_buffer_deinit(&value);
-    gov_nonce_window_deinit(&window);
     return result;
 }
 

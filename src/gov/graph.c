@@ -167,6 +167,11 @@ int gov_graph_locate(const gov_change *change, const cal_hash *id, uint64_t *ret
         *ret_generation = own->node.generation;
         return 0;
     }
+    if (change->at_hand.sequence && gov_id_equal(change->at_hand.id.bytes, id->bytes)) {
+        *ret_sequence = change->at_hand.sequence;
+        *ret_generation = change->at_hand.generation;
+        return 0;
+    }
     for (size_t i = 0; i < GOV_RECENT_MAX; i++) {
         const gov_recent *recent =
             &graph->recent[(graph->recent_at + GOV_RECENT_MAX - 1 - i) % GOV_RECENT_MAX];

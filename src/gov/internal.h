@@ -294,6 +294,11 @@ struct gov_change {
     int error;          /* first failure to note a row; sticks */
     gov_ids beside;     /* what its operations cite; none: the heads */
     cal_arena arena;
+    struct { /* the operation at hand, when its number is known: sequence 0: none */
+        cal_hash id;
+        uint64_t sequence;
+        uint32_t generation;
+    } at_hand;
     struct gov_draft *draft; /* what it adds to the graph, see graph.h; NULL: nothing yet */
 };
 

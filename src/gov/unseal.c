@@ -16,7 +16,7 @@
 #include "gov/draft.h"
 
 enum {
-    STEP_COST = 256, /* of a change */
+    STEP_COST = 128, /* of a change: two or three ms */
     JUDGE_COST = 4,  /* of one that is judged; 1 of one that passes by */
     STEP_BYTES = 1 << 20,
     NEAR_STEPS = 2048, /* numbers that may be walked over to judge few */
@@ -255,6 +255,9 @@ static int pass_one(gov_change *change, struct gov_unsealing *u, size_t *cost, s
     const gov_op *op = &p.op->op.op;
     *cost += p.node.effect == GOV_EFFECT_OPAQUE ? JUDGE_COST : 1;
     *bytes += p.op->len;
+    change->at_hand.id = p.node.id;
+    change->at_hand.sequence = p.node.sequence;
+    change->at_hand.generation = p.node.generation;
     if (p.node.effect == GOV_EFFECT_OPAQUE) {
         result = judge_passing(change, u, &p, &plain, &late, err);
         if (late.decided) {
