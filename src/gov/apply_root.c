@@ -3,7 +3,7 @@
  * Who may is asked of the rows at the operation's cut, whether what it names exists and is free of
  * the present rows. A handler gives the reason for its verdict and puts rows; the frame (apply.c)
  * undoes them unless the operation applies. Loop thread. */
-#include "gov/internal.h"
+#include "gov/graph.h"
 
 static gov_reason need_admin(const gov_apply *apply) {
     return apply->attributed && gov_admin(&apply->cut, &apply->view.namespace_id, &apply->signer)
@@ -369,8 +369,10 @@ static gov_reason key_delivery(gov_apply *apply, const gov_root_op *op) {
     bool member = apply->attributed &&
                   gov_path_of(&apply->cut, &op->group, &apply->signer, NULL) != GOV_PATH_NONE &&
                   gov_meta_get(&apply->view, &op->group, NULL);
+    gov_wait unread;
     bool near =
         !member && apply->attributed && gov_meta_get(&apply->view, &op->group, NULL) &&
+        gov_cut_readable(&apply->cut, &op->group, &unread) == CAL_ESTATE &&
         gov_path_of(&apply->cut, &apply->view.namespace_id, &apply->signer, NULL) != GOV_PATH_NONE;
     if (member) gov_put_key(apply->change, &op->group, &key, 0);
     if (near) gov_put_key_doubtful(apply->change, &op->group, &key, apply->op->signer, false);

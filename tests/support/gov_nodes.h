@@ -104,7 +104,8 @@ static inline void gov_net_pull_sealed(gov_net *net, size_t from, size_t to) {
             cal_hash id;
             memcpy(group.bytes, rest.data, 32);
             memcpy(id.bytes, value.data, 32);
-            found = gov_key_find(&theirs, &group, &id, &key);
+            found =
+                !gov_net_has_key(net, to, &group, &id) && gov_key_find(&theirs, &group, &id, &key);
             if (found) gov_replica_key(&net->nodes[to], &net->ns, &group, &key.key);
         }
     }
