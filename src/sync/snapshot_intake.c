@@ -1,0 +1,338 @@
+/* Taking snapshots, see snapshot.h: pages become rows that wait in column STATE under an id that
+ * nobody else uses. The mark of their removal stands before the first of them, so whatever happens
+ * they go at the next start at the latest; drop removes rows and mark. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sync/snapshot_internal.h"
+
+enum { BATCH_BYTES = 1024 * 1024, RECORD_MEMORY_MAX = 64 * 1024 * 1024 };
+
+static const cal_column staged_columns[] = {CAL_COLUMN_STATE};
+const cal_removal sync_staging = {
+    .mark = "sync/staging/", .columns = staged_columns, .column_count = 1};
+
+/* --- staged rows --- */
+
+int staged_failed(int result, cal_error *err) {
+    return cal_fail(err, result, "the snapshot's rows cannot be kept: %s", cal_error_text(result));
+}
+
+void staged_key(const sync_intake *intake, const uint8_t key[32], uint8_t ret_key[STAGED_KEY]) {
+    memcpy(ret_key, intake->staging, 32);
+    memcpy(ret_key + 32, key, 32);
+}
+
+int staged_read(const sync_intake *intake, cal_snapshot *snapshot, const uint8_t key[32],
+                cal_arena *arena, crdt_bytes *ret_value) {
+    uint8_t row[STAGED_KEY];
+    cal_buffer value;
+    staged_key(intake, key, row);
+    cal_buffer_init(&value, SYNC_PAGE_MAX);
+    int rc = cal_snapshot_get(snapshot, CAL_COLUMN_STATE, cal_slice_of(row, sizeof row), &value);
+    if (rc == 0) {
+        uint8_t *copy = cal_arena_copy(arena, value.data, value.len);
+        if (copy)
+            *ret_value = crdt_bytes_of(copy, value.len);
+        else
+            rc = CAL_ENOMEM;
+    }
+    cal_buffer_deinit(&value);
+    return rc == 0 ? 1 : rc == CAL_ENOTFOUND ? 0 : rc;
+}
+
+int staged_cursor(const sync_intake *intake, cal_snapshot *snapshot, cal_cursor **ret_cursor) {
+    cal_slice prefix = cal_slice_of(intake->staging, sizeof intake->staging);
+    cal_buffer end;
+    cal_buffer_init(&end, sizeof intake->staging);
+    cal_prefix_end(prefix, &end);
+    int rc = cal_cursor_open(snapshot, CAL_COLUMN_STATE, prefix, cal_buffer_slice(&end), false,
+                             ret_cursor);
+    cal_buffer_deinit(&end);
+    return rc;
+}
+
+int staged_flush(sync_intake *intake, cal_error *err) {
+    if (!intake->batch) return 0;
+    cal_batch *batch = intake->batch;
+    intake->batch = NULL;
+    intake->batch_bytes = 0;
+    int rc = cal_store_commit(intake->options.store, batch, NULL);
+    return rc ? staged_failed(rc, err) : 0;
+}
+
+static int stage(sync_intake *intake, uint8_t tag, const cal_hash *id, cal_slice value) {
+    uint8_t key[32], row[STAGED_KEY], tagged[33] = {tag};
+    memcpy(tagged + 1, id->bytes, 32);
+    cal_sha256(cal_slice_of(tagged, sizeof tagged), key);
+    staged_key(intake, key, row);
+    if (!intake->batch) intake->batch = cal_batch_new();
+    if (!intake->batch) return CAL_ENOMEM;
+    intake->batch_bytes += sizeof row + value.len;
+    return cal_batch_put(intake->batch, CAL_COLUMN_STATE, cal_slice_of(row, sizeof row), value);
+}
+
+/* --- life --- */
+
+/* The mark comes before the rows. */
+static int begin(sync_intake *intake, cal_error *err) {
+    const cal_os *os = intake->options.os;
+    os->random(os->user, intake->staging, sizeof intake->staging);
+    cal_batch *batch = cal_batch_new();
+    if (!batch) return staged_failed(CAL_ENOMEM, err);
+    cal_removal_mark(&sync_staging, intake->staging, batch);
+    int rc = cal_store_commit(intake->options.store, batch, NULL);
+    return rc ? staged_failed(rc, err) : 0;
+}
+
+static void intake_free(sync_intake *intake) {
+    cal_cursor_free(intake->rows);
+    cal_snapshot_free(intake->snapshot);
+    cal_batch_free(intake->batch);
+    cal_buffer_deinit(&intake->page);
+    free(intake->heads);
+    free(intake);
+}
+
+int sync_intake_new(const sync_intake_options *options, sync_intake **ret_intake, cal_error *err) {
+    if (options->head_count > SYNC_HEADS_MAX)
+        return cal_fail(err, CAL_ELIMIT, "a snapshot with %zu heads", options->head_count);
+    sync_intake *intake = calloc(1, sizeof *intake);
+    if (!intake) return staged_failed(CAL_ENOMEM, err);
+    intake->options = *options;
+    if (intake->options.bytes_max == 0) intake->options.bytes_max = SYNC_INTAKE_BYTES_MAX;
+    cal_buffer_init(&intake->page, SYNC_PAGE_MAX + 1);
+    intake->heads = calloc(options->head_count + 1, sizeof *intake->heads);
+    int rc = intake->heads ? 0 : staged_failed(CAL_ENOMEM, err);
+    if (!rc && options->head_count)
+        memcpy(intake->heads, options->heads, options->head_count * sizeof *intake->heads);
+    intake->options.heads = intake->heads;
+    if (!rc) rc = begin(intake, err);
+    if (rc) {
+        intake_free(intake);
+        return rc;
+    }
+    *ret_intake = intake;
+    return 0;
+}
+
+/* All steps of one removal. */
+static int remove_staged(cal_store *store, const uint8_t id[32]) {
+    bool last = false;
+    int rc = 0;
+    while (!rc && !last) {
+        cal_batch *batch = cal_batch_new();
+        if (!batch) return CAL_ENOMEM;
+        rc = cal_removal_step(&sync_staging, id, store, batch, &last);
+        if (rc)
+            cal_batch_free(batch);
+        else
+            rc = cal_store_commit(store, batch, NULL);
+    }
+    return rc;
+}
+
+static void stop_reading(sync_intake *intake) {
+    cal_cursor_free(intake->rows);
+    cal_snapshot_free(intake->snapshot);
+    intake->rows = NULL;
+    intake->snapshot = NULL;
+}
+
+int sync_intake_drop(sync_intake *intake) {
+    if (!intake) return 0;
+    stop_reading(intake);
+    int rc = remove_staged(intake->options.store, intake->staging);
+    intake_free(intake);
+    return rc;
+}
+
+int sync_intake_restart(sync_intake *intake, cal_error *err) {
+    stop_reading(intake);
+    cal_batch_free(intake->batch);
+    intake->batch = NULL;
+    intake->batch_bytes = 0;
+    intake->has_cursor = intake->verified = false;
+    intake->figures = (sync_intake_figures){0};
+    int rc = remove_staged(intake->options.store, intake->staging);
+    return rc ? staged_failed(rc, err) : begin(intake, err);
+}
+
+static int clear_one(void *user, const uint8_t id[32]) {
+    memcpy(user, id, 32);
+    return 1; /* one at a time: removing it moves what the walk stands on */
+}
+
+int sync_staging_clear(cal_store *store) {
+    for (;;) {
+        cal_snapshot *snapshot = NULL;
+        uint8_t id[32];
+        int rc = cal_store_snapshot(store, &snapshot);
+        if (!rc) rc = cal_removal_each(&sync_staging, snapshot, clear_one, id);
+        cal_snapshot_free(snapshot);
+        if (rc != 1) return rc;
+        rc = remove_staged(store, id);
+        if (rc) return rc;
+    }
+}
+
+/* --- asking and taking --- */
+
+void sync_intake_request(sync_intake *intake, sync_request *ret_request) {
+    intake->sent = intake->burst_records = 0;
+    *ret_request = (sync_request){
+        .kind = SYNC_SNAPSHOT_STREAM,
+        .context = intake->options.context,
+        .id = intake->options.root,
+        .page_limit = SYNC_INTAKE_PAGES,
+        .byte_limit = SYNC_INTAKE_PAGE_BYTES,
+        .has_cursor = intake->has_cursor,
+        .cursor = cal_slice_of(intake->cursor, intake->cursor_len),
+    };
+}
+
+static int wrong(cal_error *err, const char *what) {
+    return cal_fail(err, CAL_EVERIFY, "a snapshot that cannot be right: %s", what);
+}
+
+/* What a record can be judged by alone: it decodes, is what it says it is, and its hashes are those
+ * of what it holds. So most lies end a transfer at their page. */
+static int check_record(const sync_record *record, cal_error *err) {
+    cal_arena arena;
+    crdt_index index;
+    crdt_hash own, full;
+    if (record->kind != SYNC_RECORD_ENTITY) return wrong(err, "a record that is no entity");
+    cal_arena_init(&arena, RECORD_MEMORY_MAX);
+    crdt_env env = cal_crdt_env(&arena);
+    int rc = crdt_index_decode(&env.memory, crdt_bytes_of(record->index.data, record->index.len),
+                               &index);
+    if (rc == CRDT_EDECODE) {
+        rc = cal_fail(err, CAL_EDECODE, "a snapshot with a malformed index record");
+    } else if (rc == 0) {
+        crdt_own_hash(env.sha256, crdt_bytes_of(record->entry.data, record->entry.len), &own);
+        rc = crdt_full_hash(&env, &index.own_hash, index.children, &full);
+        if (rc == 0 && memcmp(&index.id, &record->id, 32) != 0)
+            rc = wrong(err, "a record that is another entity's");
+        else if (rc == 0 && index.is_deleted)
+            rc = wrong(err, "an entity that is deleted");
+        else if (rc == 0 && memcmp(&own, &index.own_hash, 32) != 0)
+            rc = wrong(err, "an entity with another content than its hash says");
+        else if (rc == 0 && memcmp(&full, &index.full_hash, 32) != 0)
+            rc = wrong(err, "an entity with other children than its hash says");
+    }
+    cal_arena_deinit(&arena);
+    return rc == CRDT_ENOMEM ? staged_failed(CAL_ENOMEM, err) : rc;
+}
+
+static int take_records(sync_intake *intake, cal_error *err) {
+    sync_record record;
+    size_t offset = 0;
+    int rc;
+    while ((rc = sync_record_next(cal_buffer_slice(&intake->page), &offset, &record)) == 0) {
+        rc = check_record(&record, err);
+        if (rc) return rc;
+        intake->figures.records++;
+        intake->burst_records++;
+        intake->figures.bytes += record.entry.len + record.index.len + 2 * STAGED_KEY;
+        if (intake->figures.bytes > intake->options.bytes_max)
+            return cal_fail(err, CAL_ELIMIT, "a snapshot of more than %llu bytes",
+                            (unsigned long long)intake->options.bytes_max);
+        rc = stage(intake, CRDT_KEY_ENTRY, &record.id, record.entry);
+        if (!rc) rc = stage(intake, CRDT_KEY_INDEX, &record.id, record.index);
+        if (rc) return staged_failed(rc, err);
+        if (intake->batch_bytes >= BATCH_BYTES && (rc = staged_flush(intake, err))) return rc;
+    }
+    return rc == CAL_ENOTFOUND
+               ? 0
+               : cal_fail(err, CAL_EDECODE, "a snapshot page with a malformed record");
+}
+
+static int take_refusal(const sync_snapshot_error *error, cal_error *err) {
+    static const char *const words[SYNC_SNAPSHOT_PROBLEM_COUNT] = {
+        [SYNC_SNAPSHOT_REQUIRED] = "a snapshot is required",
+        [SYNC_SNAPSHOT_BOUNDARY] = "its root is another one now",
+        [SYNC_SNAPSHOT_CURSOR] = "it does not know where to go on",
+        [SYNC_SNAPSHOT_INITIALISED] = "the context is initialised",
+        [SYNC_SNAPSHOT_ROOT] = "the roots differ",
+        [SYNC_SNAPSHOT_INTERRUPTED] = "the transfer was interrupted",
+        [SYNC_SNAPSHOT_DECOMPRESSION] = "decompression failed",
+        [SYNC_SNAPSHOT_COUNT] = "the number of entities differs",
+        [SYNC_SNAPSHOT_PAGES] = "pages are missing",
+    };
+    return cal_fail(err, error->kind == SYNC_SNAPSHOT_BOUNDARY ? CAL_EINVAL : CAL_ESTATE,
+                    "the peer refuses the snapshot: %s", words[error->kind]);
+}
+
+/* The last page of an answer: where to go on, if anywhere. */
+static int end_burst(sync_intake *intake, const sync_answer *answer, sync_intake_next *ret_next,
+                     cal_error *err) {
+    if (!answer->has_cursor) {
+        *ret_next = SYNC_INTAKE_WHOLE;
+        return staged_flush(intake, err);
+    }
+    bool same = intake->has_cursor &&
+                cal_slice_equal(answer->cursor, cal_slice_of(intake->cursor, intake->cursor_len));
+    if (same || answer->cursor.len > SYNC_CURSOR_MAX || intake->burst_records == 0)
+        return wrong(err, "an answer that does not go on");
+    intake->has_cursor = true;
+    intake->cursor_len = answer->cursor.len;
+    memcpy(intake->cursor, answer->cursor.data, answer->cursor.len);
+    *ret_next = SYNC_INTAKE_BURST;
+    return 0;
+}
+
+int sync_intake_take(sync_intake *intake, const sync_answer *answer, sync_intake_next *ret_next,
+                     cal_error *err) {
+    intake->verified = false;
+    if (answer->kind == SYNC_ANSWER_SNAPSHOT_ERROR) return take_refusal(&answer->error, err);
+    if (answer->kind != SYNC_ANSWER_PAGE)
+        return cal_fail(err, CAL_EDECODE, "a %s where a snapshot page was expected",
+                        sync_answer_name(answer->kind));
+    bool nothing = answer->uncompressed_len == 0 && answer->page_count == 0;
+    if (!nothing &&
+        (answer->sent_count != intake->sent + 1 || answer->sent_count > answer->page_count ||
+         answer->sent_count > SYNC_INTAKE_PAGES))
+        return wrong(err, "pages that are not the next ones");
+    intake->sent++;
+    intake->figures.pages++;
+    cal_buffer_reset(&intake->page);
+    int rc = sync_page_expand(answer->bytes, answer->uncompressed_len, &intake->page);
+    if (rc == CAL_ENOMEM) return staged_failed(rc, err);
+    if (rc) return cal_fail(err, rc, "a snapshot page that does not unpack");
+    rc = take_records(intake, err);
+    if (rc) return rc;
+    if (nothing || answer->sent_count == answer->page_count)
+        return end_burst(intake, answer, ret_next, err);
+    *ret_next = SYNC_INTAKE_PAGE;
+    return 0;
+}
+
+/* --- reading it out --- */
+
+static int next_row(void *user, cal_slice *ret_key, cal_slice *ret_value) {
+    sync_intake *intake = user;
+    cal_slice key;
+    int rc = cal_cursor_next(intake->rows, &key, ret_value);
+    if (rc) return rc;
+    if (key.len != STAGED_KEY) return CAL_ECORRUPT;
+    *ret_key = cal_slice_of(key.data + 32, 32);
+    return 0;
+}
+
+int sync_intake_state(sync_intake *intake, cal_context_state *ret_state) {
+    if (!intake->verified) return CAL_ESTATE;
+    stop_reading(intake);
+    int rc = cal_store_snapshot(intake->options.store, &intake->snapshot);
+    if (!rc) rc = staged_cursor(intake, intake->snapshot, &intake->rows);
+    if (rc) return rc;
+    *ret_state = (cal_context_state){.user = intake,
+                                     .next = next_row,
+                                     .root = intake->options.root,
+                                     .heads = intake->heads,
+                                     .head_count = intake->options.head_count};
+    return 0;
+}
+
+void sync_intake_figures_get(const sync_intake *intake, sync_intake_figures *ret_figures) {
+    *ret_figures = intake->figures;
+}

@@ -1,0 +1,35 @@
+/* What the files of taking a snapshot share: the intake and its staged rows. */
+#ifndef CAL_SYNC_SNAPSHOT_INTERNAL_H
+#define CAL_SYNC_SNAPSHOT_INTERNAL_H
+
+#include "base/error.h"
+#include "sync/snapshot.h"
+
+enum { STAGED_KEY = 64 }; /* staging id, row key */
+
+struct sync_intake {
+    sync_intake_options options;
+    cal_hash *heads;
+    uint8_t staging[32]; /* the rows' id while they wait: random */
+    cal_batch *batch;    /* of what is not committed yet */
+    size_t batch_bytes;
+    cal_buffer page;
+    bool has_cursor, verified;
+    uint8_t cursor[SYNC_CURSOR_MAX]; /* at the end of the last whole answer */
+    size_t cursor_len;
+    uint64_t sent, burst_records; /* of the answer that is coming */
+    sync_intake_figures figures;
+    /* while the state is read out */
+    cal_snapshot *snapshot;
+    cal_cursor *rows;
+};
+
+void staged_key(const sync_intake *intake, const uint8_t key[32], uint8_t ret_key[STAGED_KEY]);
+/* A staged row in the arena: 1, 0 there is none, or a CAL_E*. */
+int staged_read(const sync_intake *intake, cal_snapshot *snapshot, const uint8_t key[32],
+                cal_arena *arena, crdt_bytes *ret_value);
+int staged_cursor(const sync_intake *intake, cal_snapshot *snapshot, cal_cursor **ret_cursor);
+int staged_flush(sync_intake *intake, cal_error *err);
+int staged_failed(int result, cal_error *err);
+
+#endif

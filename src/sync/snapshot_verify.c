@@ -1,0 +1,344 @@
+/* Judging a state that was received whole, see snapshot.h.
+ *
+ * Two walks over one view of the staged rows:
+ *   1. down the tree from the root (crdt_tree_verify): every hash is the one that the parent lists,
+ *      up to the boundary's root, and nothing that is listed is missing;
+ *   2. over all Index records: each was reached by the first walk (their numbers agree), and who
+ *      signed what needs a signature had a right to.
+ *
+ * What stands in hashes is content and shape. Metadata does not (network-sync.md 9.3), so a
+ * signature is what protects an entity of a user; and the writers of a Shared entity are those that
+ * its record, its parent's entry for it, or its rotation log name (traps.md 5: its record keeps the
+ * first ones), each of which may be the one that the stored signature was made for. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sync/snapshot_internal.h"
+
+enum { RECORD_MEMORY_MAX = 256 * 1024 * 1024 };
+
+typedef struct verify {
+    sync_intake *intake;
+    cal_snapshot *snapshot;
+    cal_error *err;
+    cal_arena records[CRDT_TREE_DEPTH_MAX + 1]; /* one for each on the way from the root */
+    size_t open;
+    uint64_t entities;
+} verify;
+
+static void entity_text(const crdt_id *id, char ret_text[CAL_ID_TEXT_MAX]) {
+    cal_id_to_base58(id->bytes, ret_text);
+}
+
+static int refuse(verify *v, const crdt_id *id, const char *why) {
+    char text[CAL_ID_TEXT_MAX];
+    entity_text(id, text);
+    return cal_fail(v->err, CAL_EVERIFY, "the snapshot does not verify: entity %s: %s", text, why);
+}
+
+/* --- the tree --- */
+
+static int enter_record(void *user, crdt_memory *ret_memory) {
+    verify *v = user;
+    cal_arena *arena = &v->records[v->open++];
+    cal_arena_init(arena, RECORD_MEMORY_MAX);
+    *ret_memory = cal_crdt_memory(arena);
+    return 0;
+}
+
+static void leave_record(void *user) {
+    verify *v = user;
+    cal_arena_deinit(&v->records[--v->open]);
+}
+
+static int read_record(void *user, const uint8_t key[32], crdt_bytes *ret_value) {
+    verify *v = user;
+    return staged_read(v->intake, v->snapshot, key, &v->records[v->open - 1], ret_value);
+}
+
+static int flaw(void *user, crdt_flaw kind, const crdt_id *id, const crdt_id *parent) {
+    (void)parent;
+    return refuse(user, id, crdt_flaw_text(kind));
+}
+
+static int verify_tree(verify *v, crdt_tree_summary *ret_summary) {
+    const sync_intake *intake = v->intake;
+    crdt_id root;
+    cal_arena unused;
+    cal_arena_init(&unused, 0);
+    memcpy(root.bytes, intake->options.context.bytes, 32);
+    crdt_tree_check check = {
+        .sha256 = cal_crdt_env(&unused).sha256,
+        .user = v,
+        .enter = enter_record,
+        .leave = leave_record,
+        .read = read_record,
+        .flaw = flaw,
+        /* each entity once, and once more where it was moved from (traps.md 6); more is a circle */
+        .entity_max = 2 * intake->figures.records + 2,
+    };
+    int rc = crdt_tree_verify(&check, &root, ret_summary);
+    if (rc == CRDT_ELIMIT) return refuse(v, &root, "its tree lists entities again and again");
+    if (rc == CRDT_ENOMEM) return staged_failed(rc, v->err);
+    if (rc && rc != CAL_EVERIFY) return staged_failed(rc, v->err);
+    if (rc) return rc;
+    if (memcmp(&ret_summary->root_hash, &intake->options.root, 32) != 0)
+        return refuse(v, &root, "its root is not the one that was announced");
+    return 0;
+}
+
+/* --- signatures --- */
+
+/* One entity in one arena. */
+typedef struct subject {
+    verify *verify;
+    cal_arena *arena;
+    crdt_env env;
+    crdt_index index;
+    crdt_bytes entry;
+} subject;
+
+static int read_row(subject *s, uint8_t tag, const crdt_id *id, crdt_bytes *ret_value) {
+    uint8_t key[32];
+    crdt_storage_key(s->env.sha256, tag, id, key);
+    return staged_read(s->verify->intake, s->verify->snapshot, key, s->arena, ret_value);
+}
+
+/* 1, 0 there is none (or none that decodes), or a CAL_E*. */
+static int read_index(subject *s, const crdt_id *id, crdt_index *ret_index) {
+    crdt_bytes record;
+    int hit = read_row(s, CRDT_KEY_INDEX, id, &record);
+    if (hit <= 0) return hit;
+    int rc = crdt_index_decode(&s->env.memory, record, ret_index);
+    return rc == 0 ? 1 : rc == CRDT_EDECODE ? 0 : CAL_ENOMEM;
+}
+
+/* Whether a storage type's signature is one over the entity as it stands; 1, 0, CAL_E*. */
+static int signature_holds(const subject *s, const crdt_storage_type *storage) {
+    uint8_t payload[32];
+    if (!storage->signature || !storage->signature->has_signer) return 0;
+    crdt_action action = {.kind = CRDT_ACTION_ADD,
+                          .id = s->index.id,
+                          .data = s->entry,
+                          .metadata = {.storage = *storage}};
+    if (crdt_action_is_placeholder(&action)) return 0;
+    if (crdt_action_payload(&s->env, &action, payload)) return CAL_ENOMEM;
+    return cal_verify_lax(storage->signature->signer.bytes, cal_slice_of(payload, sizeof payload),
+                          storage->signature->signature);
+}
+
+/* How the parent lists the entity; 1, 0, CAL_E*. */
+static int read_listing(subject *s, const crdt_index *entity, crdt_storage_type *ret_storage) {
+    crdt_index parent;
+    if (!entity->has_parent) return 0;
+    int hit = read_index(s, &entity->parent, &parent);
+    if (hit <= 0) return hit;
+    for (uint32_t i = 0; i < parent.children.count; i++) {
+        if (!crdt_id_equal(&parent.children.items[i].id, &entity->id)) continue;
+        *ret_storage = parent.children.items[i].metadata.storage;
+        return 1;
+    }
+    return 0;
+}
+
+/* An entry of a rotation log: delta id twice, hlc, signer, signature, payload, writers, nonce, id
+ * (runtime-abi.md 9). */
+static int read_log_entry(subject *s, crdt_bytes bytes, crdt_storage_type *ret_storage) {
+    enum { HLC = 24 };
+    crdt_reader in = crdt_reader_of(bytes, &s->env.memory);
+    crdt_signature *signature = crdt_alloc_array(&s->env.memory, 1, sizeof *signature);
+    if (!signature) return CAL_ENOMEM;
+    *signature = (crdt_signature){0};
+    *ret_storage = (crdt_storage_type){.kind = CRDT_SHARED};
+    crdt_read_take(&in, 32 + 32 + HLC);
+    signature->has_signer = crdt_read_bool(&in);
+    if (signature->has_signer) crdt_read_fixed(&in, signature->signer.bytes, 32);
+    bool has_signature = crdt_read_bool(&in);
+    if (has_signature) crdt_read_fixed(&in, signature->signature, 64);
+    if (crdt_read_bool(&in)) crdt_read_take(&in, 32);
+    crdt_read_grants(&in, &ret_storage->writers);
+    signature->nonce = crdt_read_u64(&in);
+    crdt_read_take(&in, 32);
+    if (crdt_read_end(&in)) return in.error == CRDT_ENOMEM ? CAL_ENOMEM : 0;
+    if (has_signature) ret_storage->signature = signature;
+    return 1;
+}
+
+/* Every storage type that an anchor had, as far as the state tells: visit answers 0 to go on. */
+typedef int (*storage_visit)(subject *s, const crdt_storage_type *storage, void *user);
+
+static int each_storage(subject *s, const crdt_index *anchor, storage_visit visit, void *user) {
+    static const char name[] = "__calimero_rotation_log__";
+    crdt_storage_type storage;
+    crdt_index log;
+    crdt_id id;
+    int rc = visit(s, &anchor->metadata.storage, user);
+    if (rc) return rc;
+    int hit = read_listing(s, anchor, &storage);
+    if (hit == 1 && (rc = visit(s, &storage, user))) return rc;
+    if (hit < 0) return hit;
+    crdt_entry_id(s->env.sha256, &anchor->id, crdt_bytes_of(name, sizeof name - 1), &id);
+    hit = read_index(s, &id, &log);
+    for (uint32_t i = 0; hit == 1 && i < log.children.count; i++) {
+        crdt_bytes entry;
+        int found = read_row(s, CRDT_KEY_ENTRY, &log.children.items[i].id, &entry);
+        if (found == 1) found = read_log_entry(s, entry, &storage);
+        if (found < 0) return found;
+        if (found == 1 && (rc = visit(s, &storage, user))) return rc;
+    }
+    return hit < 0 ? hit : 0;
+}
+
+static int visit_holds(subject *s, const crdt_storage_type *storage, void *user) {
+    if (storage->kind != CRDT_SHARED) return 0;
+    int holds = signature_holds(s, storage);
+    if (holds == 1) *(const crdt_signature **)user = storage->signature;
+    return holds;
+}
+
+static int visit_writes(subject *s, const crdt_storage_type *storage, void *user) {
+    (void)s;
+    if (storage->kind != CRDT_SHARED) return 0;
+    const crdt_grant *grant = crdt_grants_find(storage->writers, user);
+    return grant && (grant->mask & CRDT_MASK_WRITE);
+}
+
+/* The account that signed; 1, 0 nobody's device, CAL_E*. */
+static int signer_account(const subject *s, const crdt_signature *signature, crdt_id *ret_account) {
+    const sync_intake_options *options = &s->verify->intake->options;
+    cal_public_key device;
+    cal_account_id account;
+    memcpy(device.bytes, signature->signer.bytes, 32);
+    int rc = options->account(options->user, &device, &account);
+    if (rc) return rc == CAL_ENOTFOUND ? 0 : rc;
+    memcpy(ret_account->bytes, account.bytes, 32);
+    return 1;
+}
+
+static int judge_user(subject *s) {
+    const crdt_storage_type *storage = &s->index.metadata.storage;
+    crdt_storage_type listed;
+    crdt_id account;
+    int holds = signature_holds(s, storage);
+    if (holds == 0 && (holds = read_listing(s, &s->index, &listed)) == 1) {
+        bool same = crdt_storage_type_same(storage, &listed);
+        holds = same ? signature_holds(s, &listed) : 0;
+        storage = &listed;
+    }
+    if (holds < 0) return holds;
+    if (holds == 0) return refuse(s->verify, &s->index.id, "its owner has not signed it");
+    int known = signer_account(s, storage->signature, &account);
+    if (known < 0) return known;
+    if (known == 0 || !crdt_id_equal(&account, &storage->subject))
+        return refuse(s->verify, &s->index.id, "it is signed by somebody who is not its owner");
+    return 0;
+}
+
+/* A Shared entity, or a member of one. */
+static int judge_shared(subject *s) {
+    const crdt_storage_type *own = &s->index.metadata.storage;
+    const crdt_signature *signature = NULL;
+    crdt_storage_type listed;
+    crdt_index anchor = s->index;
+    crdt_id account;
+    int rc;
+    if (own->kind == CRDT_SHARED) {
+        rc = each_storage(s, &s->index, visit_holds, &signature);
+    } else {
+        rc = signature_holds(s, own);
+        if (rc == 1) signature = own->signature;
+        if (rc == 0 && (rc = read_listing(s, &s->index, &listed)) == 1 &&
+            crdt_storage_type_same(own, &listed) && (rc = signature_holds(s, &listed)) == 1)
+            signature = listed.signature;
+        int hit = rc < 0 ? rc : read_index(s, &own->subject, &anchor);
+        if (hit < 0) return hit;
+        if (hit == 0 || anchor.metadata.storage.kind != CRDT_SHARED)
+            return refuse(s->verify, &s->index.id, "what it belongs to is not there");
+    }
+    if (rc < 0) return rc;
+    if (!signature) return refuse(s->verify, &s->index.id, "no writer has signed it");
+    int known = signer_account(s, signature, &account);
+    if (known == 1) known = each_storage(s, &anchor, visit_writes, &account);
+    if (known < 0) return known;
+    return known ? 0
+                 : refuse(s->verify, &s->index.id, "it is signed by somebody who may not write");
+}
+
+/* The hash of the value, the value, the id. */
+static int judge_frozen(const subject *s) {
+    uint8_t hash[32];
+    bool holds = s->entry.len >= 64;
+    if (holds) {
+        cal_sha256(cal_slice_of(s->entry.data + 32, s->entry.len - 64), hash);
+        holds = memcmp(hash, s->entry.data, 32) == 0;
+    }
+    return holds ? 0 : refuse(s->verify, &s->index.id, "it is frozen, and is another value");
+}
+
+static int judge_entity(verify *v, cal_slice row) {
+    cal_arena arena;
+    cal_arena_init(&arena, RECORD_MEMORY_MAX);
+    subject s = {.verify = v, .arena = &arena, .env = cal_crdt_env(&arena)};
+    int rc = crdt_index_decode(&s.env.memory, crdt_bytes_of(row.data, row.len), &s.index);
+    crdt_storage_kind kind = rc ? CRDT_PUBLIC : s.index.metadata.storage.kind;
+    if (rc == 0 && kind != CRDT_PUBLIC) {
+        int hit = read_row(&s, CRDT_KEY_ENTRY, &s.index.id, &s.entry);
+        if (hit == 1)
+            rc = kind == CRDT_USER     ? judge_user(&s)
+                 : kind == CRDT_FROZEN ? judge_frozen(&s)
+                                       : judge_shared(&s);
+        else
+            rc = hit ? hit : CAL_ECORRUPT;
+    }
+    cal_arena_deinit(&arena);
+    return rc == 0 || rc == CAL_EVERIFY ? rc : staged_failed(rc, v->err);
+}
+
+/* An Index record begins with the id that its key is made of. */
+static bool is_index(cal_slice key, cal_slice value) {
+    uint8_t tagged[33] = {CRDT_KEY_INDEX}, expected[32];
+    if (key.len != STAGED_KEY || value.len < 32) return false;
+    memcpy(tagged + 1, value.data, 32);
+    cal_sha256(cal_slice_of(tagged, sizeof tagged), expected);
+    return memcmp(expected, key.data + 32, 32) == 0;
+}
+
+static int judge_all(verify *v) {
+    cal_cursor *cursor = NULL;
+    cal_slice key, value;
+    int rc = staged_cursor(v->intake, v->snapshot, &cursor);
+    if (rc) return staged_failed(rc, v->err);
+    while ((rc = cal_cursor_next(cursor, &key, &value)) == 0) {
+        if (!is_index(key, value)) continue;
+        v->entities++;
+        rc = judge_entity(v, value);
+        if (rc) break;
+    }
+    cal_cursor_free(cursor);
+    return rc == CAL_ENOTFOUND ? 0 : rc == CAL_EVERIFY ? rc : staged_failed(rc, v->err);
+}
+
+int sync_intake_verify(sync_intake *intake, cal_error *err) {
+    verify *v = calloc(1, sizeof *v);
+    if (!v) return staged_failed(CAL_ENOMEM, err);
+    crdt_tree_summary summary = {0};
+    cal_error own = {0};
+    *v = (verify){.intake = intake, .err = err ? err : &own};
+    int rc = staged_flush(intake, v->err);
+    if (!rc && (rc = cal_store_snapshot(intake->options.store, &v->snapshot)))
+        staged_failed(rc, v->err);
+    if (!rc) rc = verify_tree(v, &summary);
+    if (!rc) rc = judge_all(v);
+    if (!rc && summary.entities - summary.moved != v->entities)
+        rc = cal_fail(v->err, CAL_EVERIFY,
+                      "the snapshot does not verify: %llu entities came, its tree holds %llu",
+                      (unsigned long long)v->entities,
+                      (unsigned long long)(summary.entities - summary.moved));
+    cal_snapshot_free(v->snapshot);
+    free(v);
+    if (rc) return rc;
+    intake->figures.entities = summary.entities - summary.moved;
+    intake->figures.moved = summary.moved;
+    intake->verified = true;
+    return 0;
+}
