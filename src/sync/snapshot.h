@@ -126,7 +126,8 @@ int sync_intake_state(sync_intake *intake, cal_context_state *ret_state);
 
 typedef struct sync_intake_figures {
     uint64_t pages, records, bytes; /* that came, repeated ones included */
-    uint64_t entities, moved;       /* of the verified tree */
+    /* Of the verified tree; under another parent, too; and besides it (traps.md 6, 7). */
+    uint64_t entities, moved, orphans;
 } sync_intake_figures;
 void sync_intake_figures_get(const sync_intake *intake, sync_intake_figures *ret_figures);
 

@@ -3,8 +3,13 @@
  * Two walks over one view of the staged rows:
  *   1. down the tree from the root (crdt_tree_verify): every hash is the one that the parent lists,
  *      up to the boundary's root, and nothing that is listed is missing;
- *   2. over all Index records: each was reached by the first walk (their numbers agree), and who
- *      signed what needs a signature had a right to.
+ *   2. over all Index records: who signed what needs a signature had a right to.
+ *
+ * An entity that stands in the tree below a parent that is not its own (it was moved, traps.md 6)
+ * is compared where its own parent lists it. So that nobody hides another content behind a wrong
+ * parent, a state with such entities must be reached whole. Without any, entities may be left over:
+ * what was newer than the deletion of its collection, or frozen (traps.md 7), lives on outside of
+ * the tree, and belongs to the state.
  *
  * What stands in hashes is content and shape. Metadata does not (network-sync.md 9.3), so a
  * signature is what protects an entity of a user; and the writers of a Shared entity are those that
@@ -329,16 +334,19 @@ int sync_intake_verify(sync_intake *intake, cal_error *err) {
         staged_failed(rc, v->err);
     if (!rc) rc = verify_tree(v, &summary);
     if (!rc) rc = judge_all(v);
-    if (!rc && summary.entities - summary.moved != v->entities)
+    uint64_t reached = summary.entities - summary.moved;
+    if (!rc && (reached > v->entities || (summary.moved && reached != v->entities)))
         rc = cal_fail(v->err, CAL_EVERIFY,
-                      "the snapshot does not verify: %llu entities came, its tree holds %llu",
-                      (unsigned long long)v->entities,
-                      (unsigned long long)(summary.entities - summary.moved));
+                      "the snapshot does not verify: %llu entities came, its tree holds %llu, %llu "
+                      "of them under another parent, too",
+                      (unsigned long long)v->entities, (unsigned long long)reached,
+                      (unsigned long long)summary.moved);
     cal_snapshot_free(v->snapshot);
     free(v);
     if (rc) return rc;
-    intake->figures.entities = summary.entities - summary.moved;
+    intake->figures.entities = reached;
     intake->figures.moved = summary.moved;
+    intake->figures.orphans = v->entities - reached;
     intake->verified = true;
     return 0;
 }
