@@ -46,6 +46,22 @@ void cal_blob_delete(
     cal_node *node, const cal_blob_id *id, cal_simple_done done,
     void *user); /* CAL_ENOTFOUND; CAL_EDENIED for code of an installed application */
 
+/* A blob of a context: when it is not here it is fetched from the context's other members,
+ * verified, and kept. `progress` (NULL: nobody asks) is told on the loop; size 0: not known; it may
+ * start again from 0 with another peer. CAL_ENOTFOUND (nobody who was reached has it; no such
+ * context), CAL_EDENIED (this node is no member of the context), CAL_EOVERLOAD, CAL_EUNREACHABLE,
+ * CAL_ETIMEOUT, CAL_EVERIFY. */
+typedef void (*cal_blob_progress)(void *user, uint64_t received, uint64_t size);
+void cal_blob_fetch(cal_node *node, const cal_blob_id *id, const cal_context_id *context,
+                    cal_blob_progress progress, cal_blob_done done, void *user);
+int cal_blob_fetch_wait(cal_node *node, const cal_blob_id *id, const cal_context_id *context,
+                        cal_error *err);
+/* Tells the network that this node has a blob of the context: until the blob is deleted or the node
+ * stops, and only the last 1,000 are told of. CAL_ENOTFOUND (no such blob here), CAL_EDENIED (no
+ * member of the context), CAL_ECANCELED. */
+int cal_blob_announce(cal_node *node, const cal_blob_id *id, const cal_context_id *context,
+                      cal_error *err);
+
 /* Whole blobs, blocking. */
 int cal_blob_put_wait(cal_node *node, const void *bytes, size_t len, cal_blob_id *ret_id,
                       cal_error *err);

@@ -84,6 +84,9 @@ int cal_context_sync_wait(cal_node *node, const cal_context_id *context, cal_err
     X(heartbeats_received, "heartbeats of contexts received")                                      \
     X(heads_served, "questions for heads answered")                                                \
     X(comparisons, "comparisons with a peer that came to an end")                                  \
+    X(blobs_served, "blobs and applications sent to others")                                       \
+    X(blobs_refused, "requests for blobs that were refused")                                       \
+    X(blobs_fetched, "blobs and applications fetched from others")                                 \
     X(requests_declined, "requests of others declined")                                            \
     X(malformed, "messages of others that could not be read")
 typedef struct cal_sync_stats {

@@ -292,8 +292,10 @@ typedef struct gov_context_info {
     cal_context_id id;
     cal_group_id group;
     cal_application_id application;
+    cal_blob_id blob; /* the code that it was registered with */
     const char *name; /* NULL: none */
     const char *service_name;
+    const char *source; /* where that came from; "" */
 } gov_context_info;
 typedef void (*gov_context_visitor)(void *user, const gov_context_info *info);
 int gov_context_get(cal_gov *gov, const cal_context_id *context,

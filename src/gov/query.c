@@ -164,8 +164,10 @@ static void fill_context(const gov_view *view, const cal_group_id *group, const 
     gov_metadata_get(view, &name, &data);
     *info = (gov_context_info){.group = *group,
                                .application = row.application,
+                               .blob = row.blob,
                                .name = data.name,
-                               .service_name = row.service_name};
+                               .service_name = row.service_name,
+                               .source = row.source};
     memcpy(info->id.bytes, context, 32);
 }
 

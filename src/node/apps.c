@@ -20,6 +20,7 @@ struct installation {
     void (*progress)(void *user, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_user;
     cal_application_id id;
+    cal_blob_id code;
     cal_app_stored stored;
     cal_error err;
     cal_app_done done;
@@ -39,6 +40,7 @@ static void answer_installation(cal_task *task) {
     struct installation *installation = CAL_CONTAINER_OF(task, struct installation, answer);
     cal_node *node = installation->operation.node;
     bool failed = installation->err.code != 0;
+    if (!failed) node_code_installed(node, &installation->code);
     installation->done(installation->user, failed ? &installation->err : NULL,
                        failed ? NULL : &installation->id);
     free_installation(installation);
@@ -51,8 +53,7 @@ static int report_progress(void *user, uint64_t done, uint64_t total) {
     return atomic_load(&installation->operation.node->stopping) ? CAL_ECANCELED : 0;
 }
 
-/* Compiled now, so that a module that cannot run is refused here and the first call is quick. */
-static int compile_all(cal_node *node, const cal_application *application, cal_error *err) {
+int node_compile(cal_node *node, const cal_application *application, cal_error *err) {
     int rc = 0;
     if (application->service_count == 0)
         rc = cal_contexts_prepare_code(node->contexts, &application->bytecode, NULL, err);
@@ -79,8 +80,11 @@ static int install(struct installation *installation, cal_batch *batch, cal_aren
                             .version = installation->version};
     cal_application application;
     int rc = cal_app_install_run(&installer, &what, batch, arena, &application, &installation->err);
-    if (rc == 0) rc = compile_all(node, &application, &installation->err);
-    if (rc == 0) installation->id = application.id;
+    if (rc == 0) rc = node_compile(node, &application, &installation->err);
+    if (rc == 0) {
+        installation->id = application.id;
+        installation->code = application.bytecode;
+    }
     return rc;
 }
 

@@ -24,7 +24,7 @@ static const cal_error *step_error(const struct step *step) {
     return step->result == 0 ? NULL : &step->err;
 }
 
-static cal_blob_info info_of(const cal_blobs_info *record) {
+cal_blob_info node_blob_info(const cal_blobs_info *record) {
     cal_blob_info info = {.id = record->id, .size = record->size, .mime = record->mime};
     memcpy(info.hash.bytes, record->hash, sizeof info.hash.bytes);
     return info;
@@ -113,7 +113,7 @@ static void finish_work(cal_task *task) {
 static void finish_answer(cal_task *task) {
     cal_blob_writer *writer = CAL_CONTAINER_OF(task, cal_blob_writer, step.answer);
     cal_node *node = writer->operation.node;
-    cal_blob_info info = info_of(&writer->record);
+    cal_blob_info info = node_blob_info(&writer->record);
     writer->finished(writer->user, step_error(&writer->step),
                      writer->step.result == 0 ? &info : NULL);
     free(writer);
@@ -162,7 +162,7 @@ int cal_blob_open(cal_node *node, const cal_blob_id *id, cal_blob_reader **ret_r
     }
     reader->operation.node = node;
     *ret_reader = reader;
-    *ret_info = info_of(&record);
+    *ret_info = node_blob_info(&record);
     return 0;
 }
 
@@ -216,7 +216,7 @@ void cal_blob_close(cal_blob_reader *reader) {
 int cal_blob_stat(cal_node *node, const cal_blob_id *id, cal_blob_info *ret_info) {
     cal_blobs_info record;
     int rc = cal_blobs_stat(node->blobs, id, &record);
-    if (rc == 0) *ret_info = info_of(&record);
+    if (rc == 0) *ret_info = node_blob_info(&record);
     return rc;
 }
 
@@ -229,7 +229,7 @@ struct blob_walk {
 
 static int visit_blob(void *user, const cal_blobs_info *record) {
     struct blob_walk *walk = user;
-    cal_blob_info info = info_of(record);
+    cal_blob_info info = node_blob_info(record);
     walk->visit(walk->user, &info);
     return 0;
 }
@@ -275,6 +275,7 @@ static void delete_work(cal_task *task) {
 static void delete_answer(cal_task *task) {
     struct blob_deletion *deletion = CAL_CONTAINER_OF(task, struct blob_deletion, step.answer);
     cal_node *node = deletion->operation.node;
+    if (deletion->step.result == 0) node_blob_withdraw(node, &deletion->id);
     deletion->done(deletion->user, step_error(&deletion->step));
     free(deletion);
     node_end(node);

@@ -8,6 +8,7 @@
  *   usage.c  purge.c  removal.c   what takes long: sums, deleting a namespace, what deletions leave
  *   network.c  network_key.c   its host, its key there
  *   share.c    join.c          what it shares with others: the module sync, and joining
+ *   fetch.c  code.c  blob_share.c   blobs of others: finding who has them; code; serving, the rest
  *   lend.c       the tables through which lower modules reach each other: blobs for guests and
  * bundles, governance for contexts care.c check.c    backup, rekey; the walk of a stopped node */
 #ifndef CAL_NODE_INTERNAL_H
@@ -19,7 +20,9 @@
 #include "base/limits.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/map.h"
 #include "blob/blob.h"
+#include "calimero/blob.h"
 #include "context/context.h"
 #include "gov/commit.h"
 #include "gov/gov.h"
@@ -29,6 +32,7 @@
 #include "node/world.h"
 #include "store/key.h"
 #include "store/store.h"
+#include "sync/blobs.h"
 #include "sync/sync.h"
 #include "vm/vm.h"
 
@@ -41,7 +45,8 @@ enum {
     NODE_PATH_MAX = 4096,
     NODE_ARENA_MAX = 256 * 1024 * 1024,
     NODE_TOPIC_MAX = 80,
-    NODE_MEETING_MAX = 96
+    NODE_MEETING_MAX = 96,
+    NODE_DISTRUSTED_MAX = 16, /* peers, remembered for having sent something wrong */
 };
 #define NODE_VERSION "0.1.0"
 
@@ -56,6 +61,24 @@ typedef struct node_network {
     void (*closed)(void *user);
     void *closed_user;
 } node_network;
+
+/* Blobs between peers; loop thread. */
+typedef struct node_code {
+    sync_blob_server *server; /* NULL: before the start, or it is gone */
+    cal_map wanted;           /* code that contexts run and that is not here: blob id -> code.c */
+    cal_task look_task;       /* at what is wanted */
+    bool look_posted;
+    cal_list gets;          /* blobs being fetched for somebody: blob_share.c */
+    cal_list announced;     /* the oldest first */
+    size_t announced_count; /* in it */
+    cal_peer_id distrusted[NODE_DISTRUSTED_MAX];
+    size_t distrusted_at;
+    uint32_t busy; /* fetches and installations of code */
+    bool stopping;
+    uint64_t fetched; /* blobs, since the start */
+    void (*closed)(void *user);
+    void *closed_user;
+} node_code;
 
 struct cal_node {
     const node_world *world; /* its own */
@@ -73,6 +96,7 @@ struct cal_node {
     cal_vm_blobs vm_blobs;
     cal_runner runner;
     node_network network;
+    node_code code;
 
     cal_task stop;
     cal_task collection;     /* of chunks that no blob lists any more */
@@ -182,6 +206,50 @@ void node_network_free(cal_node *node);
 void node_hear_namespace(cal_node *node, const cal_group_id *id, bool hears);
 void node_hear_context(cal_node *node, const cal_context_id *id, bool hears);
 
+void node_namespace_topic(const cal_group_id *id, char ret_topic[NODE_TOPIC_MAX]);
+void node_context_topic(const cal_context_id *id, char ret_topic[NODE_TOPIC_MAX]);
+
+/* fetch.c: one blob of a context, from whoever has it */
+typedef struct node_fetch node_fetch;
+typedef struct node_fetch_wanted {
+    cal_blob_id blob;
+    cal_context_id context;
+    uint64_t size_max; /* bytes */
+    /* May be NULL. size 0: not known. May start again from 0, with another peer. */
+    void (*progress)(void *user, uint64_t received, uint64_t size);
+    /* Once, never inside a call, as sync_blob_wanted.done. */
+    void (*done)(void *user, int result, const cal_blobs_info *info, const cal_error *err);
+    void *user;
+} node_fetch_wanted;
+/* CAL_ECANCELED the node stops; CAL_ENOMEM. */
+int node_fetch_start(cal_node *node, const node_fetch_wanted *wanted, node_fetch **ret_fetch);
+void node_fetch_cancel(node_fetch *fetch); /* `done` follows, with CAL_ECANCELED; not after it */
+
+/* code.c: the code of contexts, wanted until it is installed */
+void node_code_want(cal_node *node, const cal_context_id *context,
+                    const cal_application_id *application, const cal_blob_id *code);
+/* Whether this version of the application is installed. */
+bool node_code_here(cal_node *node, const cal_application_id *application, const cal_blob_id *code);
+void node_code_installed(cal_node *node, const cal_blob_id *code); /* by somebody else */
+void node_code_heard(cal_node *node, const char *topic);           /* by a peer, from now on */
+void node_code_tick(cal_node *node);
+void node_code_cancel(cal_node *node);
+void node_code_free(cal_node *node);
+
+/* blob_share.c: serving blobs, announcing them, fetching them for whoever asks */
+int node_blobs_open(cal_node *node); /* the host is there */
+/* Asks nobody any more, and answers nobody; also twice. While the host is there still. */
+void node_blobs_quit(cal_node *node);
+void node_blobs_close(cal_node *node, void (*done)(void *user), void *user);
+void node_blobs_closed(cal_node *node); /* perhaps: something of it has ended */
+void node_blobs_free(cal_node *node);
+void node_blob_key(const cal_context_id *context, const cal_blob_id *blob,
+                   uint8_t ret_key[CAL_P2P_KEY_SIZE]);
+/* CAL_EDENIED this node is no member of the context, and what cal_p2p_provide says. */
+int node_blob_announce(cal_node *node, const cal_blob_id *blob, uint64_t size,
+                       const cal_context_id *context);
+void node_blob_withdraw(cal_node *node, const cal_blob_id *blob); /* it is gone from here */
+
 /* network_key.c: the one of the options, which is then kept, or the one of the store, made when
  * there is none. CAL_EINVAL, CAL_ECORRUPT and what the store says. */
 int node_network_key(cal_store *store, const cal_os *os, const cal_network_options *options,
@@ -198,11 +266,16 @@ void node_lend(cal_node *node); /* fills app_blobs, vm_blobs */
 cal_context_authority node_authority(cal_node *node);
 
 /* blobs.c */
+cal_blob_info node_blob_info(const cal_blobs_info *record);
 void node_collect(cal_node *node); /* loop thread: starts a collection unless one runs */
 
 /* apps.c: the installed version that has this code, in the arena; NULL: unknown. Loop thread. */
 const char *node_code_version(cal_node *node, const cal_application_id *application,
                               const cal_blob_id *code, cal_arena *arena);
+
+/* apps.c: compiled now, so that a module that cannot run is refused and the first call is quick. On
+ * a worker. */
+int node_compile(cal_node *node, const cal_application *application, cal_error *err);
 
 /* events.c */
 void node_event(void *user, const cal_event *event);

@@ -1,5 +1,8 @@
 /* The tables through which lower modules reach each other: blobs for guests and for bundles,
  * governance for contexts. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "node/internal.h"
 
 /* --- blobs for installing and loading code --- */
@@ -89,14 +92,41 @@ static int guest_open(void *user, const uint8_t id[32], void **ret_reader) {
     return rc == CAL_ENOTFOUND ? 0 : rc;
 }
 
-/* Nobody to announce to until contexts are shared; what must hold already is that the blob is here.
- */
-static int guest_announce(void *user, const uint8_t id[32], const uint8_t context[32]) {
-    (void)context;
+struct guest_announcement {
+    cal_task task;
+    cal_node *node;
     cal_blob_id blob;
-    memcpy(blob.bytes, id, 32);
+    cal_context_id context;
+    uint64_t size;
+};
+
+static void announce_now(cal_task *task) {
+    struct guest_announcement *a = CAL_CONTAINER_OF(task, struct guest_announcement, task);
+    int rc = node_blob_announce(a->node, &a->blob, a->size, &a->context);
+    if (rc != 0)
+        cal_log(CAL_LOG_DEBUG, "node", "a blob of an application is not announced: %s",
+                cal_error_text(rc));
+    free(a);
+}
+
+/* What the guest learns is whether the blob is here; the rest is the network's business. */
+static int guest_announce(void *user, const uint8_t id[32], const uint8_t context[32]) {
+    cal_node *node = user;
     cal_blobs_info record;
-    return cal_blobs_stat(((cal_node *)user)->blobs, &blob, &record);
+    struct guest_announcement *a = calloc(1, sizeof *a);
+    if (!a) return CAL_ENOMEM;
+    memcpy(a->blob.bytes, id, 32);
+    memcpy(a->context.bytes, context, 32);
+    int rc = cal_blobs_stat(node->blobs, &a->blob, &record);
+    if (rc != 0) {
+        free(a);
+        return rc;
+    }
+    a->node = node;
+    a->size = record.size;
+    a->task.run = announce_now;
+    node_post(node, &a->task); /* before the call's answer, so the loop still runs */
+    return 0;
 }
 
 void node_lend(cal_node *node) {

@@ -96,9 +96,13 @@ static int restore_peers(cal_node *node, cal_error *err) {
 
 enum { NAMESPACE_PREFIX = 3 };
 
-static void namespace_topic(const cal_group_id *id, char ret_topic[NODE_TOPIC_MAX]) {
+void node_namespace_topic(const cal_group_id *id, char ret_topic[NODE_TOPIC_MAX]) {
     memcpy(ret_topic, "ns/", NAMESPACE_PREFIX);
     cal_hex_encode(cal_slice_of(id->bytes, sizeof id->bytes), ret_topic + NAMESPACE_PREFIX);
+}
+
+void node_context_topic(const cal_context_id *id, char ret_topic[NODE_TOPIC_MAX]) {
+    cal_id_to_base58(id->bytes, ret_topic);
 }
 
 /* Where rendezvous is off the answer is CAL_ESTATE, and all is well. */
@@ -126,7 +130,7 @@ static void unhear(cal_node *node, const char *topic) {
 void node_hear_namespace(cal_node *node, const cal_group_id *id, bool hears) {
     char topic[NODE_TOPIC_MAX];
     if (!node->network.host) return; /* the node stops */
-    namespace_topic(id, topic);
+    node_namespace_topic(id, topic);
     (hears ? hear : unhear)(node, topic);
     meet(node->network.host, "ns", topic + NAMESPACE_PREFIX, hears);
 }
@@ -134,7 +138,7 @@ void node_hear_namespace(cal_node *node, const cal_group_id *id, bool hears) {
 void node_hear_context(cal_node *node, const cal_context_id *id, bool hears) {
     char topic[NODE_TOPIC_MAX];
     if (!node->network.host) return; /* the node stops */
-    cal_id_to_base58(id->bytes, topic);
+    node_context_topic(id, topic);
     (hears ? hear : unhear)(node, topic);
     meet(node->network.host, "ctx", topic, hears);
 }
@@ -209,6 +213,7 @@ static int start_rendezvous(cal_node *node) {
 static int start_protocols(cal_node *node, cal_error *err) {
     cal_p2p *host = node->network.host;
     int rc = node_share_start(node);
+    if (rc == 0) rc = node_blobs_open(node);
     cal_p2p_gossip_options gossip = {
         .message = node_share_heard, .subscribed = node_share_subscribed, .user = node};
     if (rc == 0) rc = cal_p2p_gossip_start(host, &gossip);
@@ -236,6 +241,7 @@ int node_network_open(cal_node *node, cal_error *err) {
 }
 
 void node_network_free(cal_node *node) {
+    node_blobs_quit(node);
     net_host_free(node->network.host);
     node->network.host = NULL;
     node->world->transport_free(node->world->user, node->network.transport, NULL, NULL);

@@ -163,6 +163,7 @@ static int open_modules(cal_node *node, cal_error *err) {
 }
 
 static void close_modules(cal_node *node) {
+    node_blobs_free(node);
     cal_sync_free(node->sync);
     cal_contexts_free(node->contexts);
     cal_blobs_close(node->blobs);
@@ -174,6 +175,7 @@ static void close_modules(cal_node *node) {
 static void tick(void *user) {
     cal_node *node = user;
     cal_sync_tick(node->sync);
+    node_code_tick(node);
     if (++node->ticks < NODE_HOUSEKEEPING_MS / NODE_TICK_MS) return;
     node->ticks = 0;
     if (cal_blobs_garbage(node->blobs)) node_collect(node);
@@ -203,6 +205,9 @@ static cal_node *new_node(const node_world *world, const cal_node_options *optio
     cal_list_init(&node->claims);
     cal_list_init(&node->purges);
     cal_list_init(&node->new_rows);
+    cal_map_init(&node->code.wanted, (uint64_t)(uintptr_t)node);
+    cal_list_init(&node->code.gets);
+    cal_list_init(&node->code.announced);
     node->home = options->home ? strdup(options->home) : NULL;
     node->options.home = node->home;
     return node;
@@ -276,13 +281,14 @@ static void stop_finished(void *user) {
 static void begin_stop(cal_task *task) {
     cal_node *node = CAL_CONTAINER_OF(task, cal_node, stop);
     node->stopping = true;
-    node->stops_pending = (uint32_t)node->part_count + 3;
+    node->stops_pending = (uint32_t)node->part_count + 4;
     cal_node_part parts[NODE_PARTS_MAX];
     size_t count = node->part_count;
     memcpy(parts, node->parts, sizeof parts);
     for (size_t i = 0; i < count; i++) parts[i].stop(parts[i].user, stop_finished, node);
     cal_contexts_drain(node->contexts, stop_finished, node);
     cal_sync_drain(node->sync, stop_finished, node);
+    node_blobs_close(node, stop_finished, node); /* before the host */
     node_network_close(node, stop_finished, node);
     node_purges_stop(node);
 }

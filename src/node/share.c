@@ -5,13 +5,13 @@
 
 #include "node/internal.h"
 
-static bool code_here(void *user, const cal_blob_id *code) {
-    return cal_blobs_stat(((cal_node *)user)->blobs, code, NULL) == 0;
+static bool code_here(void *user, const cal_application_id *application, const cal_blob_id *code) {
+    return node_code_here(user, application, code);
 }
 
 static void code_wanted(void *user, const cal_context_id *context,
                         const cal_application_id *application, const cal_blob_id *code) {
-    (void)user, (void)context, (void)application, (void)code;
+    node_code_want(user, context, application, code);
 }
 
 static void hear_namespace(void *user, const cal_group_id *id, bool hears) {
@@ -50,6 +50,7 @@ void node_share_heard(void *user, const cal_p2p_message *message) {
 
 void node_share_subscribed(void *user, const char *topic, const cal_peer_id *peer, bool hears) {
     cal_sync_subscribed(((cal_node *)user)->sync, topic, peer, hears);
+    if (hears) node_code_heard(user, topic);
 }
 
 void node_share_authored(void *user, const cal_authored_delta *delta) {
@@ -141,7 +142,7 @@ int cal_namespace_join_wait(cal_node *node, const char *invitation, const char *
     return wait.code;
 }
 
-struct sync_request {
+struct sync_by_hand {
     node_operation operation;
     bool all;
     cal_context_id context;
@@ -150,7 +151,7 @@ struct sync_request {
 };
 
 static void sync_done(void *user, const cal_error *err) {
-    struct sync_request *request = user;
+    struct sync_by_hand *request = user;
     cal_node *node = request->operation.node;
     request->done(request->user, err);
     free(request);
@@ -158,14 +159,14 @@ static void sync_done(void *user, const cal_error *err) {
 }
 
 static void start_sync(node_operation *operation) {
-    struct sync_request *request = CAL_CONTAINER_OF(operation, struct sync_request, operation);
+    struct sync_by_hand *request = CAL_CONTAINER_OF(operation, struct sync_by_hand, operation);
     cal_sync_now(operation->node->sync, request->all ? NULL : &request->context, sync_done,
                  request);
 }
 
 void cal_context_sync(cal_node *node, const cal_context_id *context, cal_simple_done done,
                       void *user) {
-    struct sync_request *request = calloc(1, sizeof *request);
+    struct sync_by_hand *request = calloc(1, sizeof *request);
     if (!request) {
         cal_error err;
         cal_fail(&err, CAL_ENOMEM, "out of memory");
@@ -212,7 +213,13 @@ int cal_context_sync_status(cal_node *node, const cal_context_id *context,
 
 static void look_at_stats(void *arg) {
     struct look *look = arg;
+    const node_code *code = &look->node->code;
+    sync_blob_served served = {0};
+    if (code->server) sync_blob_served_get(code->server, &served);
     *look->stats = *cal_sync_figures(look->node->sync);
+    look->stats->blobs_served = served.served;
+    look->stats->blobs_refused = served.refused;
+    look->stats->blobs_fetched = code->fetched;
 }
 
 void cal_sync_stats_get(cal_node *node, cal_sync_stats *ret_stats) {

@@ -278,6 +278,8 @@ void sync_blobs_unserve(sync_blob_server *server, void (*done)(void *user), void
     end_when_idle(server);
 }
 
+void sync_blobs_server_free(sync_blob_server *server) { free(server); }
+
 void sync_blob_served_get(const sync_blob_server *server, sync_blob_served *ret_served) {
     *ret_served = server->served;
 }

@@ -59,6 +59,8 @@ int sync_blobs_serve(cal_p2p *host, cal_blobs *blobs, const cal_runner *runner,
  * the loop, never inside this call. The host may be freed meanwhile; the blobs and the runner may
  * not before done. */
 void sync_blobs_unserve(sync_blob_server *server, void (*done)(void *user), void *user);
+/* Instead, when the loop never ran and the host is gone. NULL allowed. */
+void sync_blobs_server_free(sync_blob_server *server);
 void sync_blob_served_get(const sync_blob_server *server, sync_blob_served *ret_served);
 
 /* --- fetching --- */

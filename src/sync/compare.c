@@ -442,5 +442,9 @@ int cal_sync_status_get(cal_sync *sync, const cal_context_id *id, cal_sync_statu
     if (!context) return CAL_ENOTFOUND;
     *ret_status = context->status;
     ret_status->waiting = sync_context_waiting(context);
+    if (context->codeless) {
+        ret_status->state = CAL_SYNC_WAITING;
+        memcpy(ret_status->why, context->code_why, sizeof ret_status->why);
+    }
     return 0;
 }

@@ -297,7 +297,7 @@ static void applied(void *user, const cal_apply_outcome *outcomes, size_t count)
             continue;
         }
         delta->ready = false;
-        if (error == CAL_ESTATE) {
+        if (error == CAL_ESTATE || (error == CAL_ENOTFOUND && sync_context_codeless(context))) {
             wait_in(delta, &context->stateless);
             continue;
         }

@@ -4,8 +4,9 @@
  *          --> parents are here --apply--> durable
  *
  * Each step either goes on or names what it waits for: governance (list `governed`), a key (the
- * same list), a parent (buckets by its id), the context's first state (list `stateless`). Steps
- * `open` and `apply` work on many at once, one step at a time for each context. Loop thread. */
+ * same list), a parent (buckets by its id), the context's first state or its code (list
+ * `stateless`). Steps `open` and `apply` work on many at once, one step at a time for each context.
+ * Loop thread. */
 #ifndef CAL_SYNC_CONTEXT_H
 #define CAL_SYNC_CONTEXT_H
 
@@ -58,7 +59,10 @@ typedef struct sync_context {
     cal_context_id id;
     char topic[CAL_ID_TEXT_MAX];
     bool gone;
-    cal_map by_id; /* delta id -> sync_delta, all that are here and not applied */
+    bool codeless;      /* follow.c: what it runs is not here; then */
+    cal_blob_id code;   /* that is this */
+    char code_why[160]; /* and so it stands with it */
+    cal_map by_id;      /* delta id -> sync_delta, all that are here and not applied */
     size_t waiting_bytes;
     cal_list came;      /* not judged */
     cal_list governed;  /* wait for governance or a key */
@@ -109,6 +113,9 @@ size_t sync_context_missing(const sync_context *context, cal_hash *ret_ids, size
 void sync_context_stated(sync_context *context);
 bool sync_context_idle(const sync_context *context); /* nothing of what came can go on */
 size_t sync_context_waiting(const sync_context *context);
+
+/* follow.c: whether what the context runs is not here; then it is wanted. */
+bool sync_context_codeless(sync_context *context);
 
 /* compare.c */
 void sync_compare_want(sync_context *context, const cal_peer_id *peer);

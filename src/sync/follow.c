@@ -1,28 +1,84 @@
 /* Contexts that others made: a member of their group gets a record of them, without a state, hears
  * them, and catches up; who is no member any more stops hearing them (governance.md 8,
  * "Auto-follow"; 10.9, 12). */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sync/context.h"
+
+enum { WHY_MAX = sizeof((sync_context *)0)->code_why };
 
 typedef struct adoption {
     cal_list link; /* in sync.adoptions */
     cal_task task;
     cal_sync *sync;
     cal_context_id id;
-    cal_application_id application;
-    cal_blob_id code;
     int result;
 } adoption;
 
-static void hear(cal_sync *sync, const cal_context_id *id, const cal_application_id *application,
-                 const cal_blob_id *code) {
+/* --- the code that a context runs --- */
+
+/* What its group runs now, and whose code that is: what the context was registered with, unless an
+ * administrator has changed the group's target since. */
+static int code_of(cal_sync *sync, const cal_context_id *id, cal_application_id *ret_application,
+                   cal_blob_id *ret_code) {
+    gov_context_info info;
+    gov_group_info group;
+    int rc = gov_context_get(sync->options.gov, id, &info);
+    if (rc == 0) rc = gov_group_code(sync->options.gov, &info.group, ret_code);
+    if (rc != 0) return rc;
+    *ret_application = info.application;
+    if (memcmp(ret_code, &info.blob, sizeof info.blob) == 0) return 0;
+    rc = gov_group_get(sync->options.gov, &info.group, &group);
+    if (rc == 0) *ret_application = group.application;
+    return rc;
+}
+
+bool sync_context_codeless(sync_context *context) {
+    const cal_sync_options *options = &context->sync->options;
+    cal_application_id application;
+    cal_blob_id code;
+    if (code_of(context->sync, &context->id, &application, &code)) return context->codeless;
+    bool was = context->codeless && memcmp(&context->code, &code, sizeof code) == 0;
+    context->codeless = !options->code_here(options->user, &application, &code);
+    if (!context->codeless) return false;
+    context->code = code;
+    if (!was) snprintf(context->code_why, WHY_MAX, "its application is being fetched");
+    options->code_wanted(options->user, &context->id, &application, &code);
+    return true;
+}
+
+void cal_sync_code_state(cal_sync *sync, const cal_blob_id *code, const char *why) {
+    cal_map_cursor cursor = {0};
+    void *value;
+    while (cal_map_next(&sync->contexts, &cursor, NULL, &value)) {
+        sync_context *context = value;
+        if (context->codeless && memcmp(&context->code, code, sizeof *code) == 0)
+            snprintf(context->code_why, WHY_MAX, "%s", why);
+    }
+}
+
+void cal_sync_code_came(cal_sync *sync, const cal_blob_id *code) {
+    cal_map_cursor cursor = {0};
+    void *value;
+    if (sync->stopping) return;
+    while (cal_map_next(&sync->contexts, &cursor, NULL, &value)) {
+        sync_context *context = value;
+        if (!context->codeless || memcmp(&context->code, code, sizeof *code) != 0) continue;
+        if (context->gone || sync_context_codeless(context)) continue; /* it runs another one now */
+        sync_context_stated(context);
+        sync_compare_want(context, NULL);
+    }
+}
+
+/* --- contexts of others --- */
+
+static void hear(cal_sync *sync, const cal_context_id *id) {
     const cal_sync_options *options = &sync->options;
     if (sync_context_add(sync, id)) return; /* the next start finds it */
     options->hear_context(options->user, id, true);
-    if (code && !options->code_here(options->user, code))
-        options->code_wanted(options->user, id, application, code);
+    sync_context_codeless(sync_context_get(sync, id));
 }
 
 static void adopted(cal_task *task) {
@@ -32,7 +88,7 @@ static void adopted(cal_task *task) {
         cal_log(CAL_LOG_WARN, "sync", "a context of others could not be taken in: %s",
                 cal_error_text(adopts->result));
     else if (!sync->stopping)
-        hear(sync, &adopts->id, &adopts->application, &adopts->code);
+        hear(sync, &adopts->id);
     cal_list_remove(&adopts->link);
     free(adopts);
     sync_release(sync);
@@ -69,8 +125,7 @@ static void adopt(cal_sync *sync, const gov_context_info *info) {
         free(adopts);
         return;
     }
-    *adopts = (adoption){
-        .sync = sync, .id = info->id, .application = info->application, .code = context.code};
+    *adopts = (adoption){.sync = sync, .id = info->id};
     cal_list_push(&sync->adoptions, &adopts->link);
     sync_hold(sync);
     cal_store_submit(options->store, batch, stored, adopts);
@@ -98,7 +153,7 @@ static void look_at(void *user, const gov_context_info *info) {
         if (!is_here(sync, &info->id))
             adopt(sync, info);
         else
-            hear(sync, &info->id, &info->application, NULL);
+            hear(sync, &info->id);
     }
 }
 
@@ -107,7 +162,7 @@ static void look_at_stored(void *user, const gov_context_info *info) {
     cal_account_id account;
     if (gov_context_read(sync->options.gov, &info->id, &account, NULL) == 0 &&
         is_here(sync, &info->id))
-        hear(sync, &info->id, &info->application, NULL);
+        hear(sync, &info->id);
 }
 
 void sync_follow_stored(cal_sync *sync, const cal_group_id *namespace_id) {

@@ -36,8 +36,8 @@ typedef struct cal_sync_options {
      * and cal_sync_code_came called when it is here. */
     void (*code_wanted)(void *user, const cal_context_id *context,
                         const cal_application_id *application, const cal_blob_id *code);
-    /* Whether it is. */
-    bool (*code_here)(void *user, const cal_blob_id *code);
+    /* Whether it is: installed, as this application's. */
+    bool (*code_here)(void *user, const cal_application_id *application, const cal_blob_id *code);
 } cal_sync_options;
 
 /* CAL_ENOMEM, and what serving a protocol answers. */
@@ -54,6 +54,8 @@ void cal_sync_gossip(cal_sync *sync, const cal_p2p_message *message);
 void cal_sync_subscribed(cal_sync *sync, const char *topic, const cal_peer_id *peer, bool hears);
 void cal_sync_authored(cal_sync *sync, const cal_authored_delta *delta);
 void cal_sync_code_came(cal_sync *sync, const cal_blob_id *code);
+/* How it stands with code that was wanted: for the status of the contexts that wait for it. */
+void cal_sync_code_state(cal_sync *sync, const cal_blob_id *code, const char *why);
 /* A context is here (created or adopted), or gone. */
 void cal_sync_context(cal_sync *sync, const cal_context_id *id, bool here);
 
