@@ -4,9 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "codec/borsh.h"
 #include "sync/snapshot_internal.h"
 
-enum { BATCH_BYTES = 1024 * 1024, RECORD_MEMORY_MAX = 64 * 1024 * 1024 };
+enum {
+    BATCH_BYTES = 1024 * 1024,
+    RECORD_MEMORY_MAX = 64 * 1024 * 1024,
+    STAGED_MAX = 4 + SYNC_PAGE_MAX,
+};
 
 static const cal_column staged_columns[] = {CAL_COLUMN_STATE};
 const cal_removal sync_staging = {
@@ -18,27 +23,48 @@ int staged_failed(int result, cal_error *err) {
     return cal_fail(err, result, "the snapshot's rows cannot be kept: %s", cal_error_text(result));
 }
 
-void staged_key(const sync_intake *intake, const uint8_t key[32], uint8_t ret_key[STAGED_KEY]) {
+void staged_row_key(uint8_t tag, const void *id, uint8_t ret_key[32]) {
+    uint8_t tagged[33] = {tag};
+    memcpy(tagged + 1, id, 32);
+    cal_sha256(cal_slice_of(tagged, sizeof tagged), ret_key);
+}
+
+static void staged_key(const sync_intake *intake, const uint8_t key[32],
+                       uint8_t ret_key[STAGED_KEY]) {
     memcpy(ret_key, intake->staging, 32);
     memcpy(ret_key + 32, key, 32);
 }
 
-int staged_read(const sync_intake *intake, cal_snapshot *snapshot, const uint8_t key[32],
-                cal_arena *arena, crdt_bytes *ret_value) {
-    uint8_t row[STAGED_KEY];
+static int split(cal_slice row, staged_entity *ret_entity) {
+    if (row.len < 4 || row.len - 4 < cal_read_u32le(row.data)) return CAL_ECORRUPT;
+    uint32_t len = cal_read_u32le(row.data);
+    *ret_entity = (staged_entity){cal_slice_of(row.data + 4, len),
+                                  cal_slice_of(row.data + 4 + len, row.len - 4 - len)};
+    return ret_entity->index.len < 32 ? CAL_ECORRUPT : 0;
+}
+
+int staged_read(const sync_intake *intake, cal_snapshot *snapshot, const uint8_t index_key[32],
+                cal_arena *arena, staged_entity *ret_entity) {
+    uint8_t key[STAGED_KEY];
     cal_buffer value;
-    staged_key(intake, key, row);
-    cal_buffer_init(&value, SYNC_PAGE_MAX);
-    int rc = cal_snapshot_get(snapshot, CAL_COLUMN_STATE, cal_slice_of(row, sizeof row), &value);
+    staged_key(intake, index_key, key);
+    cal_buffer_init(&value, STAGED_MAX);
+    int rc = cal_snapshot_get(snapshot, CAL_COLUMN_STATE, cal_slice_of(key, sizeof key), &value);
     if (rc == 0) {
-        uint8_t *copy = cal_arena_copy(arena, value.data, value.len);
-        if (copy)
-            *ret_value = crdt_bytes_of(copy, value.len);
-        else
-            rc = CAL_ENOMEM;
+        const uint8_t *copy = cal_arena_copy(arena, value.data, value.len);
+        rc = copy ? split(cal_slice_of(copy, value.len), ret_entity) : CAL_ENOMEM;
     }
     cal_buffer_deinit(&value);
     return rc == 0 ? 1 : rc == CAL_ENOTFOUND ? 0 : rc;
+}
+
+int staged_next(cal_cursor *cursor, const uint8_t **ret_index_key, staged_entity *ret_entity) {
+    cal_slice key, row;
+    int rc = cal_cursor_next(cursor, &key, &row);
+    if (rc) return rc;
+    if (key.len != STAGED_KEY) return CAL_ECORRUPT;
+    *ret_index_key = key.data + 32;
+    return split(row, ret_entity);
 }
 
 int staged_cursor(const sync_intake *intake, cal_snapshot *snapshot, cal_cursor **ret_cursor) {
@@ -61,15 +87,23 @@ int staged_flush(sync_intake *intake, cal_error *err) {
     return rc ? staged_failed(rc, err) : 0;
 }
 
-static int stage(sync_intake *intake, uint8_t tag, const cal_hash *id, cal_slice value) {
-    uint8_t key[32], row[STAGED_KEY], tagged[33] = {tag};
-    memcpy(tagged + 1, id->bytes, 32);
-    cal_sha256(cal_slice_of(tagged, sizeof tagged), key);
-    staged_key(intake, key, row);
+static int stage(sync_intake *intake, const sync_record *record) {
+    uint8_t index_key[32], key[STAGED_KEY];
+    cal_buffer row;
     if (!intake->batch) intake->batch = cal_batch_new();
     if (!intake->batch) return CAL_ENOMEM;
-    intake->batch_bytes += sizeof row + value.len;
-    return cal_batch_put(intake->batch, CAL_COLUMN_STATE, cal_slice_of(row, sizeof row), value);
+    staged_row_key(CRDT_KEY_INDEX, record->id.bytes, index_key);
+    staged_key(intake, index_key, key);
+    cal_buffer_init(&row, STAGED_MAX);
+    cal_borsh_put_bytes(&row, record->entry);
+    int rc = cal_buffer_append_slice(&row, record->index);
+    if (!rc) {
+        intake->batch_bytes += sizeof key + row.len;
+        rc = cal_batch_put(intake->batch, CAL_COLUMN_STATE, cal_slice_of(key, sizeof key),
+                           cal_buffer_slice(&row));
+    }
+    cal_buffer_deinit(&row);
+    return rc;
 }
 
 /* --- life --- */
@@ -137,6 +171,7 @@ static void stop_reading(sync_intake *intake) {
     cal_snapshot_free(intake->snapshot);
     intake->rows = NULL;
     intake->snapshot = NULL;
+    intake->has_entry = false;
 }
 
 int sync_intake_drop(sync_intake *intake) {
@@ -233,12 +268,11 @@ static int take_records(sync_intake *intake, cal_error *err) {
         if (rc) return rc;
         intake->figures.records++;
         intake->burst_records++;
-        intake->figures.bytes += record.entry.len + record.index.len + 2 * STAGED_KEY;
+        intake->figures.bytes += record.entry.len + record.index.len + STAGED_KEY;
         if (intake->figures.bytes > intake->options.bytes_max)
             return cal_fail(err, CAL_ELIMIT, "a snapshot of more than %llu bytes",
                             (unsigned long long)intake->options.bytes_max);
-        rc = stage(intake, CRDT_KEY_ENTRY, &record.id, record.entry);
-        if (!rc) rc = stage(intake, CRDT_KEY_INDEX, &record.id, record.index);
+        rc = stage(intake, &record);
         if (rc) return staged_failed(rc, err);
         if (intake->batch_bytes >= BATCH_BYTES && (rc = staged_flush(intake, err))) return rc;
     }
@@ -309,13 +343,24 @@ int sync_intake_take(sync_intake *intake, const sync_answer *answer, sync_intake
 
 /* --- reading it out --- */
 
+/* The Index row, then the Entry row. */
 static int next_row(void *user, cal_slice *ret_key, cal_slice *ret_value) {
     sync_intake *intake = user;
-    cal_slice key;
-    int rc = cal_cursor_next(intake->rows, &key, ret_value);
+    const uint8_t *index_key;
+    staged_entity entity;
+    *ret_key = cal_slice_of(intake->key, sizeof intake->key);
+    if (intake->has_entry) {
+        *ret_value = intake->entry;
+        intake->has_entry = false;
+        return 0;
+    }
+    int rc = staged_next(intake->rows, &index_key, &entity);
     if (rc) return rc;
-    if (key.len != STAGED_KEY) return CAL_ECORRUPT;
-    *ret_key = cal_slice_of(key.data + 32, 32);
+    *ret_value = entity.index;
+    *ret_key = cal_slice_of(index_key, 32);
+    intake->entry = entity.entry;
+    intake->has_entry = true;
+    staged_row_key(CRDT_KEY_ENTRY, entity.index.data, intake->key);
     return 0;
 }
 

@@ -22,12 +22,23 @@ struct sync_intake {
     /* while the state is read out */
     cal_snapshot *snapshot;
     cal_cursor *rows;
+    bool has_entry; /* its Entry row is given next */
+    cal_slice entry;
+    uint8_t key[32]; /* of the row given last */
 };
 
-void staged_key(const sync_intake *intake, const uint8_t key[32], uint8_t ret_key[STAGED_KEY]);
-/* A staged row in the arena: 1, 0 there is none, or a CAL_E*. */
-int staged_read(const sync_intake *intake, cal_snapshot *snapshot, const uint8_t key[32],
-                cal_arena *arena, crdt_bytes *ret_value);
+/* A staged entity: one row, under the key of its Index row, in the order in which they come: u32le
+ * length of the Entry, the Entry, the Index record. */
+typedef struct staged_entity {
+    cal_slice entry, index;
+} staged_entity;
+
+/* In the arena: 1, 0 there is none, or a CAL_E*. */
+int staged_read(const sync_intake *intake, cal_snapshot *snapshot, const uint8_t index_key[32],
+                cal_arena *arena, staged_entity *ret_entity);
+/* The next one of staged_cursor, valid until the next call. CAL_ENOTFOUND at the end. */
+int staged_next(cal_cursor *cursor, const uint8_t **ret_index_key, staged_entity *ret_entity);
+void staged_row_key(uint8_t tag, const void *id, uint8_t ret_key[32]);
 int staged_cursor(const sync_intake *intake, cal_snapshot *snapshot, cal_cursor **ret_cursor);
 int staged_flush(sync_intake *intake, cal_error *err);
 int staged_failed(int result, cal_error *err);

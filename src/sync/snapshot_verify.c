@@ -1,15 +1,19 @@
 /* Judging a state that was received whole, see snapshot.h.
  *
- * Two walks over one view of the staged rows:
- *   1. down the tree from the root (crdt_tree_verify): every hash is the one that the parent lists,
- *      up to the boundary's root, and nothing that is listed is missing;
- *   2. over all Index records: who signed what needs a signature had a right to.
+ * One walk over the staged entities in the order in which they lie, because finding them one by one
+ * would read a page of the store for each:
+ *   - every record's hashes were recomputed when it came: its own of its Entry, its full one of
+ * what it lists. So the state is the announced one if each entity's parent lists it with its full
+ *     hash, and nothing else is listed. Both lists of triples (parent, entity, full hash), what is
+ *     listed and what there is, are summed up under a secret key; equal sums of equally many are
+ *     equal lists, for nobody can aim at sums that he cannot compute;
+ *   - who signed what needs a signature must have had a right to.
  *
- * An entity that stands in the tree below a parent that is not its own (it was moved, traps.md 6)
- * is compared where its own parent lists it. So that nobody hides another content behind a wrong
- * parent, a state with such entities must be reached whole. Without any, entities may be left over:
- * what was newer than the deletion of its collection, or frozen (traps.md 7), lives on outside of
- * the tree, and belongs to the state.
+ * When the lists differ, a walk down the tree (crdt_tree_verify) finds out why. Two differences are
+ * honest: an entity that was moved stands below its old parent, too (traps.md 6); and what was
+ * newer than the deletion of its collection, or frozen (traps.md 7), lives on outside of the tree
+ * and belongs to the state. But behind a wrong parent another content could hide, so a state with
+ * moved entities must be reached whole.
  *
  * What stands in hashes is content and shape. Metadata does not (network-sync.md 9.3), so a
  * signature is what protects an entity of a user; and the writers of a Shared entity are those that
@@ -20,15 +24,26 @@
 
 #include "sync/snapshot_internal.h"
 
-enum { RECORD_MEMORY_MAX = 256 * 1024 * 1024 };
+enum { RECORD_MEMORY_MAX = 256 * 1024 * 1024, SUM_WORDS = 4 };
+
+/* Triples under a secret key, summed up. */
+typedef struct triples {
+    uint64_t count, sum[SUM_WORDS];
+} triples;
 
 typedef struct verify {
     sync_intake *intake;
     cal_snapshot *snapshot;
     cal_error *err;
+    uint8_t secret[32];
+    triples listed, present;
+    uint64_t entities;
+    bool root_seen;
+    /* of the walk down */
     cal_arena records[CRDT_TREE_DEPTH_MAX + 1]; /* one for each on the way from the root */
     size_t open;
-    uint64_t entities;
+    uint8_t entry_key[32]; /* of the entity read last */
+    cal_slice entry;
 } verify;
 
 static void entity_text(const crdt_id *id, char ret_text[CAL_ID_TEXT_MAX]) {
@@ -53,12 +68,25 @@ static int enter_record(void *user, crdt_memory *ret_memory) {
 
 static void leave_record(void *user) {
     verify *v = user;
+    v->entry = (cal_slice){0};
     cal_arena_deinit(&v->records[--v->open]);
 }
 
+/* The walk asks for an entity's Index row and then for its Entry row. */
 static int read_record(void *user, const uint8_t key[32], crdt_bytes *ret_value) {
     verify *v = user;
-    return staged_read(v->intake, v->snapshot, key, &v->records[v->open - 1], ret_value);
+    staged_entity entity;
+    if (v->entry.data && memcmp(key, v->entry_key, 32) == 0) {
+        *ret_value = crdt_bytes_of(v->entry.data, v->entry.len);
+        return 1;
+    }
+    int hit = staged_read(v->intake, v->snapshot, key, &v->records[v->open - 1], &entity);
+    v->entry = (cal_slice){0};
+    if (hit <= 0) return hit;
+    v->entry = entity.entry;
+    staged_row_key(CRDT_KEY_ENTRY, entity.index.data, v->entry_key);
+    *ret_value = crdt_bytes_of(entity.index.data, entity.index.len);
+    return 1;
 }
 
 static int flaw(void *user, crdt_flaw kind, const crdt_id *id, const crdt_id *parent) {
@@ -103,19 +131,20 @@ typedef struct subject {
     crdt_bytes entry;
 } subject;
 
-static int read_row(subject *s, uint8_t tag, const crdt_id *id, crdt_bytes *ret_value) {
+/* Another one, by its id: 1, 0 there is none, or a CAL_E*. */
+static int read_entity(subject *s, const crdt_id *id, staged_entity *ret_entity) {
     uint8_t key[32];
-    crdt_storage_key(s->env.sha256, tag, id, key);
-    return staged_read(s->verify->intake, s->verify->snapshot, key, s->arena, ret_value);
+    staged_row_key(CRDT_KEY_INDEX, id->bytes, key);
+    return staged_read(s->verify->intake, s->verify->snapshot, key, s->arena, ret_entity);
 }
 
-/* 1, 0 there is none (or none that decodes), or a CAL_E*. */
 static int read_index(subject *s, const crdt_id *id, crdt_index *ret_index) {
-    crdt_bytes record;
-    int hit = read_row(s, CRDT_KEY_INDEX, id, &record);
+    staged_entity entity;
+    int hit = read_entity(s, id, &entity);
     if (hit <= 0) return hit;
-    int rc = crdt_index_decode(&s->env.memory, record, ret_index);
-    return rc == 0 ? 1 : rc == CRDT_EDECODE ? 0 : CAL_ENOMEM;
+    int rc = crdt_index_decode(&s->env.memory, crdt_bytes_of(entity.index.data, entity.index.len),
+                               ret_index);
+    return rc ? rc : 1;
 }
 
 /* Whether a storage type's signature is one over the entity as it stands; 1, 0, CAL_E*. */
@@ -185,9 +214,10 @@ static int each_storage(subject *s, const crdt_index *anchor, storage_visit visi
     crdt_entry_id(s->env.sha256, &anchor->id, crdt_bytes_of(name, sizeof name - 1), &id);
     hit = read_index(s, &id, &log);
     for (uint32_t i = 0; hit == 1 && i < log.children.count; i++) {
-        crdt_bytes entry;
-        int found = read_row(s, CRDT_KEY_ENTRY, &log.children.items[i].id, &entry);
-        if (found == 1) found = read_log_entry(s, entry, &storage);
+        staged_entity entry;
+        int found = read_entity(s, &log.children.items[i].id, &entry);
+        if (found == 1)
+            found = read_log_entry(s, crdt_bytes_of(entry.entry.data, entry.entry.len), &storage);
         if (found < 0) return found;
         if (found == 1 && (rc = visit(s, &storage, user))) return rc;
     }
@@ -280,73 +310,123 @@ static int judge_frozen(const subject *s) {
     return holds ? 0 : refuse(s->verify, &s->index.id, "it is frozen, and is another value");
 }
 
-static int judge_entity(verify *v, cal_slice row) {
+/* --- the one walk --- */
+
+static void add_triple(const verify *v, triples *to, const crdt_id *parent, const crdt_id *id,
+                       const crdt_hash *full_hash) {
+    uint8_t parts[4 * 32], hash[CAL_HASH_SIZE];
+    memcpy(parts, v->secret, 32);
+    memcpy(parts + 32, parent, 32);
+    memcpy(parts + 64, id, 32);
+    memcpy(parts + 96, full_hash, 32);
+    cal_sha256(cal_slice_of(parts, sizeof parts), hash);
+    for (size_t i = 0; i < SUM_WORDS; i++) to->sum[i] += cal_read_u64le(hash + 8 * i);
+    to->count++;
+}
+
+static void count_entity(verify *v, const crdt_index *index) {
+    v->entities++;
+    if (memcmp(&index->id, &v->intake->options.context, 32) == 0)
+        v->root_seen =
+            !index->has_parent && memcmp(&index->full_hash, &v->intake->options.root, 32) == 0;
+    if (index->has_parent)
+        add_triple(v, &v->present, &index->parent, &index->id, &index->full_hash);
+    for (uint32_t i = 0; i < index->children.count; i++)
+        add_triple(v, &v->listed, &index->id, &index->children.items[i].id,
+                   &index->children.items[i].merkle_hash);
+}
+
+/* Every entity but the root is listed by its parent, with its hash; nothing else is listed. */
+static bool lists_agree(const verify *v) {
+    return v->root_seen && v->present.count == v->entities - 1 &&
+           memcmp(&v->present, &v->listed, sizeof v->present) == 0;
+}
+
+static int judge_entity(verify *v, const staged_entity *entity) {
     cal_arena arena;
     cal_arena_init(&arena, RECORD_MEMORY_MAX);
     subject s = {.verify = v, .arena = &arena, .env = cal_crdt_env(&arena)};
-    int rc = crdt_index_decode(&s.env.memory, crdt_bytes_of(row.data, row.len), &s.index);
-    crdt_storage_kind kind = rc ? CRDT_PUBLIC : s.index.metadata.storage.kind;
-    if (rc == 0 && kind != CRDT_PUBLIC) {
-        int hit = read_row(&s, CRDT_KEY_ENTRY, &s.index.id, &s.entry);
-        if (hit == 1)
-            rc = kind == CRDT_USER     ? judge_user(&s)
-                 : kind == CRDT_FROZEN ? judge_frozen(&s)
-                                       : judge_shared(&s);
-        else
-            rc = hit ? hit : CAL_ECORRUPT;
+    s.entry = crdt_bytes_of(entity->entry.data, entity->entry.len);
+    int rc = crdt_index_decode(&s.env.memory, crdt_bytes_of(entity->index.data, entity->index.len),
+                               &s.index);
+    if (rc == 0) {
+        count_entity(v, &s.index);
+        switch (s.index.metadata.storage.kind) {
+        case CRDT_PUBLIC:
+            break;
+        case CRDT_USER:
+            rc = judge_user(&s);
+            break;
+        case CRDT_FROZEN:
+            rc = judge_frozen(&s);
+            break;
+        default:
+            rc = judge_shared(&s);
+        }
     }
     cal_arena_deinit(&arena);
     return rc == 0 || rc == CAL_EVERIFY ? rc : staged_failed(rc, v->err);
 }
 
-/* An Index record begins with the id that its key is made of. */
-static bool is_index(cal_slice key, cal_slice value) {
-    uint8_t tagged[33] = {CRDT_KEY_INDEX}, expected[32];
-    if (key.len != STAGED_KEY || value.len < 32) return false;
-    memcpy(tagged + 1, value.data, 32);
-    cal_sha256(cal_slice_of(tagged, sizeof tagged), expected);
-    return memcmp(expected, key.data + 32, 32) == 0;
-}
-
 static int judge_all(verify *v) {
     cal_cursor *cursor = NULL;
-    cal_slice key, value;
+    const uint8_t *key;
+    staged_entity entity;
     int rc = staged_cursor(v->intake, v->snapshot, &cursor);
     if (rc) return staged_failed(rc, v->err);
-    while ((rc = cal_cursor_next(cursor, &key, &value)) == 0) {
-        if (!is_index(key, value)) continue;
-        v->entities++;
-        rc = judge_entity(v, value);
-        if (rc) break;
+    while ((rc = staged_next(cursor, &key, &entity)) == 0) {
+        rc = judge_entity(v, &entity);
+        if (rc) {
+            cal_cursor_free(cursor);
+            return rc;
+        }
     }
     cal_cursor_free(cursor);
-    return rc == CAL_ENOTFOUND ? 0 : rc == CAL_EVERIFY ? rc : staged_failed(rc, v->err);
+    return rc == CAL_ENOTFOUND ? 0 : staged_failed(rc, v->err);
+}
+
+/* Why the lists do not agree. */
+static int look_closer(verify *v, sync_intake_figures *figures) {
+    crdt_tree_summary summary = {0};
+    int rc = verify_tree(v, &summary);
+    if (rc) return rc;
+    uint64_t reached = summary.entities - summary.moved;
+    if (reached > v->entities || (summary.moved && reached != v->entities))
+        return cal_fail(v->err, CAL_EVERIFY,
+                        "the snapshot does not verify: %llu entities came, its tree holds %llu, "
+                        "%llu of them under another parent, too",
+                        (unsigned long long)v->entities, (unsigned long long)reached,
+                        (unsigned long long)summary.moved);
+    figures->entities = reached;
+    figures->moved = summary.moved;
+    figures->orphans = v->entities - reached;
+    return 0;
+}
+
+static int verify_all(verify *v) {
+    sync_intake *intake = v->intake;
+    const cal_os *os = intake->options.os;
+    os->random(os->user, v->secret, sizeof v->secret);
+    int rc = staged_flush(intake, v->err);
+    if (rc) return rc;
+    rc = cal_store_snapshot(intake->options.store, &v->snapshot);
+    if (rc) return staged_failed(rc, v->err);
+    rc = judge_all(v);
+    intake->figures.entities = v->entities;
+    intake->figures.moved = intake->figures.orphans = 0;
+    if (!rc && !lists_agree(v)) rc = look_closer(v, &intake->figures);
+    cal_snapshot_free(v->snapshot);
+    return rc;
 }
 
 int sync_intake_verify(sync_intake *intake, cal_error *err) {
+    cal_error own = {0};
     verify *v = calloc(1, sizeof *v);
     if (!v) return staged_failed(CAL_ENOMEM, err);
-    crdt_tree_summary summary = {0};
-    cal_error own = {0};
-    *v = (verify){.intake = intake, .err = err ? err : &own};
-    int rc = staged_flush(intake, v->err);
-    if (!rc && (rc = cal_store_snapshot(intake->options.store, &v->snapshot)))
-        staged_failed(rc, v->err);
-    if (!rc) rc = verify_tree(v, &summary);
-    if (!rc) rc = judge_all(v);
-    uint64_t reached = summary.entities - summary.moved;
-    if (!rc && (reached > v->entities || (summary.moved && reached != v->entities)))
-        rc = cal_fail(v->err, CAL_EVERIFY,
-                      "the snapshot does not verify: %llu entities came, its tree holds %llu, %llu "
-                      "of them under another parent, too",
-                      (unsigned long long)v->entities, (unsigned long long)reached,
-                      (unsigned long long)summary.moved);
-    cal_snapshot_free(v->snapshot);
+    v->intake = intake;
+    v->err = err ? err : &own;
+    int rc = verify_all(v);
     free(v);
-    if (rc) return rc;
-    intake->figures.entities = reached;
-    intake->figures.moved = summary.moved;
-    intake->figures.orphans = v->entities - reached;
-    intake->verified = true;
-    return 0;
+    intake->verified = rc == 0;
+    return rc;
 }
