@@ -254,6 +254,59 @@ static void a_genesis_is_told_once_it_is_durable(void **state) {
     publisher_free(p);
 }
 
+/* --- calls across contexts --- */
+
+static cal_context_id made_id;
+static void made(void *user, const cal_error *err, const cal_context_genesis *genesis,
+                 cal_batch *batch) {
+    world *w = user;
+    assert_null(err);
+    made_id = genesis->id;
+    cal_store_submit(w->store, batch, NULL, NULL);
+}
+
+static cal_context_id make_context(world *w, uint8_t application) {
+    cal_context_create_options options = {.application = {{application}}};
+    cal_contexts_create(w->contexts, &options, made, w);
+    settle(w);
+    return made_id;
+}
+
+static int xcall_status = -1;
+static char xcall_detail[100];
+static void note_xcall(world *w, const cal_event *event) {
+    (void)w;
+    if (event->type != CAL_EVENT_XCALL) return;
+    xcall_status = (int)event->xcall_status;
+    snprintf(xcall_detail, sizeof xcall_detail, "%s", event->xcall_detail);
+}
+
+static void ignore(void *user, const cal_call_result *result) { (void)user, (void)result; }
+
+static void send(world *w, const cal_context_id *from, const cal_context_id *to) {
+    uint8_t input[TURN_TAG + CAL_ID_SIZE] = {1};
+    memcpy(input + TURN_TAG, to->bytes, CAL_ID_SIZE);
+    xcall_status = -1;
+    cal_contexts_execute(w->contexts, from, "send", cal_slice_of(input, sizeof input), ignore, w);
+    settle(w);
+}
+
+/* The guest opens `add` to its own application only. */
+static void another_application_is_let_in_where_it_may(void **state) {
+    (void)state;
+    world *w = world_new(8);
+    w->event = note_xcall;
+    cal_context_id a = make_context(w, 1), b = make_context(w, 1), other = make_context(w, 2);
+    send(w, &a, &b);
+    assert_int_equal(xcall_status, CAL_XCALL_OK);
+    send(w, &other, &b);
+    assert_int_equal(xcall_status, CAL_XCALL_DENIED);
+    assert_string_equal(xcall_detail, "not an xcall entry point");
+    w->id = b;
+    assert_int_equal(stored_count(w), 1);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_heard_is_sealed_and_told_in_order),
@@ -262,6 +315,7 @@ int main(void) {
         cmocka_unit_test(without_a_key_nothing_is_written),
         cmocka_unit_test(what_is_too_long_to_send_is_not_written),
         cmocka_unit_test(what_the_disk_did_not_keep_is_not_told),
+        cmocka_unit_test(another_application_is_let_in_where_it_may),
         cmocka_unit_test(a_genesis_is_told_once_it_is_durable),
     };
     return cmocka_run_group_tests(tests, world_setup, world_teardown);

@@ -9,6 +9,7 @@
  *   bulk    returns 128 KiB                        err      logs, counts, then returns an error
  *   flood   counts, with an action of as many bytes as the input says after the tag (u32)
  *   tell    counts, and emits `told` with the tag as its data and `add` as its handler
+ *   send    counts, and calls `add` of the context whose id follows the tag, with the tag
  *   __calimero_sync_next   counts; the tag is the first 16 bytes of the first action's id; traps
  * when these begin with 0xEE, and returns an error when they begin with 0xEF */
 #ifndef CAL_TESTS_TURN_GUEST_H
@@ -30,6 +31,7 @@ static const char turn_guest[] =
     "(import \"env\" \"log_utf8\" (func $log (param i64)))"
     "(import \"env\" \"commit\" (func $commit (param i64 i64)))"
     "(import \"env\" \"emit_with_handler\" (func $emit (param i64 i64)))"
+    "(import \"env\" \"xcall\" (func $xcall (param i64)))"
     "(memory (export \"memory\") 2)"
     "(data (i32.const 0x1c0) \"told\") (data (i32.const 0x1c8) \"add\")"
     "(func $buf (param i32 i64 i64) (i64.store (local.get 0) (local.get 1))"
@@ -88,6 +90,11 @@ static const char turn_guest[] =
     " (call $buf (i32.const 0x2c0) (i64.const 0x108) (i64.const 16))"
     " (call $buf (i32.const 0x2d0) (i64.const 0x1c8) (i64.const 3))"
     " (call $emit (i64.const 0x2b0) (i64.const 0x2d0)) (call $give))"
+    "(func (export \"send\") (call $load) (call $count (i32.const 0x1000))"
+    " (call $buf (i32.const 0x2b0) (i64.const 0x1010) (i64.const 32))"
+    " (call $buf (i32.const 0x2c0) (i64.const 0x1c8) (i64.const 3))"
+    " (call $buf (i32.const 0x2d0) (i64.const 0x108) (i64.const 16))"
+    " (call $xcall (i64.const 0x2b0)) (call $give))"
     "(func (export \"err\") (call $load) (call $log (i64.const 0x280))"
     " (call $count (i32.const 0x1000))"
     " (i64.store (i32.const 0x290) (i64.const 1)) (call $give))"
@@ -99,6 +106,8 @@ static const char turn_guest[] =
 
 static const char turn_abi[] =
     "{\"schema_version\":\"wasm-abi/1\",\"types\":{},\"events\":[],\"methods\":["
+    "{\"name\":\"add\",\"params\":[],\"xcall_callable\":true,"
+    "\"xcall_callers\":\"same_app\"},"
     "{\"name\":\"look\",\"params\":[],\"intent\":\"read_only\"}]}";
 
 enum { TURN_CLASSES = 16 };
