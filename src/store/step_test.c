@@ -345,6 +345,38 @@ static void test_failed_leaves_nothing(void **state) {
     }
 }
 
+static const cal_engine *sound_engine;
+
+/* Fails in a way that leaves the transaction open. */
+static int put_but_bad(cal_engine_conn *conn, cal_column column, cal_slice at, cal_slice value) {
+    if (cal_slice_equal(value, cal_slice_text("bad"))) return CAL_ENOMEM;
+    return sound_engine->put(conn, column, at, value);
+}
+
+/* What a failed transaction had done is not part of the next one. */
+static void test_failed_is_rolled_back(void **state) {
+    fixture *f = *state;
+    sound_engine = f->store->engine;
+    cal_engine engine = *sound_engine;
+    engine.put = put_but_bad;
+    f->store->engine = &engine;
+    static sent before, failing, after;
+    before = failing = after = (sent){.f = f, .result = UNANSWERED};
+    send(f, NULL, &before, 'a');
+    failing.name = 'b';
+    cal_batch *batch = row('b');
+    cal_batch_put(batch, CAL_COLUMN_STATE, cal_slice_text("c"), cal_slice_text("bad"));
+    cal_store_submit(f->store, batch, answered, &failing);
+    send(f, NULL, &after, 'd');
+    while (cal_store_step(f->store)) {
+    }
+    assert_int_equal(before.result, 0);
+    assert_int_equal(failing.result, CAL_ENOMEM);
+    assert_int_equal(after.result, 0);
+    assert_false(stored(f->store, 'b') || stored(f->store, 'c'));
+    f->store->engine = sound_engine;
+}
+
 static void read_file(const fixture *f, const char *path, cal_buffer *ret_content) {
     cal_buffer_init(ret_content, 65536);
     must(cal_os_read_file(f->options.os, path, 65536, ret_content, NULL), NULL);
@@ -769,6 +801,7 @@ int main(void) {
         cmocka_unit_test(test_crash_within_a_step),
         TEST(test_checkpoint_by_steps),
         cmocka_unit_test(test_failed_leaves_nothing),
+        TEST(test_failed_is_rolled_back),
         cmocka_unit_test(test_repeats),
         TEST(test_readers_never_wait),
         TEST(test_lane_breaks),
