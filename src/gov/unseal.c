@@ -16,8 +16,8 @@
 #include "gov/draft.h"
 
 enum {
-    STEP_COST = 128, /* of a change: two or three ms */
-    JUDGE_COST = 4,  /* of one that is judged; 1 of one that passes by */
+    STEP_COST = 64, /* of a change: two or three ms */
+    JUDGE_COST = 4, /* of one that is judged; 1 of one that passes by */
     STEP_BYTES = 1 << 20,
     NEAR_STEPS = 2048, /* numbers that may be walked over to judge few */
     ROUNDS_MAX = 64,
