@@ -67,7 +67,7 @@ static void a_founder_and_a_joiner_see_each_others_writes(void **state) {
 
 static void join_with(place *joiner, const char *json) {
     cal_joined joined;
-    OK(joiner->world, cal_namespace_join_wait(node_of(joiner), json, "ours", &joined, &err));
+    OK(joiner->world, cal_namespace_join_wait(node_at(joiner), json, "ours", &joined, &err));
 }
 
 static void connect_to_place(void *arg) {
@@ -76,18 +76,18 @@ static void connect_to_place(void *arg) {
     cal_multiaddr address;
     snprintf(text, sizeof text, "/ip4/10.0.0.%zu/tcp/2428", both[1]->index + 1);
     assert_int_equal(cal_multiaddr_parse(text, &address), 0);
-    cal_p2p_connect(cal_node_p2p(node_of(both[0])), &both[1]->id, &address, 1, NULL, NULL);
+    cal_p2p_connect(cal_node_p2p(node_at(both[0])), &both[1]->id, &address, 1, NULL, NULL);
 }
 static void connect_places(place *from, place *to) {
     place *both[] = {from, to};
-    cal_node_run(node_of(from), connect_to_place, both);
+    cal_node_run(node_at(from), connect_to_place, both);
 }
 
 static void note_app(void *user, const cal_app_info *info) { *(cal_app_info *)user = *info; }
 
 static cal_sync_stats stats_of(place *p) {
     cal_sync_stats stats;
-    cal_sync_stats_get(node_of(p), &stats);
+    cal_sync_stats_get(node_at(p), &stats);
     return stats;
 }
 
@@ -102,10 +102,10 @@ static void the_application_comes_from_whoever_has_it(void **state) {
     shared s = found(a);
     set(a, &s.context, "before", "1");
     invite(a, &s.ns, json);
-    assert_int_equal(cal_app_get(node_of(b), &application, note_app, &info), CAL_ENOTFOUND);
+    assert_int_equal(cal_app_get(node_at(b), &application, note_app, &info), CAL_ENOTFOUND);
     join(a, b, &s);
     until_holds(b, &s.context, "before", "1");
-    assert_int_equal(cal_app_get(node_of(b), &application, note_app, &info), 0);
+    assert_int_equal(cal_app_get(node_at(b), &application, note_app, &info), 0);
     assert_int_equal(stats_of(b).blobs_fetched, 1);
     assert_int_equal(stats_of(a).blobs_served, 1);
     set(b, &s.context, "from b", "2");
@@ -132,23 +132,23 @@ static void the_application_is_waited_for(void **state) {
     shared s = found(a);
     set(a, &s.context, "before", "1");
     /* a serves no blobs for now */
-    cal_p2p_unhandle(cal_node_p2p(node_of(a)), NET_BLOB_PROTOCOL);
+    cal_p2p_unhandle(cal_node_p2p(node_at(a)), NET_BLOB_PROTOCOL);
     join(a, b, &s);
     node_sim_run(w->sim, 10 * SECOND, NULL, NULL);
-    OK(w, cal_context_sync_status(node_of(b), &s.context, &status));
+    OK(w, cal_context_sync_status(node_at(b), &s.context, &status));
     assert_int_equal(status.state, CAL_SYNC_WAITING);
     assert_non_null(strstr(status.why, "its application is"));
     assert_false(holds(b, &s.context, "before", "1"));
     node_sim_stop(b->sim);
     place_start(b);
     node_sim_run(w->sim, 10 * SECOND, NULL, NULL);
-    OK(w, cal_context_sync_status(node_of(b), &s.context, &status));
+    OK(w, cal_context_sync_status(node_at(b), &s.context, &status));
     assert_int_equal(status.state, CAL_SYNC_WAITING);
     node_sim_stop(a->sim);
     place_start(a);
     until_holds(b, &s.context, "before", "1");
     node_sim_run(w->sim, 40 * SECOND, NULL, NULL);
-    OK(w, cal_context_sync_status(node_of(b), &s.context, &status));
+    OK(w, cal_context_sync_status(node_at(b), &s.context, &status));
     assert_int_equal(status.state, CAL_SYNC_EQUAL);
     world_close(w);
 }
@@ -178,7 +178,7 @@ static cal_application_id install_bundle(place *p) {
     pack(cal_buffer_slice(&wasm), &archive);
     OK(p->world, cal_os_write_file(cal_sim_os(node_sim_disk(p->sim)), "/kv.mpk",
                                    cal_buffer_slice(&archive), &err));
-    OK(p->world, cal_install_file_wait(node_of(p), "/kv.mpk", NULL, &id, &err));
+    OK(p->world, cal_install_file_wait(node_at(p), "/kv.mpk", NULL, &id, &err));
     cal_buffer_deinit(&wasm);
     cal_buffer_deinit(&archive);
     return id;
@@ -186,10 +186,10 @@ static cal_application_id install_bundle(place *p) {
 
 static shared found_with(place *p, const cal_application_id *id) {
     shared s;
-    OK(p->world, cal_namespace_create_wait(node_of(p), id, "test", &s.ns, &err));
+    OK(p->world, cal_namespace_create_wait(node_at(p), id, "test", &s.ns, &err));
     cal_context_create_options create = {.application = *id, .group = s.ns};
     cal_context_created created;
-    OK(p->world, cal_context_create_wait(node_of(p), &create, &created, &err));
+    OK(p->world, cal_context_create_wait(node_at(p), &create, &created, &err));
     s.context = created.id;
     return s;
 }
@@ -206,7 +206,7 @@ static void a_bundle_is_verified(void **state) {
     set(a, &s.context, "before", "1");
     join(a, b, &s);
     until_holds(b, &s.context, "before", "1");
-    assert_int_equal(cal_app_get(node_of(b), &id, note_app, &info), 0);
+    assert_int_equal(cal_app_get(node_at(b), &id, note_app, &info), 0);
     assert_int_equal(stats_of(b).blobs_fetched, 1);
     world_close(w);
 }
@@ -223,13 +223,13 @@ static void rename_application(void *arg) { /* the row says what no installation
     cal_arena arena;
     cal_batch *batch = cal_batch_new();
     cal_arena_init(&arena, 1 << 24);
-    assert_int_equal(cal_store_snapshot(node_of(r->p)->store, &snapshot), 0);
+    assert_int_equal(cal_store_snapshot(node_at(r->p)->store, &snapshot), 0);
     assert_int_equal(cal_application_get(snapshot, &r->from, &arena, &application_row), 0);
     application_row.id = r->to;
     assert_int_equal(cal_application_put(batch, &application_row), 0);
     cal_snapshot_free(snapshot);
     cal_arena_deinit(&arena);
-    r->result = cal_store_commit(node_of(r->p)->store, batch, &err);
+    r->result = cal_store_commit(node_at(r->p)->store, batch, &err);
 }
 
 static void a_bundle_of_another_application_is_refused(void **state) {
@@ -241,15 +241,15 @@ static void a_bundle_of_another_application_is_refused(void **state) {
     cal_app_info info;
     cal_sync_status status = {0};
     renaming r = {.p = a, .from = install_bundle(a), .to = {{7}}};
-    cal_node_run(node_of(a), rename_application, &r);
+    cal_node_run(node_at(a), rename_application, &r);
     OK(w, r.result);
     shared s = found_with(a, &r.to);
     join(a, b, &s);
     node_sim_run(w->sim, 10 * SECOND, NULL, NULL);
-    OK(w, cal_context_sync_status(node_of(b), &s.context, &status));
+    OK(w, cal_context_sync_status(node_at(b), &s.context, &status));
     assert_int_equal(status.state, CAL_SYNC_WAITING);
     assert_non_null(strstr(status.why, "its application is refused: it is package org.example.kv"));
-    assert_int_equal(cal_app_get(node_of(b), &r.to, note_app, &info), CAL_ENOTFOUND);
+    assert_int_equal(cal_app_get(node_at(b), &r.to, note_app, &info), CAL_ENOTFOUND);
     assert_int_equal(stats_of(b).blobs_fetched, 1); /* once */
     world_close(w);
 }
@@ -260,7 +260,7 @@ static cal_blob_id put_blob(place *p, size_t size, uint8_t salt) {
     cal_blob_id id;
     uint8_t *bytes = malloc(size);
     for (size_t i = 0; i < size; i++) bytes[i] = (uint8_t)(i % 251 + i / 65536 + salt);
-    OK(p->world, cal_blob_put_wait(node_of(p), bytes, size, &id, &err));
+    OK(p->world, cal_blob_put_wait(node_at(p), bytes, size, &id, &err));
     free(bytes);
     return id;
 }
@@ -268,7 +268,7 @@ static cal_blob_id put_blob(place *p, size_t size, uint8_t salt) {
 static void expect_blob(place *p, const cal_blob_id *id, size_t size, uint8_t salt) {
     uint8_t *bytes;
     size_t len;
-    OK(p->world, cal_blob_get_wait(node_of(p), id, &bytes, &len, &err));
+    OK(p->world, cal_blob_get_wait(node_at(p), id, &bytes, &len, &err));
     assert_int_equal(len, size);
     for (size_t i = 0; i < size; i++)
         assert_int_equal(bytes[i], (uint8_t)(i % 251 + i / 65536 + salt));
@@ -287,12 +287,12 @@ static void a_blob_comes_to_members_alone(void **state) {
     set(a, &s.context, "before", "1");
     until_holds(b, &s.context, "before", "1");
     cal_blob_id id = put_blob(a, SIZE, 1), other = put_blob(stranger, 10, 2);
-    OK(w, cal_blob_fetch_wait(node_of(b), &id, &s.context, &err));
+    OK(w, cal_blob_fetch_wait(node_at(b), &id, &s.context, &err));
     expect_blob(b, &id, SIZE, 1);
-    OK(w, cal_blob_fetch_wait(node_of(b), &id, &s.context, &err)); /* it is here */
+    OK(w, cal_blob_fetch_wait(node_at(b), &id, &s.context, &err)); /* it is here */
     assert_int_equal(stats_of(a).blobs_served, 1);
-    assert_int_equal(cal_blob_fetch_wait(node_of(b), &other, &s.context, &err), CAL_ENOTFOUND);
-    assert_int_equal(cal_blob_fetch_wait(node_of(stranger), &id, &s.context, &err), CAL_ENOTFOUND);
+    assert_int_equal(cal_blob_fetch_wait(node_at(b), &other, &s.context, &err), CAL_ENOTFOUND);
+    assert_int_equal(cal_blob_fetch_wait(node_at(stranger), &id, &s.context, &err), CAL_ENOTFOUND);
     world_close(w);
 }
 
@@ -310,11 +310,11 @@ static void an_announced_blob_is_found(void **state) {
     until_holds(b, &s.context, "before", "1");
     until_holds(c, &s.context, "before", "1");
     cal_blob_id id = put_blob(b, 70000, 3);
-    assert_int_equal(cal_blob_announce(node_of(c), &id, &s.context, &err), CAL_ENOTFOUND);
-    OK(w, cal_blob_announce(node_of(b), &id, &s.context, &err));
-    OK(w, cal_blob_announce(node_of(b), &id, &s.context, &err));
+    assert_int_equal(cal_blob_announce(node_at(c), &id, &s.context, &err), CAL_ENOTFOUND);
+    OK(w, cal_blob_announce(node_at(b), &id, &s.context, &err));
+    OK(w, cal_blob_announce(node_at(b), &id, &s.context, &err));
     node_sim_run(w->sim, 5 * SECOND, NULL, NULL);
-    OK(w, cal_blob_fetch_wait(node_of(c), &id, &s.context, &err));
+    OK(w, cal_blob_fetch_wait(node_at(c), &id, &s.context, &err));
     expect_blob(c, &id, 70000, 3);
     world_close(w);
 }
@@ -335,7 +335,7 @@ static void on_lied(void *user, cal_p2p_stream *stream, int reason) {
 static int lies;
 static const cal_p2p_stream_events lies_told = {.opened = tell_lies, .closed = on_lied};
 static void become_liar(void *arg) {
-    cal_p2p *host = cal_node_p2p(node_of(arg));
+    cal_p2p *host = cal_node_p2p(node_at(arg));
     static const cal_p2p_protocol protocol = {
         .id = NET_BLOB_PROTOCOL, .events = &lies_told, .user = &lies};
     cal_p2p_unhandle(host, NET_BLOB_PROTOCOL);
@@ -353,14 +353,14 @@ static void a_liar_costs_nothing(void **state) {
     join(a, b, &s);
     until_holds(b, &s.context, "before", "1");
     lies = 0;
-    cal_node_run(node_of(b), become_liar, b);
+    cal_node_run(node_at(b), become_liar, b);
     cal_blob_id ids[8];
     for (size_t i = 0; i < 8; i++) ids[i] = put_blob(a, 1000, (uint8_t)i);
     connect_places(c, b);
     join(a, c, &s);
     until_holds(c, &s.context, "before", "1");
     for (size_t i = 0; i < 8; i++) {
-        OK(w, cal_blob_fetch_wait(node_of(c), &ids[i], &s.context, &err));
+        OK(w, cal_blob_fetch_wait(node_at(c), &ids[i], &s.context, &err));
         expect_blob(c, &ids[i], 1000, (uint8_t)i);
     }
     assert_true(lies > 0); /* it was asked, and then no more */
