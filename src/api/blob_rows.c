@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/limits.h"
+#include "base/log.h"
 #include "calimero/blob.h"
 
 enum {
@@ -25,7 +26,8 @@ typedef struct blob_upload {
     cal_buffer pending;
     uint64_t total;
     cal_blob_id expected;
-    bool has_expected;
+    cal_context_id context; /* whose members are told */
+    bool has_expected, has_context;
     bool busy;  /* the writer works: its callback will come */
     bool ended; /* the whole body is here */
     bool over;  /* answered, or the client is gone: free when not busy */
@@ -54,6 +56,14 @@ static void upload_refuse(blob_upload *upload, const cal_error *err) {
     upload_fail(upload, cal_error_http_status(err->code), text);
 }
 
+/* Who is no member stores it all the same, and tells nobody. */
+static void announce(const blob_upload *upload, const cal_blob_id *id) {
+    cal_error err;
+    int error = cal_blob_announce(api_node(upload->exchange), id, &upload->context, &err);
+    if (error && error != CAL_EDENIED)
+        cal_log(CAL_LOG_WARN, "api", "an uploaded blob is not announced: %s", err.message);
+}
+
 static void on_finished(void *user, const cal_error *err, const cal_blob_info *info) {
     blob_upload *upload = user;
     upload->busy = false;
@@ -65,6 +75,7 @@ static void on_finished(void *user, const cal_error *err, const cal_blob_info *i
             upload_free(upload);
         return;
     }
+    if (upload->has_context) announce(upload, &info->id);
     json_out out = json_out_new();
     yyjson_mut_val *data = json_out_data(&out);
     json_add_base58(&out, data, "blob_id", info->id.bytes);
@@ -139,7 +150,6 @@ void blob_put(http_exchange *exchange) {
     static const http_sink sink = {on_upload_data, on_upload_end};
     const char *hash = http_query(exchange, "hash"), *context = http_query(exchange, "context_id");
     const char *length = http_header(exchange, "content-length");
-    uint8_t ignored[CAL_ID_SIZE];
     blob_upload *upload = calloc(1, sizeof *upload);
     if (!upload) {
         json_reply_code(exchange, CAL_ENOMEM);
@@ -148,9 +158,10 @@ void blob_put(http_exchange *exchange) {
     upload->exchange = exchange;
     cal_buffer_init(&upload->pending, UPLOAD_PENDING_MAX);
     upload->has_expected = hash != NULL;
+    upload->has_context = context != NULL;
     if (hash && cal_id_parse(hash, upload->expected.bytes) != 0)
         upload_fail(upload, 400, "The provided hash is not a valid format");
-    else if (context && cal_id_parse(context, ignored) != 0)
+    else if (context && cal_id_parse(context, upload->context.bytes) != 0)
         upload_fail(upload, 400, "The provided context_id is not a valid format");
     else if (length && strtoull(length, NULL, 10) > CAL_BLOB_UPLOAD_MAX)
         upload_fail(upload, 413, TOO_LARGE);
@@ -265,41 +276,101 @@ static void set_blob_headers(http_exchange *exchange, const cal_blob_info *info)
     http_begin(exchange, 200, mime, (int64_t)info->size);
 }
 
-void blob_get(http_exchange *exchange) {
-    cal_blob_id id;
-    cal_blob_info info;
-    uint8_t ignored[CAL_ID_SIZE];
-    const char *context = http_query(exchange, "context_id");
-    if (!api_param_id(exchange, "id", "Invalid blob ID format", id.bytes)) return;
-    if (context && cal_id_parse(context, ignored) != 0) {
-        json_reply_error(exchange, 400, "Invalid context ID format");
-        return;
-    }
-    blob_download *download = calloc(1, sizeof *download);
-    int error =
-        download ? cal_blob_open(api_node(exchange), &id, &download->reader, &info) : CAL_ENOMEM;
-    if (error) {
-        free(download);
-        if (error == CAL_ENOTFOUND)
-            json_reply_error(exchange, 404,
-                             http_is_head(exchange) ? "Blob not found"
-                                                    : "Blob not found locally or in network");
-        else
-            json_reply_code(exchange, error);
-        return;
-    }
-    set_blob_headers(exchange, &info);
+static void download_start(blob_download *download, const cal_blob_info *info) {
+    http_exchange *exchange = download->exchange;
+    set_blob_headers(exchange, info);
     if (http_is_head(exchange)) {
         http_end(exchange);
         download_free(download);
         return;
     }
-    download->exchange = exchange;
     download->room = true;
     http_set_user(exchange, download);
     http_on_close(exchange, on_download_closed);
     http_on_writable(exchange, on_download_writable);
     download_go_on(download);
+}
+
+static void download_refuse(blob_download *download, int error) {
+    http_exchange *exchange = download->exchange;
+    free(download);
+    if (error == CAL_ENOTFOUND)
+        json_reply_error(exchange, 404,
+                         http_is_head(exchange) ? "Blob not found"
+                                                : "Blob not found locally or in network");
+    else
+        json_reply_code(exchange, error);
+}
+
+/* The peers that were asked, not this request, are why it is not here. */
+static int fetch_error(int error) {
+    switch (error) {
+    case CAL_EDENIED: /* no member: who asks learns no more than that */
+    case CAL_EUNREACHABLE:
+    case CAL_ETIMEOUT:
+    case CAL_EVERIFY:
+    case CAL_EDECODE:
+    case CAL_ELIMIT:
+    case CAL_EUNSUPPORTED:
+        return CAL_ENOTFOUND;
+    default:
+        return error;
+    }
+}
+
+static void on_fetched(void *user, const cal_error *err, const cal_blob_info *info) {
+    blob_download *download = user;
+    cal_blob_info here;
+    int error = err ? fetch_error(err->code) : 0;
+    download->busy = false;
+    if (download->over) {
+        free(download);
+        return;
+    }
+    http_on_close(download->exchange, NULL);
+    if (error == 0)
+        error = cal_blob_open(api_node(download->exchange), &info->id, &download->reader, &here);
+    if (error)
+        download_refuse(download, error);
+    else
+        download_start(download, &here);
+}
+
+/* The blob still comes, for the next one who asks. */
+static void on_fetch_closed(http_exchange *exchange) {
+    blob_download *download = http_get_user(exchange);
+    download->over = true;
+    http_abort(exchange);
+}
+
+void blob_get(http_exchange *exchange) {
+    cal_blob_id id;
+    cal_blob_info info;
+    cal_context_id of;
+    cal_node *node = api_node(exchange);
+    const char *context = http_query(exchange, "context_id");
+    if (!api_param_id(exchange, "id", "Invalid blob ID format", id.bytes)) return;
+    if (context && cal_id_parse(context, of.bytes) != 0) {
+        json_reply_error(exchange, 400, "Invalid context ID format");
+        return;
+    }
+    blob_download *download = calloc(1, sizeof *download);
+    if (!download) {
+        json_reply_code(exchange, CAL_ENOMEM);
+        return;
+    }
+    download->exchange = exchange;
+    int error = cal_blob_open(node, &id, &download->reader, &info);
+    if (error == 0) {
+        download_start(download, &info);
+    } else if (error == CAL_ENOTFOUND && context && !http_is_head(exchange)) {
+        download->busy = true;
+        http_set_user(exchange, download);
+        http_on_close(exchange, on_fetch_closed);
+        cal_blob_fetch(node, &id, &of, NULL, on_fetched, download);
+    } else {
+        download_refuse(download, error);
+    }
 }
 
 static void on_removed(void *user, const cal_error *err) {

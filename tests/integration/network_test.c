@@ -12,6 +12,8 @@
 
 #include <calimero/calimero.h>
 
+#include "sync/message.h"
+
 enum { WAIT_MS = 30000, STEP_MS = 5, TEXT_MAX = 700 };
 
 static char root[] = "/tmp/network_test_XXXXXX";
@@ -232,7 +234,7 @@ static void test_hear_each_other(void **state) {
 typedef struct request {
     place *from, *to;
     const char *protocol;
-    uint8_t frame[16], answer[64];
+    uint8_t frame[512], answer[64];
     size_t frame_len, answer_len, wanted;
     bool over;
     int reason;
@@ -270,6 +272,9 @@ static bool is_over(request *r) {
     return r->over;
 }
 
+enum { REFUSAL_LEN = 5 };
+#define ID "4vJ9JU1bJJE96FWSJKvHsmmFADCg4gpZQff4P3bkLKi" /* 01 in each byte */
+
 static void test_streams_are_answered(void **state) {
     (void)state;
     place a, b;
@@ -278,33 +283,65 @@ static void test_streams_are_answered(void **state) {
     address_of(&a, address);
     place_new(&b, "stream-b", address);
     meet(&a, &b);
-    /* Two requests on one stream; each is answered OpaqueError. */
-    request sync = {.from = &b,
-                    .to = &a,
-                    .protocol = "/calimero/stream/0.0.2",
-                    .frame = {0, 0, 0, 2, 0, 9, 0, 0, 0, 0},
-                    .frame_len = 10,
-                    .wanted = 10};
+    /* Heads of a context that nobody knows, without a proof; twice on one stream: OpaqueError. */
+    const sync_message init = {.kind = SYNC_INIT,
+                               .init = {.context = {{1}},
+                                        .request = {.kind = SYNC_HEADS, .context = {{1}}},
+                                        .has_proof = true}};
+    cal_buffer bytes;
+    request sync = {
+        .from = &b, .to = &a, .protocol = "/calimero/stream/0.0.2", .wanted = 2 * REFUSAL_LEN};
+    cal_buffer_init(&bytes, sizeof sync.frame);
+    for (int i = 0; i < 2; i++) {
+        size_t at = bytes.len;
+        cal_buffer_append(&bytes, "\0\0\0", 4);
+        assert_int_equal(sync_message_write(&init, &bytes), 0);
+        bytes.data[at + 3] = (uint8_t)(bytes.len - at - 4);
+    }
+    sync.frame_len = bytes.len;
+    memcpy(sync.frame, bytes.data, bytes.len);
+    cal_buffer_deinit(&bytes);
     cal_node_run(b.node, send_request, &sync);
     UNTIL(is_over(&sync));
     assert_int_equal(sync.reason, 0);
-    assert_int_equal(sync.answer_len, 10);
-    assert_memory_equal(sync.answer, "\0\0\0\1\2\0\0\0\1\2", 10);
+    assert_int_equal(sync.answer_len, 2 * REFUSAL_LEN);
+    for (size_t i = 0; i < 2; i++)
+        assert_memory_equal(sync.answer + i * REFUSAL_LEN, "\0\0\0\1\2", REFUSAL_LEN);
+    /* A context that nobody knows: what those hear for whom a blob is not here. */
     static const char no_blob[] = "\0\0\0\x1b{\"found\":false,\"size\":null}";
+    static const char ask[] =
+        "\0\0\0\x80{\"blob_id\":\"" ID "\",\"context_id\":\"" ID "\",\"auth\":null}";
     request blob = {.from = &a,
                     .to = &b,
                     .protocol = "/calimero/blob/0.0.2",
-                    .frame = {0, 0, 0, 2, '{', '}'},
-                    .frame_len = 6,
+                    .frame_len = sizeof ask - 1,
                     .wanted = sizeof no_blob - 1};
+    memcpy(blob.frame, ask, sizeof ask - 1);
     cal_node_run(a.node, send_request, &blob);
     UNTIL(is_over(&blob));
     assert_int_equal(blob.reason, 0);
     assert_int_equal(blob.answer_len, sizeof no_blob - 1);
     assert_memory_equal(blob.answer, no_blob, sizeof no_blob - 1);
-    cal_network_stats stats;
-    cal_network_stats_get(a.node, &stats);
+    /* What is no request is not answered. */
+    static const char *const protocols[] = {"/calimero/blob/0.0.2", "/calimero/stream/0.0.2"};
+    for (size_t i = 0; i < 2; i++) {
+        request nonsense = {.from = &a,
+                            .to = &b,
+                            .protocol = protocols[i],
+                            .frame = {0, 0, 0, 2, '{', '}'},
+                            .frame_len = 6,
+                            .wanted = 1};
+        cal_node_run(a.node, send_request, &nonsense);
+        UNTIL(is_over(&nonsense));
+        assert_int_equal(nonsense.reason, CAL_ECANCELED);
+        assert_int_equal(nonsense.answer_len, 0);
+    }
+    cal_sync_stats stats;
+    cal_sync_stats_get(a.node, &stats);
     assert_int_equal(stats.requests_declined, 2);
+    cal_sync_stats_get(b.node, &stats);
+    assert_int_equal(stats.blobs_refused, 1);
+    assert_int_equal(stats.malformed, 1);
     cal_node_stop(a.node);
     cal_node_stop(b.node);
 }

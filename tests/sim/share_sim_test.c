@@ -296,6 +296,13 @@ static void a_blob_comes_to_members_alone(void **state) {
     world_close(w);
 }
 
+static void part(void *arg) {
+    place **both = arg;
+    cal_p2p *host = cal_node_p2p(node_at(both[0]));
+    cal_p2p_disconnect(host, &both[1]->id);
+    assert_false(cal_p2p_is_connected(host, &both[1]->id));
+}
+
 /* Who has it is not connected, and was announced. */
 static void an_announced_blob_is_found(void **state) {
     (void)state;
@@ -314,6 +321,7 @@ static void an_announced_blob_is_found(void **state) {
     OK(w, cal_blob_announce(node_at(b), &id, &s.context, &err));
     OK(w, cal_blob_announce(node_at(b), &id, &s.context, &err));
     node_sim_run(w->sim, 5 * SECOND, NULL, NULL);
+    cal_node_run(node_at(c), part, (place *[]){c, b});
     OK(w, cal_blob_fetch_wait(node_at(c), &id, &s.context, &err));
     expect_blob(c, &id, 70000, 3);
     world_close(w);
