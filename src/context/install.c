@@ -78,6 +78,26 @@ static int fill_some(struct install *install) {
     return 1;
 }
 
+/* Each head stands for what it descends from, which did not come, unless it is here itself. */
+static int put_checkpoints(struct install *install) {
+    const cal_context_state *state = &install->state;
+    const cal_context_id *id = &install->turn.context->id;
+    cal_store *store = install->turn.contexts->options.store;
+    int rc = 0;
+    for (size_t i = 0; i < state->head_count && rc == 0; i++) {
+        cal_buffer row;
+        cal_delta_record checkpoint;
+        cal_buffer_init(&row, CAL_STORE_VALUE_MAX);
+        int here = cal_context_delta_read(store, id, &state->heads[i], &row);
+        cal_buffer_deinit(&row);
+        if (here == 0) continue;
+        if (here != CAL_ENOTFOUND) return here;
+        cal_delta_checkpoint(&state->heads[i], state->latest, &checkpoint);
+        rc = commit_put_delta(install->turn.batch, id, &checkpoint);
+    }
+    return rc;
+}
+
 /* The record that says that all is there. */
 static int complete(struct install *install) {
     const cal_context_state *state = &install->state;
@@ -89,7 +109,8 @@ static int complete(struct install *install) {
     if (state->latest > record.latest) record.latest = state->latest;
     crdt_clock_raise(&context->clock, record.latest);
     install->phase = PHASE_DONE;
-    int rc = commit_put_record(install->turn.batch, &context->id, &record);
+    int rc = put_checkpoints(install);
+    if (rc == 0) rc = commit_put_record(install->turn.batch, &context->id, &record);
     return rc == 0 ? turn_leave(&install->turn, &record) : rc;
 }
 

@@ -115,6 +115,16 @@ int cal_delta_record_decode(cal_slice bytes, cal_delta_record *ret_record) {
     return 0;
 }
 
+void cal_delta_checkpoint(const cal_hash *head, uint64_t time, cal_delta_record *ret_record) {
+    static const uint8_t no_parent[1][32];
+    *ret_record = (cal_delta_record){
+        .id = *head, .parents = no_parent, .parent_count = 1, .hlc = {.time = time, .id = {1}}};
+}
+
+bool cal_delta_is_checkpoint(const cal_delta_record *record) {
+    return !record->has_author && record->artifact.len == 0;
+}
+
 void cal_delta_envelope(const cal_delta_record *record, gov_position *ret_position,
                         gov_hlc *ret_hlc) {
     *ret_position = (gov_position){.count = (uint32_t)record->position_count};

@@ -56,6 +56,11 @@ int cal_delta_record_encode(const cal_delta_record *record, cal_buffer *ret_byte
 int cal_delta_record_decode(cal_slice bytes,
                             cal_delta_record *ret_record); /* borrows; CAL_ECORRUPT */
 
+/* A head that came with a state as a whole: it stands for all below it, and has no actions that
+ * could be served (network-sync.md 8.4). */
+void cal_delta_checkpoint(const cal_hash *head, uint64_t time, cal_delta_record *ret_record);
+bool cal_delta_is_checkpoint(const cal_delta_record *record);
+
 /* What the author signs besides the ids, in the form that gov takes. */
 void cal_delta_envelope(const cal_delta_record *record, gov_position *ret_position,
                         gov_hlc *ret_hlc);

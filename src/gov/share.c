@@ -71,6 +71,23 @@ int gov_account_of(cal_gov *gov, const cal_group_id *namespace_id, const cal_pub
     return gov_account_of_key(&view, key->bytes, ret_account) ? 0 : CAL_ENOTFOUND;
 }
 
+int gov_devices_ever(cal_gov *gov, const cal_group_id *namespace_id,
+                     void (*visit)(void *user, const cal_public_key *key,
+                                   const cal_account_id *account),
+                     void *user) {
+    gov_view view;
+    cal_slice device, value;
+    if (!gov_find_group(gov, namespace_id, &view)) return CAL_ENOTFOUND;
+    gov_walk walk = gov_walk_start(&view, ROW_BINDING, NULL, NULL);
+    while (gov_walk_next(&walk, &device, &value)) {
+        gov_binding binding = gov_binding_read(value);
+        cal_public_key key;
+        memcpy(key.bytes, binding.sign_key, sizeof key.bytes);
+        visit(user, &key, &binding.account);
+    }
+    return 0;
+}
+
 bool gov_key_is_member(cal_gov *gov, const cal_group_id *group, const cal_public_key *key) {
     gov_view view;
     cal_account_id account;

@@ -48,6 +48,12 @@ uint64_t gov_op_count(cal_gov *gov, const cal_group_id *namespace_id);
 /* The account that a signing key speaks for in a namespace, by a live binding. CAL_ENOTFOUND. */
 int gov_account_of(cal_gov *gov, const cal_group_id *namespace_id, const cal_public_key *key,
                    cal_account_id *ret_account);
+/* Every device that was ever certified in the namespace, revoked ones and those of former members
+ * too: whom a signature of before is of. CAL_ENOTFOUND. */
+int gov_devices_ever(cal_gov *gov, const cal_group_id *namespace_id,
+                     void (*visit)(void *user, const cal_public_key *key,
+                                   const cal_account_id *account),
+                     void *user);
 /* Whether a key speaks for a member of the group (a namespace too), by row or by inheritance. */
 bool gov_key_is_member(cal_gov *gov, const cal_group_id *group, const cal_public_key *key);
 

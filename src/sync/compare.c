@@ -10,6 +10,7 @@
 
 #include "sync/context.h"
 #include "sync/session.h"
+#include "sync/take.h"
 
 enum {
     SESSION_MS = 10 * 60 * 1000,
@@ -18,11 +19,17 @@ enum {
     LOOK_AGAIN_MS = 10000,  /* while others may still be ahead */
 };
 
-typedef enum compare_phase { COMPARE_HEADS, COMPARE_DELTAS, COMPARE_APPLY } compare_phase;
+typedef enum compare_phase {
+    COMPARE_HEADS,
+    COMPARE_STATE,  /* all of it is being taken */
+    COMPARE_DELTAS, /* those that are missing are */
+    COMPARE_APPLY,
+} compare_phase;
 
 typedef struct sync_compare {
     sync_context *context;
     sync_session *session;
+    sync_take *take;
     cal_peer_id peer;
     compare_phase phase;
     bool over; /* the session is gone */
@@ -73,6 +80,8 @@ static void free_compare(sync_compare *compare) {
 
 static void let_go(sync_compare *compare) {
     compare->context = NULL;
+    if (compare->take) sync_take_leave(compare->take);
+    compare->take = NULL;
     if (compare->over)
         free_compare(compare);
     else
@@ -210,6 +219,27 @@ static void on_delta(sync_compare *compare, const sync_answer *answer) {
     }
 }
 
+/* --- the whole state --- */
+
+static void on_taken(void *user, int result, const char *why) {
+    sync_compare *compare = user;
+    compare->take = NULL;
+    if (result != 0) {
+        fail_compare(compare, result, why);
+        return;
+    }
+    sync_context_stated(compare->context);
+    if (compare->context) ask_heads(compare);
+}
+
+static void take_state(sync_compare *compare) {
+    sync_context *context = compare->context;
+    context->status.state = CAL_SYNC_BEHIND;
+    compare->phase = COMPARE_STATE;
+    if (sync_take_new(context, compare->session, on_taken, compare, &compare->take))
+        fail_compare(compare, CAL_EUNREACHABLE, "the peer could not be asked for its state");
+}
+
 /* --- heads --- */
 
 static bool same_heads(const cal_context_record *record, sync_ids heads) {
@@ -240,15 +270,18 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
     cal_arena arena;
     cal_arena_init(&arena, SYNC_ARENA_MAX);
     int rc = cal_contexts_get(context->sync->options.contexts, &context->id, &arena, &record);
-    for (uint32_t i = 0; rc == 0 && i < answer->heads.count; i++)
-        rc = want(compare, &answer->heads.items[i]);
-    if (rc == 0) rc = want_missing(compare);
     bool peer_empty = memcmp(&answer->root, &none, sizeof none) == 0;
+    bool empty = rc == 0 && memcmp(&record.root, &none, sizeof none) == 0;
+    for (uint32_t i = 0; rc == 0 && !empty && i < answer->heads.count; i++)
+        rc = want(compare, &answer->heads.items[i]);
+    if (rc == 0 && !empty) rc = want_missing(compare);
     bool equal = rc == 0 && memcmp(&answer->root, &record.root, sizeof record.root) == 0;
     bool same = rc == 0 && same_heads(&record, answer->heads);
     cal_arena_deinit(&arena);
     if (rc != 0) {
         fail_compare(compare, rc, "the comparison with a peer failed");
+    } else if (empty && !peer_empty) {
+        take_state(compare);
     } else if (compare->wanted_count > 0) {
         context->status.state = CAL_SYNC_BEHIND;
         ask_delta(compare);
@@ -289,7 +322,9 @@ static void on_answer(void *user, sync_session *session, const sync_message *mes
     sync_compare *compare = user;
     (void)session;
     if (!compare->context) return;
-    if (message->kind == SYNC_NOT_MATERIALIZED)
+    if (compare->take)
+        sync_take_answer(compare->take, message);
+    else if (message->kind == SYNC_NOT_MATERIALIZED)
         fail_compare(compare, CAL_ESTATE, "the peer does not have the context yet");
     else if (message->kind != SYNC_MESSAGE)
         fail_compare(compare, CAL_EDENIED,

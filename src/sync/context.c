@@ -33,6 +33,7 @@ static cal_slice key_of(const cal_hash *id) { return cal_slice_of(id->bytes, siz
 bool sync_context_holds(const sync_context *context, const cal_hash *id) {
     for (size_t i = 0; i < SYNC_REFUSED_MAX; i++)
         if (memcmp(&context->refused[i], id, sizeof *id) == 0) return true;
+    if (cal_map_get(&context->covered, key_of(id))) return true;
     return cal_map_get(&context->by_id, key_of(id)) != NULL;
 }
 
@@ -120,6 +121,7 @@ static bool wait_for_parents(sync_delta *delta) {
         cal_slice key = cal_slice_of(delta->record.parents[absent->parent], 32);
         const sync_delta *parent = cal_map_get(&context->by_id, key);
         if (parent && parent->ready) continue; /* it stands before its child there */
+        if (cal_map_get(&context->covered, key)) continue;
         sync_bucket *bucket = cal_map_get(&context->buckets, key);
         if (!bucket) {
             bucket = malloc(sizeof *bucket);
@@ -136,26 +138,55 @@ static bool wait_for_parents(sync_delta *delta) {
     return true;
 }
 
-static void make_ready(sync_delta *first) {
-    sync_context *context = first->context;
-    cal_list todo;
-    cal_list_init(&todo);
-    wait_in(first, &todo);
-    while (!cal_list_empty(&todo)) {
-        sync_delta *delta = CAL_CONTAINER_OF(todo.next, sync_delta, link);
+/* Whoever waited for this parent waits for it no more; those that wait for nothing else join todo.
+ */
+static void release_children(sync_context *context, const cal_hash *parent, cal_list *todo) {
+    sync_bucket *bucket = cal_map_remove(&context->buckets, key_of(parent));
+    cal_list *at;
+    while (bucket && (at = cal_list_pop(&bucket->waiting))) {
+        sync_absent *absent = CAL_CONTAINER_OF(at, sync_absent, link);
+        sync_delta *child = absent->delta;
+        absent->delta = NULL;
+        if (--child->lacking == 0) wait_in(child, todo);
+    }
+    free(bucket);
+}
+
+static void all_ready(sync_context *context, cal_list *todo) {
+    while (!cal_list_empty(todo)) {
+        sync_delta *delta = CAL_CONTAINER_OF(todo->next, sync_delta, link);
         wait_in(delta, &context->ready);
         delta->ready = true;
-        sync_bucket *bucket = cal_map_remove(&context->buckets, key_of(&delta->record.id));
-        if (!bucket) continue;
-        cal_list *at;
-        while ((at = cal_list_pop(&bucket->waiting))) {
-            sync_absent *absent = CAL_CONTAINER_OF(at, sync_absent, link);
-            sync_delta *child = absent->delta;
-            absent->delta = NULL;
-            if (--child->lacking == 0) wait_in(child, &todo);
-        }
-        free(bucket);
+        release_children(context, &delta->record.id, todo);
     }
+}
+
+static void make_ready(sync_delta *delta) {
+    cal_list todo;
+    cal_list_init(&todo);
+    wait_in(delta, &todo);
+    all_ready(delta->context, &todo);
+}
+
+void sync_context_cover(sync_context *context, const cal_hash *id) {
+    static char mark;
+    cal_list todo;
+    cal_list_init(&todo);
+    if (context->covered.count >= SYNC_COVERED_MAX) return;
+    if (cal_map_put(&context->covered, key_of(id), &mark)) return;
+    release_children(context, id, &todo);
+    all_ready(context, &todo);
+}
+
+/* Whether the context has a state. */
+static bool has_state(const sync_context *context) {
+    static const cal_hash none;
+    cal_arena arena;
+    cal_context_record record;
+    cal_arena_init(&arena, SYNC_ARENA_MAX);
+    int rc = cal_contexts_get(context->sync->options.contexts, &context->id, &arena, &record);
+    cal_arena_deinit(&arena);
+    return rc == 0 && memcmp(&record.root, &none, sizeof none) != 0;
 }
 
 size_t sync_context_missing(const sync_context *context, cal_hash *ret_ids, size_t max) {
@@ -230,6 +261,10 @@ static void opened(cal_task *task) {
         } else if (delta->result != 0) {
             drop(delta); /* the node's own trouble: it is fetched again */
             sync_compare_want(context, NULL);
+        } else if (!delta->record.has_author && has_state(context)) {
+            cal_hash genesis = delta->record.id; /* below whatever state there is */
+            drop(delta);
+            sync_context_cover(context, &genesis);
         } else if (!wait_for_parents(delta)) {
             drop(delta);
         } else if (delta->lacking == 0) {
@@ -532,6 +567,7 @@ int sync_context_add(cal_sync *sync, const cal_context_id *id) {
     cal_id_to_base58(id->bytes, context->topic);
     cal_map_init(&context->by_id, sync->seed);
     cal_map_init(&context->buckets, sync->seed);
+    cal_map_init(&context->covered, sync->seed);
     cal_list *lists[] = {&context->came,         &context->governed, &context->stateless,
                          &context->to_open,      &context->ready,    &context->waiters,
                          &context->governed_link};
@@ -560,6 +596,7 @@ static void free_context(sync_context *context) {
     while (cal_map_next(&context->buckets, &cursor, NULL, &value)) free(value);
     cal_map_deinit(&context->by_id);
     cal_map_deinit(&context->buckets);
+    cal_map_deinit(&context->covered);
     cal_list_remove(&context->governed_link);
     free(context);
 }

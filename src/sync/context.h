@@ -18,6 +18,7 @@ enum {
     SYNC_WAITING_MAX = 20000, /* deltas of a context that are not applied yet */
     SYNC_WAITING_BYTES_MAX = 64 * 1024 * 1024,
     SYNC_REFUSED_MAX = 64,
+    SYNC_COVERED_MAX = 65536,
 };
 
 typedef struct sync_delta sync_delta;
@@ -68,8 +69,9 @@ typedef struct sync_context {
     cal_list governed;  /* wait for governance or a key */
     cal_list stateless; /* wait for the context's state */
     cal_list to_open;
-    cal_list ready;                     /* in causal order */
-    cal_map buckets;                    /* parent id -> sync_bucket */
+    cal_list ready;  /* in causal order */
+    cal_map buckets; /* parent id -> sync_bucket */
+    cal_map covered; /* ids of deltas that the state is known to have, though they are not stored */
     cal_list governed_link;             /* in sync.governed while something waits for governance */
     cal_hash refused[SYNC_REFUSED_MAX]; /* the last ones: not fetched again */
     size_t refused_at;
@@ -109,6 +111,8 @@ void sync_context_go(sync_context *context); /* whatever can go on does */
 bool sync_context_holds(const sync_context *context, const cal_hash *id);
 /* Parents that are waited for and not here at all, up to max. */
 size_t sync_context_missing(const sync_context *context, cal_hash *ret_ids, size_t max);
+/* The state is known to have that delta, though it is not stored. */
+void sync_context_cover(sync_context *context, const cal_hash *id);
 /* The context has got a state, or another one. */
 void sync_context_stated(sync_context *context);
 bool sync_context_idle(const sync_context *context); /* nothing of what came can go on */

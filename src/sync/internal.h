@@ -5,7 +5,9 @@
  *   namespace.c  governance on a topic        history.c    fetching operations that are missing
  *   keys.c       fetching keys                join.c       joining a namespace
  *   context.c    a context on its topic       delta.c      a received delta, judged and opened
- *   compare.c    catching up with a peer      sync.c       the module's face, drain, tick
+ *   compare.c    catching up with a peer      take.c  state.c    a whole state, taken, handed out
+ *   snapshot.h   the machines of both         blobs.c      blobs, on a protocol of their own
+ *   follow.c     contexts that others made    sync.c       the module's face, drain, tick
  */
 #ifndef CAL_SYNC_INTERNAL_H
 #define CAL_SYNC_INTERNAL_H
@@ -40,7 +42,9 @@ struct cal_sync {
     cal_list joins;
     cal_list governed; /* contexts of which something waits for governance */
     cal_list adoptions;
-    cal_list servings; /* streams whose asker may turn out to be a member */
+    cal_list servings;        /* streams whose asker may turn out to be a member */
+    struct sync_views *views; /* of contexts whose state is handed out */
+    uint64_t views_due_ms;
     net_messages_protocol requests;
     uint64_t seed;
     uint64_t under_way; /* what must end before it may be freed */

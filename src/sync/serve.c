@@ -45,6 +45,7 @@ void sync_serving_decline(sync_serving *serving, bool benign) {
 
 static void free_serving(sync_serving *serving) {
     cal_sync *sync = serving->sync;
+    if (serving->ended) serving->ended(serving);
     cal_arena_deinit(&serving->arena);
     cal_buffer_deinit(&serving->out);
     cal_list_remove(&serving->waiting);
@@ -252,6 +253,7 @@ static void answer_delta(sync_serving *serving) {
     cal_buffer_init(&position, NET_MESSAGE_MAX);
     int rc = serving->result;
     if (rc == 0) rc = cal_delta_record_decode(cal_buffer_slice(&serving->out), &record);
+    if (rc == 0 && cal_delta_is_checkpoint(&record)) rc = CAL_ENOTFOUND;
     if (rc == 0) rc = sync_delta_answer(&record, &bytes, &position, &answer);
     if (rc == 0) serving->sync->stats.deltas_served++;
     if (rc == 0 || rc == CAL_ENOTFOUND)
@@ -260,12 +262,6 @@ static void answer_delta(sync_serving *serving) {
         sync_serving_decline(serving, false);
     cal_buffer_deinit(&bytes);
     cal_buffer_deinit(&position);
-}
-
-static void serve_boundary(sync_serving *serving) {
-    sync_answer answer = {.kind = SYNC_ANSWER_SNAPSHOT_ERROR,
-                          .error = {.kind = SYNC_SNAPSHOT_BOUNDARY}};
-    sync_serving_answer(serving, &answer);
 }
 
 static void serve_context(sync_serving *serving) {
@@ -278,7 +274,7 @@ static void serve_context(sync_serving *serving) {
         break;
     case SYNC_SNAPSHOT_BOUNDARY_OF:
     case SYNC_SNAPSHOT_STREAM:
-        serve_boundary(serving);
+        sync_serve_state(serving);
         break;
     default:
         sync_serving_decline(serving, false);
@@ -429,7 +425,6 @@ static void on_ended(void *user, net_messages *messages, int reason) {
     (void)messages, (void)reason;
     if (!serving) return;
     serving->gone = true;
-    if (serving->ended) serving->ended(serving);
     if (!serving->working) free_serving(serving);
 }
 

@@ -25,6 +25,7 @@ struct sync_serving {
     sync_op *ops;
     size_t op_count;
     gov_join_answer join;
+    cal_hash root; /* of the context, as the loop saw it */
 
     cal_task task;
     int (*work)(sync_serving *serving);
@@ -42,6 +43,9 @@ void sync_serving_decline(sync_serving *serving, bool benign);
 /* Or first: fn on a worker (serving->result), then reply on the loop, unless the stream ended. */
 void sync_serving_work(sync_serving *serving, int (*fn)(sync_serving *serving),
                        void (*reply)(sync_serving *serving));
+
+/* state.c: SnapshotBoundaryRequest and SnapshotStreamRequest. */
+void sync_serve_state(sync_serving *serving);
 
 /* A stored delta as an answer; the buffers (initialised) keep what it points to. */
 int sync_delta_answer(const cal_delta_record *record, cal_buffer *ret_bytes,

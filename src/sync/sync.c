@@ -3,6 +3,9 @@
 #include <string.h>
 
 #include "sync/internal.h"
+#include "sync/snapshot.h"
+
+enum { VIEWS_LOOK_MS = 5000 };
 
 /* --- small things --- */
 
@@ -121,7 +124,8 @@ int cal_sync_new(const cal_sync_options *options, cal_sync **ret_sync) {
     cal_list_init(&sync->joins);
     cal_list_init(&sync->governed);
     cal_list_init(&sync->adoptions);
-    int rc = sync_serve(sync);
+    int rc = sync_views_new(options->store, &sync->views);
+    if (rc == 0) rc = sync_serve(sync);
     if (rc != 0) {
         cal_sync_free(sync);
         return rc;
@@ -167,6 +171,11 @@ void cal_sync_tick(cal_sync *sync) {
     }
     while (cal_map_next(&sync->namespaces, &cursor, NULL, &value)) sync_namespace_tick(value, now);
     sync_contexts_tick(sync, now);
+    sync_servings_look(sync, now);
+    if (now >= sync->views_due_ms) {
+        sync->views_due_ms = now + VIEWS_LOOK_MS;
+        sync_views_expire(sync->views, sync->options.os->mono_ns(sync->options.os->user));
+    }
     sync_joins_tick(sync, now);
 }
 
@@ -184,6 +193,7 @@ void cal_sync_free(cal_sync *sync) {
     gov_observe(sync->options.gov, NULL, NULL);
     sync_namespaces_free(sync);
     sync_contexts_free(sync);
+    sync_views_free(sync->views);
     cal_map_deinit(&sync->namespaces);
     cal_map_deinit(&sync->contexts);
     free(sync);

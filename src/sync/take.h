@@ -1,0 +1,21 @@
+/* Taking a context's whole state from a peer on the stream of a comparison (network-sync.md 8.4):
+ * boundary, pages, verification, installation. Loop thread. */
+#ifndef CAL_SYNC_TAKE_H
+#define CAL_SYNC_TAKE_H
+
+#include "sync/context.h"
+#include "sync/session.h"
+
+typedef struct sync_take sync_take;
+
+/* done comes once, on the loop, never inside a call: 0 once the state is durable, or why not with
+ * words. The session stays the caller's, who passes each answer on (sync_take_answer). CAL_ENOMEM,
+ * and what asking answers. */
+int sync_take_new(sync_context *context, sync_session *session,
+                  void (*done)(void *user, int result, const char *why), void *user,
+                  sync_take **ret_take);
+void sync_take_answer(sync_take *take, const sync_message *message);
+/* The session is gone, or nobody wants it any more: done is not called. */
+void sync_take_leave(sync_take *take);
+
+#endif
