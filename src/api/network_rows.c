@@ -7,6 +7,7 @@
 
 #include "api/api.h"
 #include "calimero/network.h"
+#include "calimero/share.h"
 
 enum { ADDRESSES_MAX = 64 };
 
@@ -216,5 +217,10 @@ void network_collect(void *node, cal_buffer *out) {
     cal_network_stats_get(node, &s);
 #define COUNTER(name, text) figure(out, METRICS_COUNTER, "network_" #name, text, s.name);
     CAL_NETWORK_COUNTERS(COUNTER)
+#undef COUNTER
+    cal_sync_stats sync;
+    cal_sync_stats_get(node, &sync);
+#define COUNTER(name, text) figure(out, METRICS_COUNTER, "sync_" #name, text, sync.name);
+    CAL_SYNC_COUNTERS(COUNTER)
 #undef COUNTER
 }

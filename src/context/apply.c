@@ -336,16 +336,32 @@ static void announce(const struct apply *apply, size_t at) {
     cal_arena_deinit(&arena);
 }
 
+/* What is announced after `done`, which may free the deltas; without memory nothing is. */
+static void keep_events(struct apply *apply, cal_arena *arena) {
+    cal_received_delta *kept = cal_arena_alloc_array(arena, apply->count, sizeof *kept);
+    for (size_t i = 0; kept && i < apply->count; i++) {
+        cal_slice *events = &kept[i].record.events;
+        kept[i] = apply->deltas[i];
+        events->data = cal_arena_copy(arena, events->data, events->len);
+        if (!events->data) events->len = 0;
+    }
+    apply->deltas = kept;
+}
+
 static void answer(struct apply *apply) {
     cal_contexts *contexts = apply->guest.contexts;
     size_t bytes = apply->turn.cost;
+    cal_arena arena;
     for (size_t i = 0; i < apply->count; i++) {
         contexts->stats.applied += apply->outcomes[i].error == 0 && !apply->outcomes[i].before;
         contexts->stats.apply_failed += apply->outcomes[i].error != 0;
     }
+    cal_arena_init(&arena, CALL_ARENA_MAX);
+    keep_events(apply, &arena);
     apply->done(apply->user, apply->outcomes, apply->count);
-    for (size_t i = 0; i < apply->count; i++)
+    for (size_t i = 0; apply->deltas && i < apply->count; i++)
         if (apply->outcomes[i].error == 0 && !apply->outcomes[i].before) announce(apply, i);
+    cal_arena_deinit(&arena);
     free_apply(apply);
     contexts_closed(contexts, bytes);
 }

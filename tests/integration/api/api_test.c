@@ -90,7 +90,7 @@ static void test_health(void **state) {
         "p2p_handshakes_failed_total 0",
         "gossip_topics ",
         "gossip_invalid_total 0",
-        "network_requests_declined_total 0",
+        "sync_requests_declined_total 0",
         "process_resident_memory_bytes ",
         "store_bytes ",
         "calls_total "};
