@@ -346,13 +346,18 @@ static void what_came_with_an_installed_state_counts(void **state) {
              boundary = add(w, (made){{early}, 1, start + second, 0}),
              next = add(w, (made){{boundary}, 1, start + 20 * second, 0}),
              late = add(w, (made){{boundary}, 1, start + 21 * second, 12}),
-             top = add(w, (made){{next, late}, 2, start + 22 * second, 0});
+             top = add(w, (made){{next, late}, 2, start + 22 * second, 0}),
+             deep = add(w, (made){{next}, 1, start + 23 * second, 13}),
+             above = add(w, (made){{deep}, 1, start + 24 * second, 0}),
+             bare = add(w, (made){{boundary}, 1, start + 25 * second, 0});
+    add(w, (made){{above, bare}, 2, start + 26 * second, 0});
     store_all(w, NULL, 0);
     for (int round = 0; round < 2; round++) {
         assert_int_equal(writer_after(w, boundary), 11);
         assert_int_equal(writer_after(w, next), 11); /* not what was rotated beside it */
         assert_int_equal(writer_after(w, late), 12);
         assert_int_equal(writer_after(w, top), 12);
+        assert_int_equal(writer_after(w, deep), 13);
         forget(w, boundary);
         if (round == 0) forget(w, early);
     }

@@ -9,6 +9,7 @@
  *   bulk    returns 128 KiB                        err      logs, counts, then returns an error
  *   flood   counts, with an action of as many bytes as the input says after the tag (u32)
  *   tell    counts, and emits `told` with the tag as its data and `add` as its handler
+ *   hint    emits `told` and changes nothing; a view
  *   send    counts, and calls `add` of the context whose id follows the tag, with the tag
  *   __calimero_sync_next   counts; the tag is the first 16 bytes of the first action's id; traps
  * when these begin with 0xEE, and returns an error when they begin with 0xEF */
@@ -85,7 +86,9 @@ static const char turn_guest[] =
     " (call $buf (i32.const 0x210) (i64.const 0x20000)"
     "  (i64.add (i64.load32_u (i32.const 0x1010)) (i64.const 66)))"
     " (call $count (i32.const 0x1000)) (call $give))"
-    "(func (export \"tell\") (call $load) (call $count (i32.const 0x1000))"
+    "(func (export \"tell\") (call $load) (call $count (i32.const 0x1000)) (call $told))"
+    "(func (export \"hint\") (call $load) (call $told))"
+    "(func $told"
     " (call $buf (i32.const 0x2b0) (i64.const 0x1c0) (i64.const 4))"
     " (call $buf (i32.const 0x2c0) (i64.const 0x108) (i64.const 16))"
     " (call $buf (i32.const 0x2d0) (i64.const 0x1c8) (i64.const 3))"
@@ -108,6 +111,7 @@ static const char turn_abi[] =
     "{\"schema_version\":\"wasm-abi/1\",\"types\":{},\"events\":[],\"methods\":["
     "{\"name\":\"add\",\"params\":[],\"xcall_callable\":true,"
     "\"xcall_callers\":\"same_app\"},"
+    "{\"name\":\"hint\",\"params\":[],\"intent\":\"read_only\"},"
     "{\"name\":\"look\",\"params\":[],\"intent\":\"read_only\"}]}";
 
 enum { TURN_CLASSES = 16 };
