@@ -153,6 +153,31 @@ static void the_application_is_waited_for(void **state) {
     world_close(w);
 }
 
+/* A stop, or a loss of power, anywhere between having joined and having the application. */
+static void the_application_comes_after_a_stop(void **state) {
+    (void)state;
+    enum { SEEDS = 12 };
+    engine_signals_use();
+    world *w = &now;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        world_open(w, 100 + seed, 2, 1);
+        place *a = &w->places[0], *b = &w->places[1];
+        shared s = found(a);
+        set(a, &s.context, "before", "1");
+        join(a, b, &s);
+        node_sim_run(w->sim, below(w, 600) * MS, NULL, NULL);
+        place *ends = seed % 3 == 2 ? a : b;
+        if (seed % 2)
+            node_sim_stop(ends->sim);
+        else
+            node_sim_cut_off(ends->sim, CAL_SIM_TEAR);
+        node_sim_run(w->sim, below(w, 600) * MS, NULL, NULL);
+        place_start(ends);
+        until_holds(b, &s.context, "before", "1");
+        world_close(w);
+    }
+}
+
 /* --- a bundle, and one that is of another application than it says --- */
 
 static void pack(cal_slice wasm, cal_buffer *ret_archive) {
@@ -395,6 +420,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(a_founder_and_a_joiner_see_each_others_writes, tell_seed),
         cmocka_unit_test_teardown(the_application_comes_from_whoever_has_it, tell_seed),
         cmocka_unit_test_teardown(the_application_is_waited_for, tell_seed),
+        cmocka_unit_test_teardown(the_application_comes_after_a_stop, tell_seed),
         cmocka_unit_test_teardown(a_bundle_is_verified, tell_seed),
         cmocka_unit_test_teardown(a_bundle_of_another_application_is_refused, tell_seed),
         cmocka_unit_test_teardown(a_blob_comes_to_members_alone, tell_seed),
