@@ -1,9 +1,12 @@
 /* The HTTP API of a whole node over real sockets: every answer compared with http-api.md, byte for
  * byte where it has no ids. The application is apps/kv-store, compiled to WebAssembly; its path is
  * the only argument. */
+#include "calimero/blob.h"
 #include "calimero/context.h"
+#include "calimero/network.h"
 #include "calimero/node.h"
 #include "calimero/server.h"
+#include "calimero/share.h"
 #include "client.h"
 #include "node/node.h"
 
@@ -11,6 +14,8 @@ static const char *app_path;
 static char home[] = "/tmp/api_test_XXXXXX";
 static cal_node *node;
 static cal_server *server;
+static cal_peer_id other_id; /* of another node */
+static cal_multiaddr other_address;
 
 /* Ids of what the tests made, as the API spelled them. */
 static char app_id[SMALL], app_key[SMALL], namespace_id[SMALL], context_id[SMALL], member[SMALL];
@@ -866,6 +871,90 @@ static void test_start_and_stop(void **state) {
     start_node();
 }
 
+/* --- another node --- */
+
+static void note_invitation(void *user, const cal_group_id *group, const char *name,
+                            const char *json) {
+    (void)group, (void)name;
+    snprintf(user, TEXT_MAX, "%s", json);
+}
+static void no_answer(void *user, const cal_error *err) {
+    (void)user;
+    assert_null(err);
+}
+
+static void invite_on_loop(void *arg) {
+    cal_group_id id;
+    assert_int_equal(cal_id_parse(namespace_id, id.bytes), 0);
+    cal_namespace_invite(node, &id, 0, false, note_invitation, no_answer, arg);
+}
+
+static void take_address(void *arg) {
+    cal_multiaddr address;
+    assert_true(cal_p2p_addresses(cal_node_p2p(*(cal_node **)arg), &address, 1) >= 1);
+    other_address = address;
+}
+static void connect_on_loop(void *arg) {
+    (void)arg;
+    cal_p2p_connect(cal_node_p2p(node), &other_id, &other_address, 1, NULL, NULL);
+}
+
+/* A blob that only another member has comes with context_id, and is kept; one that is put with
+ * context_id is theirs to fetch. */
+static void test_blobs_of_members(void **state) {
+    (void)state;
+    static char other_home[] = "/tmp/api_test_other_XXXXXX";
+    static const char *const listen[] = {"/ip4/127.0.0.1/tcp/0"};
+    cal_node_options options = {.durability = CAL_NODE_DURABLE_PROCESS};
+    cal_node *other;
+    cal_error err = {0};
+    cal_joined joined;
+    cal_context_id context;
+    cal_blob_id blob;
+    char *json = malloc(TEXT_MAX), id[SMALL], nobody[SMALL], command[SMALL];
+    options.home = mkdtemp(other_home);
+    options.network = (cal_network_options){.listen = listen, .listen_count = 1};
+    assert_int_equal(cal_id_parse(context_id, context.bytes), 0);
+    assert_int_equal(cal_node_init(&options, NULL, &err), 0);
+    if (cal_node_start(&options, &other, &err) != 0) fail_msg("%s", err.message);
+    cal_node_peer_id(other, &other_id);
+    cal_node_run(other, take_address, &other);
+    cal_node_run(node, connect_on_loop, NULL);
+    cal_node_run(node, invite_on_loop, json);
+    if (cal_namespace_join_wait(other, json, "ours", &joined, &err) != 0)
+        fail_msg("%s", err.message);
+    free(json);
+    assert_int_equal(cal_blob_put_wait(other, "theirs", 6, &blob, &err), 0);
+    cal_id_to_base58(blob.bytes, id);
+    memset(blob.bytes, 7, sizeof blob.bytes);
+    cal_id_to_base58(blob.bytes, nobody);
+    expect("GET", at("/admin-api/blobs/%s", id), NULL, 404,
+           "{\"error\":\"Blob not found locally or in network\"}");
+    reply r = ask("GET", at("/admin-api/blobs/%s?context_id=%s", id, context_id), NULL);
+    assert_int_equal(r.status, 200);
+    assert_string_equal(r.body, "theirs");
+    free(r.text);
+    r = ask("GET", at("/admin-api/blobs/%s", id), NULL); /* it is here now */
+    assert_int_equal(r.status, 200);
+    free(r.text);
+    expect("GET", at("/admin-api/blobs/%s?context_id=%s", nobody, context_id), NULL, 404,
+           "{\"error\":\"Blob not found locally or in network\"}");
+    expect("GET", at("/admin-api/blobs/%s?context_id=%s", nobody, nobody), NULL, 404,
+           "{\"error\":\"Blob not found locally or in network\"}");
+    r = ask_with("PUT", at("/admin-api/blobs?context_id=%s", context_id), "", "ours", 4);
+    assert_int_equal(r.status, 200);
+    yyjson_doc *doc = yyjson_read(r.body, r.body_len, 0);
+    assert_int_equal(
+        cal_id_parse(yyjson_get_str(find(yyjson_doc_get_root(doc), "/data/blob_id")), blob.bytes),
+        0);
+    yyjson_doc_free(doc);
+    free(r.text);
+    if (cal_blob_fetch_wait(other, &blob, &context, &err) != 0) fail_msg("%s", err.message);
+    cal_node_stop(other);
+    snprintf(command, sizeof command, "rm -rf %s", other_home);
+    assert_int_equal(system(command), 0);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) return fprintf(stderr, "usage: api_test KV_STORE.wasm\n"), 2;
     app_path = argv[1];
@@ -889,6 +978,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_large_bodies),
         cmocka_unit_test(test_start_and_stop),
         cmocka_unit_test(test_identities_are_bounded),
+        cmocka_unit_test(test_blobs_of_members), /* the last: from here on there is a peer */
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
