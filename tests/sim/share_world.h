@@ -149,7 +149,7 @@ typedef struct output {
 } output;
 static inline void note_output(void *user, const cal_call_result *result) {
     output *o = user;
-    o->status = result->status;
+    o->status = (int)result->status;
     snprintf(o->text, sizeof o->text, "%.*s", (int)result->output_len,
              result->output ? (const char *)result->output : result->message);
 }
