@@ -38,7 +38,10 @@ static void creation_finished(gov_commit *change, const cal_error *err) {
                                    .group = creation->options.group,
                                    .member = gov_self(node->gov)->sign_key};
     node_unclaim(&creation->claim);
-    if (!err) node_hear_context(node, &created.id, true);
+    if (!err) {
+        node_hear_context(node, &created.id, true);
+        cal_contexts_created(node->contexts, &creation->genesis);
+    }
     creation->done(creation->user, err, err ? NULL : &created);
     free_creation(creation);
     node_end(node);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gov/members.h"
 #include "node/internal.h"
 
 /* --- blobs for installing and loading code --- */
@@ -159,12 +160,13 @@ static int executor(void *user, const cal_group_id *group, cal_executor *ret_exe
     const gov_identity *self = gov_self(node->gov);
     gov_role role = GOV_ROLE_MEMBER;
     cal_group_id namespace_id;
+    cal_account_id account; /* another one's where this node was paired to it */
     int rc = gov_group_namespace(node->gov, group, &namespace_id);
+    if (rc == 0) rc = gov_acting_account(node->gov, group, &account);
     if (rc != 0) return rc;
-    if (gov_member_path(node->gov, group, &self->account, &role) == GOV_PATH_NONE)
-        return CAL_EDENIED;
+    if (gov_member_path(node->gov, group, &account, &role) == GOV_PATH_NONE) return CAL_EDENIED;
     *ret_executor =
-        (cal_executor){.account = self->account,
+        (cal_executor){.account = account,
                        .device = self->sign_key,
                        .read_only = role == GOV_ROLE_READ_ONLY || role == GOV_ROLE_READ_ONLY_TEE};
     return 0;

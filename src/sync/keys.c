@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gov/members.h"
 #include "sync/session.h"
 
 enum { SESSION_MS = 20000, WANTS_MAX = 16 };
@@ -56,9 +57,10 @@ static void ask_next(sync_key_pull *pull) {
                             .group = want->group,
                             .key = self->sign_key,
                             .has_device = true,
-                            .device = self->device,
                             .has_key_id = !want->any,
                             .key_id = want->key_id};
+    if (gov_acting_device(ns->sync->options.gov, &want->group, &request.device))
+        request.device = self->device; /* a group that is not known yet */
     ns->sync->stats.keys_asked++;
     if (sync_session_ask(pull->session, NULL, &request)) end_pull(pull);
 }

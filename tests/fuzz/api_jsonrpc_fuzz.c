@@ -328,6 +328,22 @@ int cal_blob_each(cal_node *node, void (*visit)(void *, const cal_blob_info *), 
     visit(user, &info);
     return code();
 }
+void cal_blob_fetch(cal_node *node, const cal_blob_id *id, const cal_context_id *context,
+                    cal_blob_progress progress, cal_blob_done done, void *user) {
+    (void)node, (void)id, (void)context, (void)progress;
+    const cal_blob_info info = {.size = 1};
+    const cal_error *err = outcome();
+    done(user, err, err ? NULL : &info);
+}
+int cal_blob_announce(cal_node *node, const cal_blob_id *id, const cal_context_id *context,
+                      cal_error *err) {
+    (void)node, (void)id, (void)context, (void)err;
+    return code();
+}
+void cal_sync_stats_get(cal_node *node, cal_sync_stats *ret_stats) {
+    (void)node;
+    *ret_stats = (cal_sync_stats){0};
+}
 void cal_blob_delete(cal_node *node, const cal_blob_id *id, cal_simple_done done, void *user) {
     (void)node, (void)id;
     done(user, outcome());
