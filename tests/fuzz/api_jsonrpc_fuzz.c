@@ -11,6 +11,7 @@
 #include "api/api.h"
 #include "base/error.h"
 #include "calimero/log.h"
+#include "calimero/share.h"
 
 static bool refuse;            /* flags & 1: the node says no */
 static char text[256];         /* what the node says: the start of the input */
