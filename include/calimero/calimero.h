@@ -12,6 +12,7 @@
 #include "calimero/identity.h"
 #include "calimero/log.h"
 #include "calimero/maintenance.h"
+#include "calimero/members.h"
 #include "calimero/network.h"
 #include "calimero/node.h"
 #include "calimero/p2p.h"

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "app/app.h"
+#include "calimero/members.h"
 #include "node/internal.h"
 
 /* --- changes: create and delete --- */
@@ -14,7 +15,9 @@ struct group_operation {
     bool has_app_key;
     cal_blob_id app_key;
     node_claim claim;
-    cal_group_id id; /* in: the namespace; out: what was created */
+    cal_group_id parent, new_id;
+    bool has_new_id, has_application;
+    cal_group_id id; /* what was created */
     char *name;
     bool open;
     cal_group_done done;
@@ -70,8 +73,10 @@ static int find_app_key(struct group_operation *op, cal_error *err) {
 static int prepare_namespace(gov_commit *change, cal_error *err) {
     struct group_operation *op = CAL_CONTAINER_OF(change, struct group_operation, change);
     int rc = find_app_key(op, err);
-    gov_namespace_spec spec = {
-        .application = op->application, .app_key = op->app_key, .name = op->name};
+    gov_namespace_spec spec = {.id = op->has_new_id ? &op->new_id : NULL,
+                               .application = op->application,
+                               .app_key = op->app_key,
+                               .name = op->name};
     return rc == 0
                ? gov_namespace_create(node_of(change)->gov, &spec, &op->id, &change->change, err)
                : rc;
@@ -79,20 +84,35 @@ static int prepare_namespace(gov_commit *change, cal_error *err) {
 
 static int prepare_group(gov_commit *change, cal_error *err) {
     struct group_operation *op = CAL_CONTAINER_OF(change, struct group_operation, change);
-    gov_group_spec spec = {.parent = change->namespace_id, .name = op->name, .open = op->open};
+    gov_group_spec spec = {.id = op->has_new_id ? &op->new_id : NULL,
+                           .parent = op->parent,
+                           .name = op->name,
+                           .open = op->open};
+    gov_group_info parent;
+    if (gov_group_get(node_of(change)->gov, &op->parent, &parent) != 0)
+        return cal_fail(err, CAL_ENOTFOUND, "no such group on this node");
+    bool other_application = op->has_application && memcmp(&parent.application, &op->application,
+                                                           sizeof op->application) != 0;
+    bool other_code =
+        op->has_app_key && memcmp(&parent.app_key, &op->app_key, sizeof op->app_key) != 0;
+    if (other_application || other_code)
+        return cal_fail(err, CAL_EINVAL,
+                        "a group runs what the group above it runs, and this is another %s",
+                        other_application ? "application" : "version of it");
     return gov_group_create(node_of(change)->gov, &spec, &op->id, &change->change, err);
 }
 
 static void start_group(node_operation *operation) {
     struct group_operation *op = CAL_CONTAINER_OF(operation, struct group_operation, operation);
     op->change.owner = operation->node;
-    op->change.namespace_id = op->id;
     op->change.finished = group_finished;
     cal_error err = {0};
     bool creates_namespace = op->change.prepare == prepare_namespace;
     if (creates_namespace)
         node_claim_application(operation->node, &op->claim, &op->application, false, &err);
-    else if (node_namespace_closing(operation->node, &op->id))
+    else if (gov_group_namespace(operation->node->gov, &op->parent, &op->change.namespace_id) != 0)
+        cal_fail(&err, CAL_ENOTFOUND, "no such group on this node");
+    else if (node_namespace_closing(operation->node, &op->change.namespace_id))
         cal_fail(&err, CAL_ESTATE, "the namespace is being deleted");
     if (err.code == 0)
         node_commit(&op->change);
@@ -134,9 +154,31 @@ void cal_group_create(cal_node *node, const cal_group_id *namespace_id, const ch
                       cal_group_done done, void *user) {
     struct group_operation *op = new_group_operation(name, done, user);
     if (!op) return;
-    op->id = *namespace_id;
+    op->parent = *namespace_id;
     op->open = open;
     op->change.prepare = prepare_group;
+    node_begin(node, &op->operation, start_group);
+}
+
+void cal_group_create_as(cal_node *node, const cal_group_options *options, cal_group_done done,
+                         void *user) {
+    cal_error err;
+    if (!options->parent && !options->application) {
+        cal_fail(&err, CAL_EINVAL, "a namespace needs an application");
+        done(user, &err, NULL);
+        return;
+    }
+    struct group_operation *op = new_group_operation(options->name, done, user);
+    if (!op) return;
+    op->has_new_id = options->id != NULL;
+    op->has_application = options->application != NULL;
+    op->has_app_key = options->app_key != NULL;
+    if (options->parent) op->parent = *options->parent;
+    if (options->id) op->new_id = *options->id;
+    if (options->application) op->application = *options->application;
+    if (options->app_key) op->app_key = *options->app_key;
+    op->open = options->open;
+    op->change.prepare = options->parent ? prepare_group : prepare_namespace;
     node_begin(node, &op->operation, start_group);
 }
 
@@ -161,6 +203,16 @@ int cal_namespace_create_wait(cal_node *node, const cal_application_id *applicat
     struct group_wait wait = {.err = err, .id = ret_id};
     node_waiter_init(&wait.waiter, node);
     cal_namespace_create(node, application, NULL, name, group_wait_done, &wait);
+    node_waiter_wait(&wait.waiter);
+    return wait.code;
+}
+
+int cal_group_create_wait(cal_node *node, const cal_group_options *options, cal_group_id *ret_id,
+                          cal_error *err) {
+    if (cal_node_on_loop(node)) return node_no_waiting(err);
+    struct group_wait wait = {.err = err, .id = ret_id};
+    node_waiter_init(&wait.waiter, node);
+    cal_group_create_as(node, options, group_wait_done, &wait);
     node_waiter_wait(&wait.waiter);
     return wait.code;
 }
