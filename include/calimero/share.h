@@ -3,12 +3,37 @@
 #ifndef CALIMERO_SHARE_H
 #define CALIMERO_SHARE_H
 
+#include "calimero/members.h"
 #include "calimero/node.h"
 #include "calimero/p2p.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* --- inviting --- */
+
+typedef struct cal_invite_options {
+    const cal_role
+        *role;        /* NULL: a member. An admin only by an admin, never CAL_ROLE_READ_ONLY_TEE */
+    uint64_t valid_s; /* seconds from now; 0: 365 days */
+    bool recursive;   /* one for the group, and one for each below it */
+} cal_invite_options;
+typedef struct cal_invitation {
+    cal_group_id group;
+    const char *group_name; /* NULL: none */
+    const char *json;       /* SignedInvitation of http-api.md 2 */
+    /* The same as one line of text, with the addresses at which this node may be dialled, private
+     * ones too. Whoever has either may join, until it expires. */
+    const char *code;
+} cal_invitation;
+/* `visit` for each, then `done`. Nothing is changed by it. CAL_ENOTFOUND, CAL_EDENIED. */
+void cal_invite(cal_node *node, const cal_group_id *group, const cal_invite_options *options,
+                void (*visit)(void *user, const cal_invitation *invitation), cal_simple_done done,
+                void *user);
+/* Of one group, in the one-line form; free() it. */
+int cal_invite_wait(cal_node *node, const cal_group_id *group, const cal_invite_options *options,
+                    char **ret_code, cal_error *err);
 
 /* --- joining --- */
 
@@ -18,6 +43,10 @@ typedef struct cal_joined {
     cal_account_id account;
 } cal_joined;
 typedef void (*cal_join_done)(void *user, const cal_error *err, const cal_joined *joined);
+
+/* Which namespace or group an invitation of either form is for: so a program need not be told.
+ * Pure; CAL_EDECODE, CAL_EVERSION. */
+int cal_invitation_group(const char *invitation, cal_group_id *ret_group, cal_error *err);
 
 /* Joins the namespace that an invitation is for (the JSON of http-api.md 2, or the one-line form,
  * which also says where to dial). `name` (NULL: none): what the namespace is called here. Takes up
@@ -58,6 +87,16 @@ int cal_context_sync_status(cal_node *node, const cal_context_id *context,
 void cal_context_sync(cal_node *node, const cal_context_id *context, cal_simple_done done,
                       void *user);
 int cal_context_sync_wait(cal_node *node, const cal_context_id *context, cal_error *err);
+
+/* Stops taking part in a context on this node alone: nothing of it is heard or fetched any more,
+ * also after a restart, and the rows stay. CAL_ENOTFOUND. And takes part again: this node must be a
+ * member of its group (CAL_EDENIED); done comes when the context is here, with or without a state.
+ */
+void cal_context_leave(cal_node *node, const cal_context_id *context, cal_simple_done done,
+                       void *user);
+void cal_context_join(cal_node *node, const cal_context_id *context, cal_simple_done done,
+                      void *user);
+int cal_context_join_wait(cal_node *node, const cal_context_id *context, cal_error *err);
 
 /* --- figures for /metrics --- */
 #define CAL_SYNC_COUNTERS(X)                                                                       \

@@ -39,7 +39,7 @@ static inline cal_node *api_node(const http_exchange *exchange) {
 
 /* The parts of the API that a server may leave out, and the table of everything. */
 typedef enum api_part { API_BASE, API_ADMIN, API_JSONRPC, API_WS, API_SSE } api_part;
-enum { API_ROWS_MAX = 96 };
+enum { API_ROWS_MAX = 160 };
 typedef struct api_row {
     api_part part;
     bool writes; /* changes what the node keeps */
@@ -108,7 +108,10 @@ void context_identities(http_exchange *exchange);
 void context_identities_owned(http_exchange *exchange);
 void context_group(http_exchange *exchange);
 void context_storage(http_exchange *exchange);
+void context_leave(http_exchange *exchange);
 void context_sync(http_exchange *exchange);
+void context_sync_all(http_exchange *exchange);
+void context_resync(http_exchange *exchange);
 void context_for_application(http_exchange *exchange);
 void context_with_executors(http_exchange *exchange);
 
@@ -122,6 +125,40 @@ void namespace_for_application(http_exchange *exchange);
 void group_list(http_exchange *exchange);
 void group_create(http_exchange *exchange);
 void group_contexts(http_exchange *exchange);
+void namespace_leave(http_exchange *exchange);
+
+void group_get(http_exchange *exchange);
+void group_create_any(http_exchange *exchange);
+void group_remove(http_exchange *exchange);
+void group_reparent(http_exchange *exchange);
+void group_subgroups(http_exchange *exchange);
+void group_sync(http_exchange *exchange);
+void group_leave(http_exchange *exchange);
+void group_join_open(http_exchange *exchange);
+void group_invite(http_exchange *exchange);
+void group_join(http_exchange *exchange);
+void group_context_remove(http_exchange *exchange);
+void group_set_default_capabilities(http_exchange *exchange);
+void group_set_visibility(http_exchange *exchange);
+void metadata_get(http_exchange *exchange);
+void metadata_set(http_exchange *exchange);
+void api_no_upgrades(http_exchange *exchange);
+void api_no_tee(http_exchange *exchange);
+
+void member_list(http_exchange *exchange);
+void member_add(http_exchange *exchange);
+void member_remove(http_exchange *exchange);
+void member_devices(http_exchange *exchange);
+void member_set_role(http_exchange *exchange);
+void member_capabilities(http_exchange *exchange);
+void member_set_capabilities(http_exchange *exchange);
+void member_set_follow(http_exchange *exchange);
+
+void pair_begin(http_exchange *exchange);
+void pair_complete(http_exchange *exchange);
+void device_revoke(http_exchange *exchange);
+void ownership_prove(http_exchange *exchange);
+void ownership_prove_namespace(http_exchange *exchange);
 
 void blob_put(http_exchange *exchange);
 void blob_list(http_exchange *exchange);

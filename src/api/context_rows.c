@@ -1,5 +1,5 @@
 /* Contexts: http-api.md 5.2. */
-#include "api/api.h"
+#include "api/share_rows.h"
 
 #include "base/limits.h"
 
@@ -71,15 +71,20 @@ static void on_created(void *user, const cal_error *err, const cal_context_creat
     json_reply(exchange, 200, &out);
 }
 
-/* 64 hex digits with the reference's two messages. */
-static void read_hex(json_in *in, const char *field, const char *label, bool required,
+/* 64 hex digits with the reference's two messages; groups also in base58. */
+static bool read_hex(json_in *in, const char *field, const char *label, bool required,
                      uint8_t ret_id[32]) {
     const char *text = json_text(in, json_top(in), field, required);
-    if (!text) return;
+    if (!text) return false;
+    bool group = strcmp(label, "group_id") == 0;
+    if (group && strlen(text) < 2 * CAL_ID_SIZE && cal_id_parse(text, ret_id) == 0) return true;
     if (text[strspn(text, "0123456789abcdefABCDEF")] || strlen(text) % 2)
         json_invalid(in, "Invalid %s: expected hex-encoded 32 bytes", label);
     else if (strlen(text) != 2 * CAL_ID_SIZE || cal_id_parse(text, ret_id) != 0)
         json_invalid(in, "Invalid %s: must be exactly 32 bytes", label);
+    else
+        return true;
+    return false;
 }
 
 void context_create(http_exchange *exchange) {
@@ -87,13 +92,17 @@ void context_create(http_exchange *exchange) {
     cal_context_create_options options = {0};
     cal_slice params = {0};
     uint8_t seed[CAL_ID_SIZE], secret[CAL_ID_SIZE];
+    bool has_secret = false;
     if (!json_open(&in, exchange, JSON_VALIDATED, false)) return;
     json_place top = json_top(&in);
     json_id(&in, top, "applicationId", true, options.application.bytes);
     read_hex(&in, "groupId", "group_id", true, options.group.bytes);
     json_bytes(&in, top, "initializationParams", true, &params);
     if (json_id(&in, top, "contextSeed", false, seed)) options.seed = seed;
-    read_hex(&in, "identitySecret", "identity_secret", false, secret);
+    has_secret = read_hex(&in, "identitySecret", "identity_secret", false, secret);
+    if (has_secret)
+        json_invalid(&in, "identitySecret is not taken: a node signs everything with the one key "
+                          "that GET /admin-api/identity shows; leave the field out");
     options.service = json_text(&in, top, "serviceName", false);
     options.name = json_text(&in, top, "name", false);
     if (params.len > CAL_INIT_PARAMS_MAX)
@@ -152,17 +161,44 @@ void context_for_application(http_exchange *exchange) {
     if (api_param_id(exchange, "application", NULL, id.bytes)) list_contexts(exchange, &id);
 }
 
+/* Ours: how it stands with others. */
+static void write_status(json_out *out, yyjson_mut_val *item, cal_node *node,
+                         const cal_context_id *id) {
+    cal_sync_status status;
+    char peer[CAL_PEER_ID_TEXT_MAX];
+    if (cal_context_sync_status(node, id, &status) != 0) {
+        json_add_text(out, item, "state", "not shared");
+        return;
+    }
+    json_add_text(out, item, "state", cal_sync_state_text(status.state));
+    if (status.peer.len) {
+        cal_peer_id_text(&status.peer, peer);
+        json_add_text(out, item, "peer", peer);
+        json_add_u64(out, item, "comparedAt", status.compared_ms);
+    }
+    json_add_u64(out, item, "waiting", status.waiting);
+    json_add_u64(out, item, "failures", status.failures);
+    if (status.why[0]) json_add_text(out, item, "why", status.why);
+}
+
 static void visit_one(void *user, const cal_context_info *context) {
     listing *list = user;
-    write_context(&list->out, json_out_data(&list->out), context, false);
+    yyjson_mut_val *data = json_out_data(&list->out);
+    write_context(&list->out, data, context, false);
+    write_status(&list->out, json_add_object(&list->out, data, "syncStatus"), list->node,
+                 &context->id);
 }
 
 void context_get(http_exchange *exchange) {
     cal_context_id id;
     if (!api_param_id(exchange, "id", NULL, id.bytes)) return;
-    listing list = {.out = json_out_new()};
+    listing list = {.out = json_out_new(), .node = api_node(exchange)};
     int error = cal_context_get(api_node(exchange), &id, visit_one, &list);
     reply_listing(exchange, &list, error);
+}
+
+static void ignore_context(void *user, const cal_context_info *context) {
+    (void)user, (void)context;
 }
 
 static void visit_key(void *user, const cal_public_key *key) {
@@ -232,36 +268,92 @@ void context_storage(http_exchange *exchange) {
 
 /* --- with others --- */
 
-static void visit_member(void *user, const cal_public_key *key) {
-    listing *list = user;
-    if (list->found) return;
-    list->found = true;
-    json_add_base58(&list->out, list->into, "memberPublicKey", key->bytes);
+static void reply_self(http_exchange *exchange) {
+    cal_context_id id;
+    cal_node_identity self;
+    if (!api_param_id(exchange, "id", BAD_ID, id.bytes)) return;
+    cal_node_identity_get(api_node(exchange), &self);
+    json_out out = json_out_new();
+    yyjson_mut_val *data = json_out_data(&out);
+    json_add_base58(&out, data, "contextId", id.bytes);
+    json_add_base58(&out, data, "memberPublicKey", self.public_key.bytes);
+    json_reply(exchange, 200, &out);
 }
 
-/* Joining a context that is here says who this node is in it; any other needs a peer to ask, and
- * there is none yet. */
+static void on_part_changed(void *user, const cal_error *err) {
+    if (err)
+        json_reply_refusal(user, err);
+    else
+        reply_self(user);
+}
+
+static bool param_context(http_exchange *exchange, cal_context_id *ret_id) {
+    return api_param_id(exchange, "id",
+                        "Invalid context id format: expected base58 or hex-encoded 32 bytes",
+                        ret_id->bytes);
+}
+
+/* By membership of its group; a read-only server only says who this node is in it. */
 void context_join(http_exchange *exchange) {
     cal_context_id id;
-    if (!api_param_id(exchange, "id",
-                      "Invalid context id format: expected base58 or hex-encoded 32 bytes",
-                      id.bytes))
-        return;
-    listing list = {.out = json_out_new()};
-    list.into = json_out_data(&list.out);
-    json_add_base58(&list.out, list.into, "contextId", id.bytes);
-    int error = cal_context_identities(api_node(exchange), &id, true, visit_member, &list);
-    if (!error && list.found) {
-        json_reply(exchange, 200, &list.out);
-        return;
-    }
-    yyjson_mut_doc_free(list.out.doc);
-    if (error && error != CAL_ENOTFOUND)
-        json_reply_code(exchange, error);
+    bool read_only = ((api_state *)http_user(exchange))->read_only;
+    if (!param_context(exchange, &id)) return;
+    if (!read_only)
+        cal_context_join(api_node(exchange), &id, on_part_changed, exchange);
+    else if (cal_context_get(api_node(exchange), &id, ignore_context, NULL) == 0)
+        reply_self(exchange);
     else
-        json_reply_error(exchange, 504,
-                         "could not reach any member of this context: this node has no peers");
+        api_refuse_write(exchange);
 }
 
-/* Without peers every context is as much in sync as it can be. */
-void context_sync(http_exchange *exchange) { json_reply_data_null(exchange); }
+void context_leave(http_exchange *exchange) {
+    cal_context_id id;
+    if (param_context(exchange, &id))
+        cal_context_leave(api_node(exchange), &id, on_part_changed, exchange);
+}
+
+/* Nobody there to compare with is no failure of the request, as in the reference: the context's
+ * status says so. */
+static void on_synced(void *user, const cal_error *err) {
+    if (err && err->code == CAL_ENOTFOUND)
+        json_reply_error(user, 404, "Context not found");
+    else if (err && err->code != CAL_EUNREACHABLE && err->code != CAL_ETIMEOUT)
+        json_reply_refusal(user, err);
+    else
+        json_reply_data_null(user);
+}
+
+void context_sync_all(http_exchange *exchange) {
+    cal_context_sync(api_node(exchange), NULL, on_synced, exchange);
+}
+
+/* An id that is none stands for all of them. */
+void context_sync(http_exchange *exchange) {
+    cal_context_id id;
+    bool one = cal_id_parse(http_param(exchange, "id"), id.bytes) == 0;
+    cal_context_sync(api_node(exchange), one ? &id : NULL, on_synced, exchange);
+}
+
+static void ignore_done(void *user, const cal_error *err) { (void)user, (void)err; }
+
+/* Begins a comparison, which takes whatever is missing; nothing here is thrown away for it, so
+ * `force` changes nothing. */
+void context_resync(http_exchange *exchange) {
+    json_in in;
+    cal_context_id id;
+    if (!api_param_id(exchange, "id", BAD_ID, id.bytes) ||
+        !json_open(&in, exchange, JSON_VALIDATED, true))
+        return;
+    json_bool(&in, json_top(&in), "force");
+    if (!json_ok(&in)) return;
+    json_close(&in);
+    if (cal_context_get(api_node(exchange), &id, ignore_context, NULL) != 0) {
+        json_reply_error(exchange, 404, "Context not found");
+        return;
+    }
+    cal_context_sync(api_node(exchange), &id, ignore_done, NULL);
+    json_out out = json_out_new();
+    json_add_hex(&out, out.root, "contextId", id.bytes);
+    json_add_bool(&out, out.root, "resyncStarted", true);
+    json_reply(exchange, 200, &out);
+}

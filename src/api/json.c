@@ -305,6 +305,14 @@ static yyjson_mut_val *text_value(json_out *out, const char *text) {
 void json_add_text(json_out *out, yyjson_mut_val *object, const char *name, const char *text) {
     if (text) add(out, object, name, text_value(out, text));
 }
+void json_add_pair(json_out *out, yyjson_mut_val *object, cal_slice name, cal_slice text) {
+    const char *key = name.len ? (const char *)name.data : "";
+    const char *value = text.len ? (const char *)text.data : "";
+    yyjson_mut_val *key_copy = yyjson_mut_strncpy(out->doc, key, name.len);
+    yyjson_mut_val *copy = yyjson_mut_strncpy(out->doc, value, text.len);
+    if (!object || !key_copy || !copy || !yyjson_mut_obj_add(object, key_copy, copy))
+        out->root = NULL;
+}
 void json_push_text(json_out *out, yyjson_mut_val *array, const char *text) {
     push(out, array, text_value(out, text));
 }

@@ -78,6 +78,8 @@ yyjson_mut_val *json_add_array(json_out *out, yyjson_mut_val *object, const char
 yyjson_mut_val *json_push_object(json_out *out, yyjson_mut_val *array);
 void json_add_text(json_out *out, yyjson_mut_val *object, const char *name,
                    const char *text); /* copied; NULL: left out */
+void json_add_pair(json_out *out, yyjson_mut_val *object, cal_slice name,
+                   cal_slice text); /* both copied, UTF-8 */
 void json_add_null(json_out *out, yyjson_mut_val *object, const char *name);
 void json_add_bool(json_out *out, yyjson_mut_val *object, const char *name, bool value);
 void json_add_u64(json_out *out, yyjson_mut_val *object, const char *name, uint64_t value);

@@ -1,12 +1,8 @@
 /* Namespaces and the groups below them: http-api.md 5.4 and the cheap rows of 5.5. */
-#include "api/api.h"
+#include "api/share_rows.h"
 
 #include <stdlib.h>
 #include <strings.h>
-
-static const char BAD_HEX[] = "Invalid group id format: expected hex-encoded 32 bytes";
-static const char BAD_LENGTH[] = "Invalid group id: must be exactly 32 bytes";
-enum { INVITED_ROLE_MAX = 2 };
 
 typedef struct listing {
     json_out out;
@@ -26,11 +22,8 @@ static void reply_listing(http_exchange *exchange, listing *list, int error, con
         json_reply_code(exchange, error);
 }
 
-/* The namespace or group of the path: 64 hex digits; base58 is tolerated (http-api.md 15). */
 static bool param_group(http_exchange *exchange, cal_group_id *ret_id) {
-    const char *text = http_param(exchange, "id");
-    bool hex = text[strspn(text, "0123456789abcdefABCDEF")] == 0 && strlen(text) % 2 == 0;
-    return api_param_id(exchange, "id", hex ? BAD_LENGTH : BAD_HEX, ret_id->bytes);
+    return api_param_group(exchange, "id", ret_id);
 }
 
 /* --- creating and deleting --- */
@@ -189,110 +182,4 @@ void group_contexts(http_exchange *exchange) {
     list.into = json_add_array(&list.out, list.out.root, "data");
     int error = cal_context_each(api_node(exchange), NULL, &id, visit_context, &list);
     reply_listing(exchange, &list, error, "Group not found");
-}
-
-/* --- inviting and joining --- */
-
-typedef struct invite_work {
-    http_exchange *exchange;
-    bool recursive;
-    json_out out;
-    yyjson_mut_val *into;
-} invite_work;
-
-static void on_invitation(void *user, const cal_group_id *group, const char *group_name,
-                          const char *invitation_json) {
-    invite_work *invite = user;
-    json_out *out = &invite->out;
-    yyjson_mut_val *item = invite->recursive ? json_push_object(out, invite->into) : invite->into;
-    if (invite->recursive) json_add_hex(out, item, "groupId", group->bytes);
-    json_add_raw(out, item, "invitation", cal_slice_text(invitation_json));
-    json_add_text(out, item, "groupName", group_name);
-}
-
-static void on_invited(void *user, const cal_error *err) {
-    invite_work *invite = user;
-    if (!err)
-        json_reply(invite->exchange, 200, &invite->out);
-    else {
-        yyjson_mut_doc_free(invite->out.doc);
-        if (err->code == CAL_ENOTFOUND)
-            json_reply_error(invite->exchange, 404, "Namespace not found");
-        else
-            json_reply_refusal(invite->exchange, err);
-    }
-    free(invite);
-}
-
-void namespace_invite(http_exchange *exchange) {
-    json_in in;
-    cal_group_id id;
-    uint64_t valid_s = 0;
-    if (!param_group(exchange, &id) || !json_open(&in, exchange, JSON_VALIDATED, true)) return;
-    bool timed = json_u64(&in, json_top(&in), "expirationTimestamp", false, &valid_s);
-    bool recursive = json_bool(&in, json_top(&in), "recursive");
-    if (timed && valid_s == 0)
-        json_invalid(&in, "Field 'expirationTimestamp' value 0 is below minimum of 1: it is a "
-                          "number of seconds from now");
-    if (!json_ok(&in)) return;
-    json_close(&in);
-    invite_work *invite = calloc(1, sizeof *invite);
-    if (!invite) {
-        json_reply_code(exchange, CAL_ENOMEM);
-        return;
-    }
-    *invite = (invite_work){.exchange = exchange, .recursive = recursive, .out = json_out_new()};
-    invite->into = json_out_data(&invite->out);
-    if (recursive) invite->into = json_add_array(&invite->out, invite->into, "invitations");
-    cal_namespace_invite(api_node(exchange), &id, valid_s, recursive, on_invitation, on_invited,
-                         invite);
-}
-
-static void check_bytes32(json_in *in, json_place place, const char *name, bool required,
-                          cal_slice *ret_bytes) {
-    if (json_bytes(in, place, name, required, ret_bytes) && ret_bytes->len != CAL_ID_SIZE)
-        json_fault(in, "%s.%s: invalid length %zu, expected an array of length 32", place.path,
-                   name, ret_bytes->len);
-}
-
-/* Reads a signed invitation as far as a node without peers can use it: its form, and which
- * namespace it names. */
-static void read_invitation(json_in *in, cal_slice *ret_group) {
-    cal_slice bytes;
-    uint64_t number = 0;
-    json_place outer = json_inside(in, json_top(in), "invitation");
-    if (!outer.object) return;
-    json_place inner = json_inside(in, outer, "invitation");
-    if (!inner.object) return;
-    inner.path = "invitation.invitation";
-    check_bytes32(in, inner, "inviter_identity", true, &bytes);
-    check_bytes32(in, inner, "group_id", true, ret_group);
-    json_u64(in, inner, "expiration_timestamp", true, &number);
-    check_bytes32(in, inner, "secret_salt", true, &bytes);
-    if (json_u64(in, inner, "invited_role", false, &number) && number > INVITED_ROLE_MAX)
-        json_fault(in,
-                   "invitation.invitation.invited_role: invalid value: integer `%llu`, expected u8 "
-                   "up to %d",
-                   (unsigned long long)number, INVITED_ROLE_MAX);
-    json_text(in, outer, "inviter_signature", true);
-}
-
-static void ignore_namespace(void *user, const cal_namespace_info *info) { (void)user, (void)info; }
-
-void namespace_join(http_exchange *exchange) {
-    json_in in;
-    cal_group_id id;
-    cal_slice group = {0};
-    if (!param_group(exchange, &id) || !json_open(&in, exchange, JSON_VALIDATED, false)) return;
-    read_invitation(&in, &group);
-    if (group.len == CAL_ID_SIZE && !in.fault[0] && memcmp(group.data, id.bytes, CAL_ID_SIZE) != 0)
-        json_invalid(&in, "invitation group_id does not match namespace_id in path");
-    if (!json_ok(&in)) return;
-    json_close(&in);
-    if (cal_namespace_get(api_node(exchange), &id, ignore_namespace, NULL) == 0)
-        json_reply_error(exchange, 409, "this node is already a member of the namespace");
-    else
-        json_reply_error(
-            exchange, 504,
-            "could not reach any member of this namespace to join through: this node has no peers");
 }

@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 
-
 enum { CHANGE_ARENA_MAX = 8 * 1024 * 1024 };
 
 static void finish(node_change *change, const cal_error *err) {

@@ -1,4 +1,4 @@
-/* Namespaces, groups and invitations of include/calimero/node.h. */
+/* Namespaces and groups of include/calimero/node.h. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -299,69 +299,4 @@ int cal_group_each(cal_node *node, const cal_group_id *namespace_id,
     struct walk walk = {.node = node, .id = namespace_id, .group_visit = visit, .user = user};
     cal_node_run(node, each_group, &walk);
     return walk.result;
-}
-
-/* --- invitations --- */
-
-struct invite {
-    node_operation operation;
-    cal_group_id id;
-    uint64_t valid_s;
-    bool recursive;
-    cal_invitation_visitor visit;
-    cal_simple_done done;
-    void *user;
-    int result;
-    cal_error err;
-};
-
-static void invite_one(struct invite *invite, const cal_group_id *group) {
-    gov_invitation invitation;
-    const char *name = NULL;
-    cal_buffer json;
-    cal_buffer_init(&json, GOV_INVITATION_JSON_MAX);
-    int rc = gov_invite(invite->operation.node->gov, group, invite->valid_s, &invitation, &name,
-                        &invite->err);
-    if (rc == 0) rc = gov_invitation_write_json(&invitation, &json);
-    const char *text = rc == 0 ? cal_buffer_cstr(&json) : NULL;
-    if (text) invite->visit(invite->user, group, name, text);
-    if (rc != 0) invite->result = rc;
-    cal_buffer_deinit(&json);
-}
-
-static void invite_below(void *user, const gov_group_info *group) {
-    struct invite *invite = user;
-    if (invite->result == 0) invite_one(invite, &group->id);
-}
-
-static void start_invite(node_operation *operation) {
-    struct invite *invite = CAL_CONTAINER_OF(operation, struct invite, operation);
-    cal_node *node = operation->node;
-    invite_one(invite, &invite->id);
-    if (invite->result == 0 && invite->recursive)
-        invite->result = gov_group_below(node->gov, &invite->id, invite_below, invite);
-    if (invite->result != 0 && invite->err.code == 0)
-        cal_fail(&invite->err, invite->result, "the invitation could not be made: %s",
-                 cal_error_text(invite->result));
-    invite->done(invite->user, invite->result == 0 ? NULL : &invite->err);
-    free(invite);
-    node_end(node);
-}
-
-void cal_namespace_invite(cal_node *node, const cal_group_id *id, uint64_t valid_s, bool recursive,
-                          cal_invitation_visitor visit, cal_simple_done done, void *user) {
-    struct invite *invite = calloc(1, sizeof *invite);
-    if (!invite) {
-        cal_error err;
-        cal_fail(&err, CAL_ENOMEM, "out of memory");
-        done(user, &err);
-        return;
-    }
-    *invite = (struct invite){.id = *id,
-                              .valid_s = valid_s,
-                              .recursive = recursive,
-                              .visit = visit,
-                              .done = done,
-                              .user = user};
-    node_begin(node, &invite->operation, start_invite);
 }

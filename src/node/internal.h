@@ -7,8 +7,10 @@
  *   groups.c  contexts.c  apps.c  blobs.c  alias.c  events.c    the public API, one header each
  *   usage.c  purge.c  removal.c   what takes long: sums, deleting a namespace, what deletions leave
  *   network.c  network_key.c   its host, its key there
- *   share.c    join.c          what it shares with others: the module sync, and joining
  *   fetch.c  code.c  blob_share.c   blobs of others: finding who has them; code; serving, the rest
+ *   share.c    what it shares with others: the module sync, and joining
+ *   change.h   one change of governance for the API; members.c group_change.c metadata.c devices.c
+ *   ownership.c invite.c take_part.c    members.h and share.h
  *   lend.c       the tables through which lower modules reach each other: blobs for guests and
  * bundles, governance for contexts care.c check.c    backup, rekey; the walk of a stopped node */
 #ifndef CAL_NODE_INTERNAL_H
@@ -120,6 +122,7 @@ struct cal_node {
     cal_list purges;          /* namespaces being deleted */
     uint64_t deletions_ended; /* counts them, to wake each waiting purge once */
     cal_list new_rows;        /* rows on their way that must not have been there */
+    cal_map left;             /* contexts that this node takes no part in */
     bool delivering;          /* events are being handed out: removals are put off */
     uint64_t events;
     uint32_t ticks; /* since the last housekeeping */
@@ -260,6 +263,11 @@ int node_share_start(cal_node *node); /* the host is there; before gossip */
 void node_share_heard(void *user, const cal_p2p_message *message);
 void node_share_subscribed(void *user, const char *topic, const cal_peer_id *peer, bool hears);
 void node_share_authored(void *user, const cal_authored_delta *delta);
+
+/* take_part.c: contexts that this node takes no part in though it may */
+int node_left_open(cal_node *node); /* before sync opens */
+void node_left_close(cal_node *node);
+bool node_context_left(void *node, const cal_context_id *id);
 
 /* lend.c */
 void node_lend(cal_node *node); /* fills app_blobs, vm_blobs */

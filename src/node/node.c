@@ -141,6 +141,8 @@ static int open_modules(cal_node *node, cal_error *err) {
     if (rc == 0) rc = cal_blobs_open(node->store, node->os, &node->blobs, err);
     if (rc != 0) return rc;
     node->committer = (gov_committer){node->gov, node->store, cal_node_runner(node)};
+    rc = node_left_open(node);
+    if (rc != 0) return cal_fail(err, rc, "the contexts that were left cannot be read");
     node_lend(node);
     cal_contexts_options contexts = {
         .os = node->os,
@@ -190,6 +192,7 @@ static void begin(void *user) { /* what a crash left */
 
 static void free_node(cal_node *node) {
     close_modules(node);
+    node_left_close(node);
     node->world->free(node->world->user);
     free(node->home);
     free(node);
@@ -208,6 +211,7 @@ static cal_node *new_node(const node_world *world, const cal_node_options *optio
     cal_map_init(&node->code.wanted, (uint64_t)(uintptr_t)node);
     cal_list_init(&node->code.gets);
     cal_list_init(&node->code.announced);
+    cal_map_init(&node->left, (uint64_t)(uintptr_t)node);
     node->home = options->home ? strdup(options->home) : NULL;
     node->options.home = node->home;
     return node;

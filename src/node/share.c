@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gov/invitation_code.h"
 #include "node/internal.h"
 
 static bool code_here(void *user, const cal_application_id *application, const cal_blob_id *code) {
@@ -40,7 +41,8 @@ int node_share_start(cal_node *node) {
                                 .hear_context = hear_context,
                                 .rows_left = rows_left,
                                 .code_wanted = code_wanted,
-                                .code_here = code_here};
+                                .code_here = code_here,
+                                .left = node_context_left};
     return cal_sync_new(&options, &node->sync);
 }
 
@@ -91,13 +93,24 @@ static void join_done(void *user, const cal_error *err, const cal_joined *joined
 
 static void start_join(node_operation *operation) {
     struct join *join = CAL_CONTAINER_OF(operation, struct join, operation);
-    gov_invitation invitation;
     cal_error err;
-    int rc = gov_invitation_read_json(cal_slice_text(join->invitation), &invitation, &err);
+    gov_invitation_code *code = calloc(1, sizeof *code);
+    int rc = code ? gov_invitation_code_read_any(cal_slice_text(join->invitation), code, &err)
+                  : cal_fail(&err, CAL_ENOMEM, "out of memory");
+    size_t count = 0;
+    for (size_t i = 0; rc == 0 && i < code->address_count; i++) { /* nobody signed them */
+        const cal_multiaddr *address = &code->addresses[i];
+        cal_multiaddr checked;
+        if (cal_multiaddr_from_bytes(address->bytes, address->len, &checked) == 0)
+            code->addresses[count++] = checked;
+    }
+    const char *name = join->name || rc != 0 || !code->name[0] ? join->name : code->name;
     if (rc != 0)
         join_done(join, &err, NULL);
     else
-        cal_sync_join(operation->node->sync, &invitation, join->name, NULL, 0, join_done, join);
+        cal_sync_join(operation->node->sync, &code->invitation, name, code->addresses, count,
+                      join_done, join);
+    free(code);
 }
 
 void cal_namespace_join(cal_node *node, const char *invitation, const char *name,

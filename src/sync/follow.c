@@ -141,11 +141,17 @@ static bool is_here(cal_sync *sync, const cal_context_id *id) {
     return rc == 0;
 }
 
+static bool takes_part(const cal_sync *sync, const cal_context_id *id) {
+    const cal_sync_options *options = &sync->options;
+    cal_account_id account;
+    return gov_context_read(options->gov, id, &account, NULL) == 0 &&
+           !(options->left && options->left(options->user, id));
+}
+
 static void look_at(void *user, const gov_context_info *info) {
     cal_sync *sync = user;
     const cal_sync_options *options = &sync->options;
-    cal_account_id account;
-    bool member = gov_context_read(options->gov, &info->id, &account, NULL) == 0;
+    bool member = takes_part(sync, &info->id);
     if (!member && sync_context_get(sync, &info->id)) {
         sync_context_drop(sync, &info->id);
         options->hear_context(options->user, &info->id, false);
@@ -159,9 +165,7 @@ static void look_at(void *user, const gov_context_info *info) {
 
 static void look_at_stored(void *user, const gov_context_info *info) {
     cal_sync *sync = user;
-    cal_account_id account;
-    if (gov_context_read(sync->options.gov, &info->id, &account, NULL) == 0 &&
-        is_here(sync, &info->id))
+    if (takes_part(sync, &info->id) && is_here(sync, &info->id))
         hear(sync, &info->id);
 }
 
@@ -188,4 +192,9 @@ void sync_follow_change(cal_sync *sync, const gov_change *change) {
     if (gov_change_touches_members(change))
         sync_follow_namespace(sync, gov_change_namespace(change));
     gov_change_contexts(change, look_at_change, sync);
+}
+
+void cal_sync_follow(cal_sync *sync, const cal_context_id *id) {
+    gov_context_info info;
+    if (gov_context_get(sync->options.gov, id, &info) == 0) look_at(sync, &info);
 }

@@ -38,6 +38,8 @@ typedef struct cal_sync_options {
                         const cal_application_id *application, const cal_blob_id *code);
     /* Whether it is: installed, as this application's. */
     bool (*code_here)(void *user, const cal_application_id *application, const cal_blob_id *code);
+    /* Whether this node takes no part in the context though it may. NULL: in all it may. */
+    bool (*left)(void *user, const cal_context_id *context);
 } cal_sync_options;
 
 /* CAL_ENOMEM, and what serving a protocol answers. */
@@ -56,6 +58,8 @@ void cal_sync_authored(cal_sync *sync, const cal_authored_delta *delta);
 void cal_sync_code_came(cal_sync *sync, const cal_blob_id *code);
 /* How it stands with code that was wanted: for the status of the contexts that wait for it. */
 void cal_sync_code_state(cal_sync *sync, const cal_blob_id *code, const char *why);
+/* Looks again whether this node takes part in a registered context: `left` answers otherwise. */
+void cal_sync_follow(cal_sync *sync, const cal_context_id *id);
 /* A context is here (created or adopted), or gone. */
 void cal_sync_context(cal_sync *sync, const cal_context_id *id, bool here);
 
