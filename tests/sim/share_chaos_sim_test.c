@@ -10,7 +10,7 @@
 
 enum { WRITES_MAX = 400, HEALS_WITHIN_S = 10 };
 
-typedef enum standing { STRANGER, JOINING, MEMBER } standing;
+typedef enum standing { STRANGER, JOINING, MEMBER, GOING, GONE } standing;
 typedef enum fate { ASKED, DONE, REFUSED } fate;
 
 typedef struct chaos {
@@ -19,11 +19,14 @@ typedef struct chaos {
     cal_context_id context;
     char invitation[TEXT_MAX];
     standing standing[PLACES_MAX];
+    bool removed_since[PLACES_MAX]; /* by the founder, who made a new key with it */
+    bool ever_gone[PLACES_MAX];     /* what it wrote then is nobody's promise */
+    uint8_t author[WRITES_MAX];
     bool cut[PLACES_MAX];
     bool reading;
     fate writes[WRITES_MAX];
     size_t write_count, in_flight;
-    uint64_t answered, cuts, restarts, partitions, joins;
+    uint64_t answered, cuts, restarts, partitions, joins, removals, returns, roles, leaves;
 } chaos;
 
 static chaos c;
@@ -55,8 +58,10 @@ static void answered(void *user, const cal_call_result *result) {
     asked *a = user;
     bool off = node_sim_is_off(a->p->sim);
     c.in_flight--;
-    if (!off) c.writes[a->number] = result->status == CAL_CALL_OK ? DONE : REFUSED;
-    c.answered += !off && result->status == CAL_CALL_OK;
+    bool done =
+        result->status == CAL_CALL_OK && result->changed; /* a read-only member changes nothing */
+    if (!off) c.writes[a->number] = done ? DONE : REFUSED;
+    c.answered += !off && done;
     free(a);
 }
 
@@ -67,9 +72,63 @@ static void write_one(place *p) {
     assert_non_null(a);
     *a = (asked){p, c.write_count++};
     c.writes[a->number] = ASKED;
+    c.author[a->number] = (uint8_t)p->index;
     c.in_flight++;
     snprintf(args, sizeof args, "{\"key\":\"w%zu\",\"value\":\"%zu\"}", a->number, p->index);
     cal_execute(node_at(p), &c.context, "set", args, strlen(args), answered, a);
+}
+
+/* --- members come and go: what the founder does --- */
+
+static cal_account_id account_of(place *p) {
+    cal_node_identity identity;
+    cal_node_identity_get(node_at(p), &identity);
+    return identity.account;
+}
+
+static void removed(void *user, const cal_error *e) {
+    place *p = user;
+    if (node_sim_is_off(c.w->places[0].sim)) e = &err; /* nobody knows */
+    if (c.standing[p->index] == GOING) c.standing[p->index] = e ? MEMBER : GONE;
+    if (!e) c.removed_since[p->index] = true;
+    c.removals += !e;
+}
+
+static void returned(void *user, const cal_error *e) {
+    place *p = user;
+    if (node_sim_is_off(c.w->places[0].sim)) return;
+    if (!e) c.standing[p->index] = MEMBER;
+    if (!e) c.removed_since[p->index] = false;
+    c.returns += !e;
+}
+
+static void left(void *user, const cal_error *e) {
+    place *p = user;
+    if (c.standing[p->index] == GOING) c.standing[p->index] = e ? MEMBER : GONE;
+    c.leaves += !e;
+}
+
+static void nothing(void *user, const cal_error *e) { (void)user, c.roles += !e; }
+
+static void change_members(void) {
+    world *w = c.w;
+    place *founder = &w->places[0], *p = &w->places[1 + below(w, w->count - 1)];
+    if (node_sim_is_off(founder->sim) || node_sim_is_off(p->sim)) return;
+    cal_account_id account = account_of(p);
+    if (c.standing[p->index] == GONE) {
+        cal_member_spec spec = {.account = account, .role = CAL_ROLE_MEMBER};
+        cal_members_add(node_at(founder), &c.ns, &spec, 1, returned, p);
+    } else if (c.standing[p->index] == MEMBER && below(w, 3) == 0) {
+        cal_role role = below(w, 2) ? CAL_ROLE_READ_ONLY : CAL_ROLE_MEMBER;
+        cal_member_set_role(node_at(founder), &c.ns, &account, role, nothing, NULL);
+    } else if (c.standing[p->index] == MEMBER) {
+        c.standing[p->index] = GOING;
+        c.ever_gone[p->index] = true;
+        if (below(w, 4))
+            cal_members_remove(node_at(founder), &c.ns, &account, 1, removed, p);
+        else
+            cal_group_leave(node_at(p), &c.ns, left, p);
+    }
 }
 
 /* --- trouble --- */
@@ -106,7 +165,10 @@ static void step(void) {
         if (below(w, 3) == 0) place_start(p);
         return;
     }
-    switch (below(w, 10)) {
+    switch (below(w, 11)) {
+    case 3:
+        change_members();
+        break;
     case 0:
         stop(p);
         break;
@@ -132,7 +194,7 @@ static void step(void) {
 static bool calm(void *user) {
     (void)user;
     for (size_t i = 0; i < c.w->count; i++)
-        if (c.standing[i] == JOINING) return false;
+        if (c.standing[i] == JOINING || c.standing[i] == GOING) return false;
     return c.in_flight == 0;
 }
 
@@ -146,7 +208,7 @@ static void heal(void) {
         if (c.standing[i] == STRANGER) ask_to_join(&w->places[i]);
     wait_for(w, calm, NULL, "not everything is answered");
     for (size_t i = 0; i < w->count; i++) {
-        if (c.standing[i] == MEMBER) continue;
+        if (c.standing[i] != STRANGER) continue;
         ask_to_join(&w->places[i]); /* a first one may have failed with the partition */
         wait_for(w, calm, NULL, "a join is not answered");
         CHECK(w, c.standing[i] == MEMBER, "place %zu cannot join", i);
@@ -181,10 +243,19 @@ static void state_of(place *p, view *s) {
     qsort(s->ops, s->op_heads, sizeof *s->ops, compare_hashes);
 }
 
+static bool founder_has(place *p) {
+    cal_account_id account = account_of(p);
+    return gov_member_path(node_at(&c.w->places[0])->gov, &c.ns, &account, NULL) != GOV_PATH_NONE;
+}
+
+/* As the founder, whose word it is, has it now. */
+static bool is_member(place *p) { return p->index == 0 || founder_has(p); }
+
 static bool all_equal(size_t *ret_other) {
     view first, other;
     state_of(&c.w->places[0], &first);
     for (size_t i = 1; i < c.w->count; i++) {
+        if (!is_member(&c.w->places[i])) continue;
         state_of(&c.w->places[i], &other);
         *ret_other = i;
         /* Heads may differ: who began with a whole state may have one more, below the others, until
@@ -228,10 +299,24 @@ static void check_equal(void) {
     for (size_t n = 0; n < c.write_count; n++) {
         char key[32];
         output o;
-        if (c.writes[n] != DONE) continue;
+        if (c.writes[n] != DONE || c.ever_gone[c.author[n]]) continue;
         snprintf(key, sizeof key, "{\"key\":\"w%zu\"}", n);
         OK(w, call(&w->places[0], &c.context, "get", key, &o));
         CHECK(w, strcmp(o.text, "null") != 0, "write %zu was answered and is lost", n);
+    }
+}
+
+/* Nobody who is out holds a key that was made since (governance.md 18.1, T22). */
+static void check_keys(void) {
+    world *w = c.w;
+    gov_write_grant grant;
+    OK(w, gov_context_write(node_at(&w->places[0])->gov, &c.context, &grant, &err));
+    cal_secret_wipe(&grant.group_key);
+    for (size_t i = 1; i < w->count; i++) {
+        cal_secret key;
+        if (is_member(&w->places[i]) || !c.removed_since[i]) continue;
+        int rc = gov_context_key(node_at(&w->places[i])->gov, &c.context, &grant.key_id, &key);
+        CHECK(w, rc == CAL_ENOTFOUND, "place %zu is out and holds the present key", i);
     }
 }
 
@@ -256,6 +341,7 @@ static void run_seed(uint64_t seed) {
     }
     heal();
     check_equal();
+    check_keys();
     world_close(w);
 }
 
@@ -265,18 +351,25 @@ static void everything_happens(void **state) {
     const char *one = getenv("CAL_SIM_SEED"), *many = getenv("CAL_SIM_SEEDS");
     unsigned long first = one ? strtoul(one, NULL, 10) : 1;
     unsigned long seeds = one ? 1 : many ? strtoul(many, NULL, 10) : 20;
-    uint64_t writes = 0, cuts = 0, restarts = 0, partitions = 0;
+    uint64_t writes = 0, cuts = 0, restarts = 0, partitions = 0, removals = 0, returns = 0;
+    uint64_t roles = 0, leaves = 0;
     for (unsigned long seed = first; seed < first + seeds; seed++) {
         run_seed(seed);
         writes += c.answered;
         cuts += c.cuts;
         restarts += c.restarts;
         partitions += c.partitions;
+        removals += c.removals;
+        returns += c.returns;
+        roles += c.roles;
+        leaves += c.leaves;
     }
     print_message("%lu seeds: %llu writes answered, %llu losses of power, %llu restarts, %llu "
-                  "partitions\n",
+                  "partitions, %llu removals, %llu returns, %llu changes of roles, %llu left\n",
                   seeds, (unsigned long long)writes, (unsigned long long)cuts,
-                  (unsigned long long)restarts, (unsigned long long)partitions);
+                  (unsigned long long)restarts, (unsigned long long)partitions,
+                  (unsigned long long)removals, (unsigned long long)returns,
+                  (unsigned long long)roles, (unsigned long long)leaves);
 }
 
 static int tell_seed(void **state) {
