@@ -77,63 +77,64 @@ void sync_snapshot_refusal(int result, uint64_t sent, sync_answer *ret_answer);
 /* --- taking --- */
 
 enum {
-    SYNC_INTAKE_PAGES = 16, /* asked for at once */
-    SYNC_INTAKE_PAGE_BYTES = 256 * 1024,
+    SYNC_TAKE_PAGES = 16, /* asked for at once */
+    SYNC_TAKE_PAGE_BYTES = 256 * 1024,
 };
-#define SYNC_INTAKE_BYTES_MAX (UINT64_C(64) << 30)
+#define SYNC_TAKE_BYTES_MAX (UINT64_C(64) << 30)
 
-typedef struct sync_intake sync_intake;
+typedef struct sync_snapshot sync_snapshot;
 
-typedef struct sync_intake_options {
+typedef struct sync_snapshot_options {
     cal_store *store;
     const cal_os *os;
     cal_context_id context;
     cal_hash root;         /* of the boundary; never zero */
     const cal_hash *heads; /* copied */
     size_t head_count;
-    uint64_t bytes_max; /* of rows; 0: SYNC_INTAKE_BYTES_MAX */
+    uint64_t bytes_max; /* of rows; 0: SYNC_TAKE_BYTES_MAX */
     /* The account that a device key speaks, or spoke, for. CAL_ENOTFOUND: none. On a worker. */
     int (*account)(void *user, const cal_public_key *device, cal_account_id *ret_account);
     void *user;
-} sync_intake_options;
+} sync_snapshot_options;
 
-typedef enum sync_intake_next {
-    SYNC_INTAKE_PAGE,  /* another page of this answer */
-    SYNC_INTAKE_BURST, /* ask again */
-    SYNC_INTAKE_WHOLE, /* all came: verify */
-} sync_intake_next;
+typedef enum sync_snapshot_next {
+    SYNC_NEXT_PAGE,  /* another page of this answer */
+    SYNC_NEXT_BURST, /* ask again */
+    SYNC_NEXT_WHOLE, /* all came: verify */
+} sync_snapshot_next;
 
 /* All blocking, on workers, one call at a time. CAL_ENOMEM, CAL_ELIMIT, and what the store answers.
  */
-int sync_intake_new(const sync_intake_options *options, sync_intake **ret_intake, cal_error *err);
+int sync_snapshot_new(const sync_snapshot_options *options, sync_snapshot **ret_intake,
+                      cal_error *err);
 /* What to ask next: this peer, or another one whose context has the same root. What a broken answer
  * brought is asked for again. Valid until the next call. */
-void sync_intake_request(sync_intake *intake, sync_request *ret_request);
+void sync_snapshot_request(sync_snapshot *intake, sync_request *ret_request);
 /* The next answer to that request, a page or a SnapshotError. After a failure of the peer's the
  * intake can go on with another one. CAL_EDECODE, CAL_ELIMIT and CAL_EVERIFY: the peer sent what
  * cannot be right; CAL_EINVAL: its root is another one; CAL_ESTATE: it refused otherwise;
  * CAL_EFULL, CAL_EIO, CAL_ENOMEM: the store. */
-int sync_intake_take(sync_intake *intake, const sync_answer *answer, sync_intake_next *ret_next,
-                     cal_error *err);
+int sync_snapshot_take(sync_snapshot *intake, const sync_answer *answer,
+                       sync_snapshot_next *ret_next, cal_error *err);
 /* Forgets all that came: after pages of several peers that do not fit together, say. */
-int sync_intake_restart(sync_intake *intake, cal_error *err);
+int sync_snapshot_restart(sync_snapshot *intake, cal_error *err);
 /* Recomputes every hash from the rows that came up to the root, and judges the signatures of
  * entities that need one. CAL_EVERIFY: it is not that state, or somebody had no right to write what
  * stands in it. */
-int sync_intake_verify(sync_intake *intake, cal_error *err);
+int sync_snapshot_verify(sync_snapshot *intake, cal_error *err);
 /* What cal_contexts_install takes, once it was verified: lives until the intake is dropped. */
-int sync_intake_state(sync_intake *intake, cal_context_state *ret_state);
+int sync_snapshot_state(sync_snapshot *intake, cal_context_state *ret_state);
 
-typedef struct sync_intake_figures {
+typedef struct sync_snapshot_figures {
     uint64_t pages, records, bytes; /* that came, repeated ones included */
     /* Of the verified tree; under another parent, too; and besides it (traps.md 6, 7). */
     uint64_t entities, moved, orphans;
-} sync_intake_figures;
-void sync_intake_figures_get(const sync_intake *intake, sync_intake_figures *ret_figures);
+} sync_snapshot_figures;
+void sync_snapshot_figures_get(const sync_snapshot *intake, sync_snapshot_figures *ret_figures);
 
 /* Removes its rows and frees it, whatever the result; what a failing store leaves goes at the next
  * start. NULL allowed. */
-int sync_intake_drop(sync_intake *intake);
+int sync_snapshot_drop(sync_snapshot *intake);
 
 /* Rows that intakes left when the process ended: at the start, before the first intake. */
 extern const cal_removal sync_staging;

@@ -29,7 +29,7 @@ void staged_row_key(uint8_t tag, const void *id, uint8_t ret_key[32]) {
     cal_sha256(cal_slice_of(tagged, sizeof tagged), ret_key);
 }
 
-static void staged_key(const sync_intake *intake, const uint8_t key[32],
+static void staged_key(const sync_snapshot *intake, const uint8_t key[32],
                        uint8_t ret_key[STAGED_KEY]) {
     memcpy(ret_key, intake->staging, 32);
     memcpy(ret_key + 32, key, 32);
@@ -43,7 +43,7 @@ static int split(cal_slice row, staged_entity *ret_entity) {
     return ret_entity->index.len < 32 ? CAL_ECORRUPT : 0;
 }
 
-int staged_read(const sync_intake *intake, cal_snapshot *snapshot, const uint8_t index_key[32],
+int staged_read(const sync_snapshot *intake, cal_snapshot *snapshot, const uint8_t index_key[32],
                 cal_arena *arena, staged_entity *ret_entity) {
     uint8_t key[STAGED_KEY];
     cal_buffer value;
@@ -67,7 +67,7 @@ int staged_next(cal_cursor *cursor, const uint8_t **ret_index_key, staged_entity
     return split(row, ret_entity);
 }
 
-int staged_cursor(const sync_intake *intake, cal_snapshot *snapshot, cal_cursor **ret_cursor) {
+int staged_cursor(const sync_snapshot *intake, cal_snapshot *snapshot, cal_cursor **ret_cursor) {
     cal_slice prefix = cal_slice_of(intake->staging, sizeof intake->staging);
     cal_buffer end;
     cal_buffer_init(&end, sizeof intake->staging);
@@ -78,7 +78,7 @@ int staged_cursor(const sync_intake *intake, cal_snapshot *snapshot, cal_cursor 
     return rc;
 }
 
-int staged_flush(sync_intake *intake, cal_error *err) {
+int staged_flush(sync_snapshot *intake, cal_error *err) {
     if (!intake->batch) return 0;
     cal_batch *batch = intake->batch;
     intake->batch = NULL;
@@ -87,7 +87,7 @@ int staged_flush(sync_intake *intake, cal_error *err) {
     return rc ? staged_failed(rc, err) : 0;
 }
 
-static int stage(sync_intake *intake, const sync_record *record) {
+static int stage(sync_snapshot *intake, const sync_record *record) {
     uint8_t index_key[32], key[STAGED_KEY];
     cal_buffer row;
     if (!intake->batch) intake->batch = cal_batch_new();
@@ -109,7 +109,7 @@ static int stage(sync_intake *intake, const sync_record *record) {
 /* --- life --- */
 
 /* The mark comes before the rows. */
-static int begin(sync_intake *intake, cal_error *err) {
+static int begin(sync_snapshot *intake, cal_error *err) {
     const cal_os *os = intake->options.os;
     os->random(os->user, intake->staging, sizeof intake->staging);
     cal_batch *batch = cal_batch_new();
@@ -119,7 +119,7 @@ static int begin(sync_intake *intake, cal_error *err) {
     return rc ? staged_failed(rc, err) : 0;
 }
 
-static void intake_free(sync_intake *intake) {
+static void intake_free(sync_snapshot *intake) {
     cal_cursor_free(intake->rows);
     cal_snapshot_free(intake->snapshot);
     cal_batch_free(intake->batch);
@@ -128,13 +128,14 @@ static void intake_free(sync_intake *intake) {
     free(intake);
 }
 
-int sync_intake_new(const sync_intake_options *options, sync_intake **ret_intake, cal_error *err) {
+int sync_snapshot_new(const sync_snapshot_options *options, sync_snapshot **ret_intake,
+                      cal_error *err) {
     if (options->head_count > SYNC_HEADS_MAX)
         return cal_fail(err, CAL_ELIMIT, "a snapshot with %zu heads", options->head_count);
-    sync_intake *intake = calloc(1, sizeof *intake);
+    sync_snapshot *intake = calloc(1, sizeof *intake);
     if (!intake) return staged_failed(CAL_ENOMEM, err);
     intake->options = *options;
-    if (intake->options.bytes_max == 0) intake->options.bytes_max = SYNC_INTAKE_BYTES_MAX;
+    if (intake->options.bytes_max == 0) intake->options.bytes_max = SYNC_TAKE_BYTES_MAX;
     cal_buffer_init(&intake->page, SYNC_PAGE_MAX + 1);
     intake->heads = calloc(options->head_count + 1, sizeof *intake->heads);
     int rc = intake->heads ? 0 : staged_failed(CAL_ENOMEM, err);
@@ -166,7 +167,7 @@ static int remove_staged(cal_store *store, const uint8_t id[32]) {
     return rc;
 }
 
-static void stop_reading(sync_intake *intake) {
+static void stop_reading(sync_snapshot *intake) {
     cal_cursor_free(intake->rows);
     cal_snapshot_free(intake->snapshot);
     intake->rows = NULL;
@@ -174,7 +175,7 @@ static void stop_reading(sync_intake *intake) {
     intake->has_entry = false;
 }
 
-int sync_intake_drop(sync_intake *intake) {
+int sync_snapshot_drop(sync_snapshot *intake) {
     if (!intake) return 0;
     stop_reading(intake);
     int rc = remove_staged(intake->options.store, intake->staging);
@@ -182,13 +183,13 @@ int sync_intake_drop(sync_intake *intake) {
     return rc;
 }
 
-int sync_intake_restart(sync_intake *intake, cal_error *err) {
+int sync_snapshot_restart(sync_snapshot *intake, cal_error *err) {
     stop_reading(intake);
     cal_batch_free(intake->batch);
     intake->batch = NULL;
     intake->batch_bytes = 0;
     intake->has_cursor = intake->verified = false;
-    intake->figures = (sync_intake_figures){0};
+    intake->figures = (sync_snapshot_figures){0};
     int rc = remove_staged(intake->options.store, intake->staging);
     return rc ? staged_failed(rc, err) : begin(intake, err);
 }
@@ -213,14 +214,14 @@ int sync_staging_clear(cal_store *store) {
 
 /* --- asking and taking --- */
 
-void sync_intake_request(sync_intake *intake, sync_request *ret_request) {
+void sync_snapshot_request(sync_snapshot *intake, sync_request *ret_request) {
     intake->sent = intake->burst_records = 0;
     *ret_request = (sync_request){
         .kind = SYNC_SNAPSHOT_STREAM,
         .context = intake->options.context,
         .id = intake->options.root,
-        .page_limit = SYNC_INTAKE_PAGES,
-        .byte_limit = SYNC_INTAKE_PAGE_BYTES,
+        .page_limit = SYNC_TAKE_PAGES,
+        .byte_limit = SYNC_TAKE_PAGE_BYTES,
         .has_cursor = intake->has_cursor,
         .cursor = cal_slice_of(intake->cursor, intake->cursor_len),
     };
@@ -259,7 +260,7 @@ static int check_record(const sync_record *record, cal_error *err) {
     return rc == CRDT_ENOMEM ? staged_failed(CAL_ENOMEM, err) : rc;
 }
 
-static int take_records(sync_intake *intake, cal_error *err) {
+static int take_records(sync_snapshot *intake, cal_error *err) {
     sync_record record;
     size_t offset = 0;
     int rc;
@@ -298,10 +299,10 @@ static int take_refusal(const sync_snapshot_error *error, cal_error *err) {
 }
 
 /* The last page of an answer: where to go on, if anywhere. */
-static int end_burst(sync_intake *intake, const sync_answer *answer, sync_intake_next *ret_next,
+static int end_burst(sync_snapshot *intake, const sync_answer *answer, sync_snapshot_next *ret_next,
                      cal_error *err) {
     if (!answer->has_cursor) {
-        *ret_next = SYNC_INTAKE_WHOLE;
+        *ret_next = SYNC_NEXT_WHOLE;
         return staged_flush(intake, err);
     }
     bool same = intake->has_cursor &&
@@ -311,12 +312,12 @@ static int end_burst(sync_intake *intake, const sync_answer *answer, sync_intake
     intake->has_cursor = true;
     intake->cursor_len = answer->cursor.len;
     memcpy(intake->cursor, answer->cursor.data, answer->cursor.len);
-    *ret_next = SYNC_INTAKE_BURST;
+    *ret_next = SYNC_NEXT_BURST;
     return 0;
 }
 
-int sync_intake_take(sync_intake *intake, const sync_answer *answer, sync_intake_next *ret_next,
-                     cal_error *err) {
+int sync_snapshot_take(sync_snapshot *intake, const sync_answer *answer,
+                       sync_snapshot_next *ret_next, cal_error *err) {
     intake->verified = false;
     if (answer->kind == SYNC_ANSWER_SNAPSHOT_ERROR) return take_refusal(&answer->error, err);
     if (answer->kind != SYNC_ANSWER_PAGE)
@@ -325,7 +326,7 @@ int sync_intake_take(sync_intake *intake, const sync_answer *answer, sync_intake
     bool nothing = answer->uncompressed_len == 0 && answer->page_count == 0;
     if (!nothing &&
         (answer->sent_count != intake->sent + 1 || answer->sent_count > answer->page_count ||
-         answer->sent_count > SYNC_INTAKE_PAGES))
+         answer->sent_count > SYNC_TAKE_PAGES))
         return wrong(err, "pages that are not the next ones");
     intake->sent++;
     intake->figures.pages++;
@@ -337,7 +338,7 @@ int sync_intake_take(sync_intake *intake, const sync_answer *answer, sync_intake
     if (rc) return rc;
     if (nothing || answer->sent_count == answer->page_count)
         return end_burst(intake, answer, ret_next, err);
-    *ret_next = SYNC_INTAKE_PAGE;
+    *ret_next = SYNC_NEXT_PAGE;
     return 0;
 }
 
@@ -345,7 +346,7 @@ int sync_intake_take(sync_intake *intake, const sync_answer *answer, sync_intake
 
 /* The Index row, then the Entry row. */
 static int next_row(void *user, cal_slice *ret_key, cal_slice *ret_value) {
-    sync_intake *intake = user;
+    sync_snapshot *intake = user;
     const uint8_t *index_key;
     staged_entity entity;
     *ret_key = cal_slice_of(intake->key, sizeof intake->key);
@@ -364,7 +365,7 @@ static int next_row(void *user, cal_slice *ret_key, cal_slice *ret_value) {
     return 0;
 }
 
-int sync_intake_state(sync_intake *intake, cal_context_state *ret_state) {
+int sync_snapshot_state(sync_snapshot *intake, cal_context_state *ret_state) {
     if (!intake->verified) return CAL_ESTATE;
     stop_reading(intake);
     int rc = cal_store_snapshot(intake->options.store, &intake->snapshot);
@@ -378,6 +379,6 @@ int sync_intake_state(sync_intake *intake, cal_context_state *ret_state) {
     return 0;
 }
 
-void sync_intake_figures_get(const sync_intake *intake, sync_intake_figures *ret_figures) {
+void sync_snapshot_figures_get(const sync_snapshot *intake, sync_snapshot_figures *ret_figures) {
     *ret_figures = intake->figures;
 }

@@ -7,8 +7,8 @@
 
 enum { STAGED_KEY = 64 }; /* staging id, row key */
 
-struct sync_intake {
-    sync_intake_options options;
+struct sync_snapshot {
+    sync_snapshot_options options;
     cal_hash *heads;
     uint8_t staging[32]; /* the rows' id while they wait: random */
     cal_batch *batch;    /* of what is not committed yet */
@@ -18,7 +18,7 @@ struct sync_intake {
     uint8_t cursor[SYNC_CURSOR_MAX]; /* at the end of the last whole answer */
     size_t cursor_len;
     uint64_t sent, burst_records; /* of the answer that is coming */
-    sync_intake_figures figures;
+    sync_snapshot_figures figures;
     /* while the state is read out */
     cal_snapshot *snapshot;
     cal_cursor *rows;
@@ -34,13 +34,13 @@ typedef struct staged_entity {
 } staged_entity;
 
 /* In the arena: 1, 0 there is none, or a CAL_E*. */
-int staged_read(const sync_intake *intake, cal_snapshot *snapshot, const uint8_t index_key[32],
+int staged_read(const sync_snapshot *intake, cal_snapshot *snapshot, const uint8_t index_key[32],
                 cal_arena *arena, staged_entity *ret_entity);
 /* The next one of staged_cursor, valid until the next call. CAL_ENOTFOUND at the end. */
 int staged_next(cal_cursor *cursor, const uint8_t **ret_index_key, staged_entity *ret_entity);
 void staged_row_key(uint8_t tag, const void *id, uint8_t ret_key[32]);
-int staged_cursor(const sync_intake *intake, cal_snapshot *snapshot, cal_cursor **ret_cursor);
-int staged_flush(sync_intake *intake, cal_error *err);
+int staged_cursor(const sync_snapshot *intake, cal_snapshot *snapshot, cal_cursor **ret_cursor);
+int staged_flush(sync_snapshot *intake, cal_error *err);
 int staged_failed(int result, cal_error *err);
 
 #endif

@@ -50,11 +50,11 @@ static void add_record(cal_buffer *page, const entity *e) {
 }
 
 /* One page with these, as the whole answer; then verified. */
-static int take_page(const rows *r, cal_slice page, sync_intake_figures *ret_figures,
+static int take_page(const rows *r, cal_slice page, sync_snapshot_figures *ret_figures,
                      cal_error *err) {
-    sync_intake_next next;
+    sync_snapshot_next next;
     cal_buffer payload;
-    sync_intake *intake = intake_for(r);
+    sync_snapshot *intake = intake_for(r);
     cal_buffer_init(&payload, RECORD_MAX);
     assert_int_equal(sync_page_compress(page, &payload), 0);
     sync_answer answer = {.kind = SYNC_ANSWER_PAGE,
@@ -63,18 +63,18 @@ static int take_page(const rows *r, cal_slice page, sync_intake_figures *ret_fig
                           .page_count = 1,
                           .sent_count = 1};
     sync_request request;
-    sync_intake_request(intake, &request);
-    int rc = sync_intake_take(intake, &answer, &next, err);
-    if (!rc) assert_int_equal(next, SYNC_INTAKE_WHOLE);
-    if (!rc) rc = sync_intake_verify(intake, err);
-    if (!rc) sync_intake_figures_get(intake, ret_figures);
+    sync_snapshot_request(intake, &request);
+    int rc = sync_snapshot_take(intake, &answer, &next, err);
+    if (!rc) assert_int_equal(next, SYNC_NEXT_WHOLE);
+    if (!rc) rc = sync_snapshot_verify(intake, err);
+    if (!rc) sync_snapshot_figures_get(intake, ret_figures);
     drop(intake);
     cal_buffer_deinit(&payload);
     return rc;
 }
 
 static int take_entities(const rows *r, const entity *entities, size_t count,
-                         sync_intake_figures *ret_figures, cal_error *err) {
+                         sync_snapshot_figures *ret_figures, cal_error *err) {
     cal_buffer page;
     cal_buffer_init(&page, RECORD_MAX);
     cal_buffer_append_u8(&page, SYNC_PAGE_MARKER);
@@ -94,7 +94,7 @@ static void test_liars(void **state) {
     (void)state;
     rows r, other;
     entity entities[ENTITIES], foreign[ENTITIES];
-    sync_intake_figures figures;
+    sync_snapshot_figures figures;
     cal_error err = {0};
     begin();
     make_context(&r, 4, 10);
@@ -142,7 +142,7 @@ static void test_hidden_by_parent(void **state) {
     (void)state;
     rows r, other;
     entity entities[ENTITIES], foreign[ENTITIES];
-    sync_intake_figures figures;
+    sync_snapshot_figures figures;
     cal_error err = {0};
     begin();
     make_context(&r, 4, 10);
@@ -169,7 +169,7 @@ static void test_every_byte(void **state) {
     (void)state;
     rows r;
     entity entities[ENTITIES];
-    sync_intake_figures figures;
+    sync_snapshot_figures figures;
     cal_buffer page, honest;
     int accepted = 0;
     begin();
@@ -212,7 +212,7 @@ static void test_answers(void **state) {
     entity entities[ENTITIES];
     cal_buffer page, payload;
     cal_error err;
-    sync_intake_next next;
+    sync_snapshot_next next;
     sync_request request;
     begin();
     make_context(&r, 4, 10);
@@ -229,43 +229,43 @@ static void test_answers(void **state) {
                         .cursor = cal_slice_of(r.hash.bytes, 32),
                         .page_count = 2,
                         .sent_count = 1};
-    sync_intake *intake = intake_for(&r);
+    sync_snapshot *intake = intake_for(&r);
     sync_answer bad = good;
-    sync_intake_request(intake, &request);
+    sync_snapshot_request(intake, &request);
     bad.sent_count = 2;
-    assert_int_equal(sync_intake_take(intake, &bad, &next, &err), CAL_EVERIFY);
+    assert_int_equal(sync_snapshot_take(intake, &bad, &next, &err), CAL_EVERIFY);
     bad = good;
     bad.sent_count = 3;
     bad.page_count = 1;
-    assert_int_equal(sync_intake_take(intake, &bad, &next, &err), CAL_EVERIFY);
+    assert_int_equal(sync_snapshot_take(intake, &bad, &next, &err), CAL_EVERIFY);
     bad = good;
     bad.uncompressed_len++;
-    sync_intake_request(intake, &request);
-    assert_int_equal(sync_intake_take(intake, &bad, &next, &err), CAL_EDECODE);
+    sync_snapshot_request(intake, &request);
+    assert_int_equal(sync_snapshot_take(intake, &bad, &next, &err), CAL_EDECODE);
     bad = (sync_answer){.kind = SYNC_ANSWER_HEADS};
-    assert_int_equal(sync_intake_take(intake, &bad, &next, &err), CAL_EDECODE);
+    assert_int_equal(sync_snapshot_take(intake, &bad, &next, &err), CAL_EDECODE);
     assert_non_null(strstr(err.message, "DagHeadsResponse"));
     sync_snapshot_refusal(CAL_EINVAL, 0, &bad);
-    assert_int_equal(sync_intake_take(intake, &bad, &next, &err), CAL_EINVAL);
+    assert_int_equal(sync_snapshot_take(intake, &bad, &next, &err), CAL_EINVAL);
     sync_snapshot_refusal(CAL_EDECODE, 0, &bad);
-    assert_int_equal(sync_intake_take(intake, &bad, &next, &err), CAL_ESTATE);
+    assert_int_equal(sync_snapshot_take(intake, &bad, &next, &err), CAL_ESTATE);
     /* an answer goes on where the last one ended, or it is none */
-    sync_intake_request(intake, &request);
+    sync_snapshot_request(intake, &request);
     assert_false(request.has_cursor);
-    assert_int_equal(sync_intake_take(intake, &good, &next, &err), 0);
-    assert_int_equal(next, SYNC_INTAKE_PAGE);
+    assert_int_equal(sync_snapshot_take(intake, &good, &next, &err), 0);
+    assert_int_equal(next, SYNC_NEXT_PAGE);
     good.sent_count = 2;
-    assert_int_equal(sync_intake_take(intake, &good, &next, &err), 0);
-    assert_int_equal(next, SYNC_INTAKE_BURST);
-    sync_intake_request(intake, &request);
+    assert_int_equal(sync_snapshot_take(intake, &good, &next, &err), 0);
+    assert_int_equal(next, SYNC_NEXT_BURST);
+    sync_snapshot_request(intake, &request);
     assert_true(request.has_cursor && cal_slice_equal(request.cursor, good.cursor));
     good.page_count = good.sent_count = 1;
-    assert_int_equal(sync_intake_take(intake, &good, &next, &err), CAL_EVERIFY);
+    assert_int_equal(sync_snapshot_take(intake, &good, &next, &err), CAL_EVERIFY);
     assert_non_null(strstr(err.message, "does not go on"));
     drop(intake);
     /* a record of another kind */
     sync_record auxiliary = {.kind = SYNC_RECORD_AUXILIARY, .auxiliary = 1};
-    sync_intake_figures figures;
+    sync_snapshot_figures figures;
     cal_buffer_reset(&page);
     cal_buffer_append_u8(&page, SYNC_PAGE_MARKER);
     sync_record_write(&auxiliary, &page);
@@ -281,22 +281,22 @@ static void test_too_much(void **state) {
     (void)state;
     rows r;
     cal_error err;
-    sync_intake *intake;
+    sync_snapshot *intake;
     begin();
     make_context(&r, 100, 200);
     rows_store(&r, server.store);
     sync_view *view = view_for(&r);
-    sync_intake_options options = {.store = client.store,
-                                   .os = cal_sim_os(client.sim),
-                                   .bytes_max = 10000,
-                                   .account = no_account};
+    sync_snapshot_options options = {.store = client.store,
+                                     .os = cal_sim_os(client.sim),
+                                     .bytes_max = 10000,
+                                     .account = no_account};
     memcpy(options.context.bytes, r.root.bytes, 32);
     memcpy(options.root.bytes, r.hash.bytes, 32);
-    assert_int_equal(sync_intake_new(&options, &intake, NULL), 0);
+    assert_int_equal(sync_snapshot_new(&options, &intake, NULL), 0);
     assert_int_equal(transfer(intake, view, (page_limits){0}, &err), CAL_ELIMIT);
     drop(intake);
     options.head_count = SYNC_HEADS_MAX + 1;
-    assert_int_equal(sync_intake_new(&options, &intake, &err), CAL_ELIMIT);
+    assert_int_equal(sync_snapshot_new(&options, &intake, &err), CAL_ELIMIT);
     sync_views_give(views, view, now_ns);
     rows_close(&r);
     finish();

@@ -125,17 +125,17 @@ static void test_bursts(void **state) {
     make_context(&r, 1000, 300);
     rows_store(&r, server.store);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        sync_intake_figures figures;
+        sync_snapshot_figures figures;
         sync_view *view = view_for(&r);
-        sync_intake *intake = intake_for(&r);
+        sync_snapshot *intake = intake_for(&r);
         assert_int_equal(transfer(intake, view, cases[i], NULL), 0);
-        sync_intake_figures_get(intake, &figures);
+        sync_snapshot_figures_get(intake, &figures);
         assert_int_equal(figures.records, 1002);
         assert_true(figures.pages > 1 || i == 0);
-        assert_int_equal(sync_intake_verify(intake, NULL), 0);
+        assert_int_equal(sync_snapshot_verify(intake, NULL), 0);
         expect_state(intake, &r);
         expect_state(intake, &r); /* again: an installation may begin anew */
-        sync_intake_figures_get(intake, &figures);
+        sync_snapshot_figures_get(intake, &figures);
         assert_int_equal(figures.entities, 1002);
         drop(intake);
         sync_views_give(views, view, now_ns);
@@ -208,7 +208,7 @@ static void test_writers(void **state) {
     (void)state;
     rows r, later;
     cal_error err;
-    sync_intake_next next;
+    sync_snapshot_next next;
     sync_view *other;
     page_limits limits = {.pages = 2, .bytes = 5000};
     begin();
@@ -216,9 +216,9 @@ static void test_writers(void **state) {
     make_context(&later, 320, 200);
     rows_store(&r, server.store);
     sync_view *view = view_for(&r);
-    sync_intake *intake = intake_for(&r);
+    sync_snapshot *intake = intake_for(&r);
     assert_int_equal(one_burst(intake, view, limits, &next, &err), 0);
-    assert_int_equal(next, SYNC_INTAKE_BURST);
+    assert_int_equal(next, SYNC_NEXT_BURST);
     rows_store(&later, server.store);
     cal_context_id context;
     cal_hash root;
@@ -234,7 +234,7 @@ static void test_writers(void **state) {
     assert_int_equal(sync_views_take(views, &context, &root, now_ns, &other), 0);
     assert_ptr_equal(other, view);
     assert_int_equal(transfer(intake, other, limits, &err), 0);
-    assert_int_equal(sync_intake_verify(intake, &err), 0);
+    assert_int_equal(sync_snapshot_verify(intake, &err), 0);
     expect_state(intake, &r);
     drop(intake);
     sync_views_give(views, other, now_ns);
@@ -317,10 +317,10 @@ static void test_resume(void **state) {
     cal_hash root;
     memcpy(context.bytes, r.root.bytes, 32);
     memcpy(root.bytes, r.hash.bytes, 32);
-    sync_intake *intake = intake_for(&r);
-    sync_intake_next next = SYNC_INTAKE_BURST;
+    sync_snapshot *intake = intake_for(&r);
+    sync_snapshot_next next = SYNC_NEXT_BURST;
     int bursts = 0;
-    while (next != SYNC_INTAKE_WHOLE) {
+    while (next != SYNC_NEXT_WHOLE) {
         sync_views *from = bursts % 2 ? second_views : views;
         sync_view *view;
         page_limits limits = {.pages = 4,
@@ -332,16 +332,16 @@ static void test_resume(void **state) {
         assert_true(++bursts < 100);
     }
     assert_true(bursts > 5);
-    assert_int_equal(sync_intake_verify(intake, NULL), 0);
+    assert_int_equal(sync_snapshot_verify(intake, NULL), 0);
     expect_state(intake, &r);
     /* all of it again, from the beginning */
-    assert_int_equal(sync_intake_restart(intake, NULL), 0);
+    assert_int_equal(sync_snapshot_restart(intake, NULL), 0);
     cal_context_state nothing;
-    assert_int_equal(sync_intake_state(intake, &nothing), CAL_ESTATE);
+    assert_int_equal(sync_snapshot_state(intake, &nothing), CAL_ESTATE);
     assert_int_equal(count_rows(&client, CAL_COLUMN_STATE), 0);
     sync_view *view = view_for(&r);
     assert_int_equal(transfer(intake, view, (page_limits){0}, NULL), 0);
-    assert_int_equal(sync_intake_verify(intake, NULL), 0);
+    assert_int_equal(sync_snapshot_verify(intake, NULL), 0);
     expect_state(intake, &r);
     sync_views_give(views, view, now_ns);
     drop(intake);
@@ -368,20 +368,20 @@ static void test_crash(void **state) {
         rows_store(&mine, client.store);
         sync_view *view = view_for(&r);
         cal_sim_power_off_at(client.sim, CAL_SIM_WRITE | CAL_SIM_SYNC, nth);
-        sync_intake *intake = NULL;
+        sync_snapshot *intake = NULL;
         cal_hash heads[2] = {{{1}}, {{2}}};
-        sync_intake_options options = {.store = client.store,
-                                       .os = cal_sim_os(client.sim),
-                                       .heads = heads,
-                                       .head_count = 2,
-                                       .account = no_account};
+        sync_snapshot_options options = {.store = client.store,
+                                         .os = cal_sim_os(client.sim),
+                                         .heads = heads,
+                                         .head_count = 2,
+                                         .account = no_account};
         memcpy(options.context.bytes, r.root.bytes, 32);
         memcpy(options.root.bytes, r.hash.bytes, 32);
-        int rc = sync_intake_new(&options, &intake, NULL);
+        int rc = sync_snapshot_new(&options, &intake, NULL);
         if (!rc) rc = transfer(intake, view, (page_limits){.bytes = 5000}, NULL);
-        if (!rc) rc = sync_intake_verify(intake, NULL);
+        if (!rc) rc = sync_snapshot_verify(intake, NULL);
         crashed = cal_sim_is_off(client.sim);
-        if (intake) sync_intake_drop(intake); /* which fails when there is no disk any more */
+        if (intake) sync_snapshot_drop(intake); /* which fails when there is no disk any more */
         crashed = crashed || cal_sim_is_off(client.sim);
         if (!crashed) assert_int_equal(rc, 0);
         cal_sim_power_off_at(client.sim, 0, 0);

@@ -238,18 +238,18 @@ static inline int no_account(void *user, const cal_public_key *device,
 static int (*account_of)(void *user, const cal_public_key *device,
                          cal_account_id *ret_account) = no_account;
 
-static inline sync_intake *intake_for(const rows *r) {
-    sync_intake *intake;
+static inline sync_snapshot *intake_for(const rows *r) {
+    sync_snapshot *intake;
     cal_hash heads[] = {{{1}}, {{2}}};
-    sync_intake_options options = {.store = client.store,
-                                   .os = cal_sim_os(client.sim),
-                                   .heads = heads,
-                                   .head_count = 2,
-                                   .account = account_of,
-                                   .user = (void *)(uintptr_t)r};
+    sync_snapshot_options options = {.store = client.store,
+                                     .os = cal_sim_os(client.sim),
+                                     .heads = heads,
+                                     .head_count = 2,
+                                     .account = account_of,
+                                     .user = (void *)(uintptr_t)r};
     memcpy(options.context.bytes, r->root.bytes, 32);
     memcpy(options.root.bytes, r->hash.bytes, 32);
-    assert_int_equal(sync_intake_new(&options, &intake, NULL), 0);
+    assert_int_equal(sync_snapshot_new(&options, &intake, NULL), 0);
     return intake;
 }
 
@@ -270,57 +270,57 @@ typedef struct page_limits {
 } page_limits;
 
 /* One request and its answer, as they cross the wire. */
-static inline int one_burst(sync_intake *intake, sync_view *view, page_limits limits,
-                            sync_intake_next *ret_next, cal_error *err) {
+static inline int one_burst(sync_snapshot *intake, sync_view *view, page_limits limits,
+                            sync_snapshot_next *ret_next, cal_error *err) {
     sync_burst burst;
     sync_request request;
     sync_answer answer;
     unsigned pages = 0;
     uint64_t last_total = 0;
     int rc;
-    sync_intake_request(intake, &request);
+    sync_snapshot_request(intake, &request);
     if (limits.pages) request.page_limit = limits.pages;
     if (limits.bytes) request.byte_limit = limits.bytes;
     assert_int_equal(sync_burst_init(&burst, view, &request), 0);
-    *ret_next = SYNC_INTAKE_PAGE;
+    *ret_next = SYNC_NEXT_PAGE;
     while ((rc = sync_burst_next(&burst, now_ns, &answer)) == 0) {
         cal_arena arena;
         cal_buffer bytes;
         sync_message sent = {.kind = SYNC_MESSAGE, .answer = answer}, got;
         cal_arena_init(&arena, 1 << 20);
         cal_buffer_init(&bytes, 8 << 20);
-        assert_int_equal(*ret_next, SYNC_INTAKE_PAGE);
+        assert_int_equal(*ret_next, SYNC_NEXT_PAGE);
         assert_true(answer.total_records >= last_total);
         last_total = answer.total_records;
         assert_int_equal(sync_message_write(&sent, &bytes), 0);
         assert_int_equal(sync_message_decode(cal_buffer_slice(&bytes), &arena, &got), 0);
-        rc = sync_intake_take(intake, &got.answer, ret_next, err);
+        rc = sync_snapshot_take(intake, &got.answer, ret_next, err);
         cal_buffer_deinit(&bytes);
         cal_arena_deinit(&arena);
         if (rc || ++pages == limits.stop_after) break;
     }
     if (rc == CAL_ENOTFOUND) {
-        assert_int_not_equal(*ret_next, SYNC_INTAKE_PAGE);
+        assert_int_not_equal(*ret_next, SYNC_NEXT_PAGE);
         rc = 0;
     }
     sync_burst_deinit(&burst);
     return rc;
 }
 
-static inline int transfer(sync_intake *intake, sync_view *view, page_limits limits,
+static inline int transfer(sync_snapshot *intake, sync_view *view, page_limits limits,
                            cal_error *err) {
-    sync_intake_next next = SYNC_INTAKE_BURST;
+    sync_snapshot_next next = SYNC_NEXT_BURST;
     int rc = 0;
-    while (!rc && next != SYNC_INTAKE_WHOLE) rc = one_burst(intake, view, limits, &next, err);
+    while (!rc && next != SYNC_NEXT_WHOLE) rc = one_burst(intake, view, limits, &next, err);
     return rc;
 }
 
 /* What the intake gives is what the rows hold, but for entities without an Entry. */
-static inline void expect_state(sync_intake *intake, const rows *r) {
+static inline void expect_state(sync_snapshot *intake, const rows *r) {
     cal_context_state state;
     cal_slice key, value;
     size_t count = 0;
-    assert_int_equal(sync_intake_state(intake, &state), 0);
+    assert_int_equal(sync_snapshot_state(intake, &state), 0);
     assert_memory_equal(&state.root, &r->hash, 32);
     assert_int_equal(state.head_count, 2);
     assert_int_equal(state.heads[1].bytes[0], 2);
@@ -347,8 +347,8 @@ static inline size_t count_rows(const place *p, cal_column column) {
     return count;
 }
 
-static inline void drop(sync_intake *intake) {
-    assert_int_equal(sync_intake_drop(intake), 0);
+static inline void drop(sync_snapshot *intake) {
+    assert_int_equal(sync_snapshot_drop(intake), 0);
     assert_int_equal(count_rows(&client, CAL_COLUMN_STATE), 0);
     assert_int_equal(count_rows(&client, CAL_COLUMN_NODE), 0);
 }
@@ -357,12 +357,12 @@ static inline void drop(sync_intake *intake) {
 static inline int hand_over(const rows *r, page_limits limits, bool expect, cal_error *err) {
     rows_store(r, server.store);
     sync_view *view = view_for(r);
-    sync_intake *intake = intake_for(r);
+    sync_snapshot *intake = intake_for(r);
     int rc = transfer(intake, view, limits, err);
-    if (!rc) rc = sync_intake_verify(intake, err);
+    if (!rc) rc = sync_snapshot_verify(intake, err);
     if (!rc && expect) expect_state(intake, r);
     cal_context_state state;
-    if (rc) assert_int_equal(sync_intake_state(intake, &state), CAL_ESTATE);
+    if (rc) assert_int_equal(sync_snapshot_state(intake, &state), CAL_ESTATE);
     drop(intake);
     sync_views_give(views, view, now_ns);
     now_ns += 100 * NS_PER_S;

@@ -32,7 +32,7 @@ typedef struct triples {
 } triples;
 
 typedef struct verify {
-    sync_intake *intake;
+    sync_snapshot *intake;
     cal_snapshot *snapshot;
     cal_error *err;
     uint8_t secret[32];
@@ -95,7 +95,7 @@ static int flaw(void *user, crdt_flaw kind, const crdt_id *id, const crdt_id *pa
 }
 
 static int verify_tree(verify *v, crdt_tree_summary *ret_summary) {
-    const sync_intake *intake = v->intake;
+    const sync_snapshot *intake = v->intake;
     crdt_id root;
     cal_arena unused;
     cal_arena_init(&unused, 0);
@@ -240,7 +240,7 @@ static int visit_writes(subject *s, const crdt_storage_type *storage, void *user
 
 /* The account that signed; 1, 0 nobody's device, CAL_E*. */
 static int signer_account(const subject *s, const crdt_signature *signature, crdt_id *ret_account) {
-    const sync_intake_options *options = &s->verify->intake->options;
+    const sync_snapshot_options *options = &s->verify->intake->options;
     cal_public_key device;
     cal_account_id account;
     memcpy(device.bytes, signature->signer.bytes, 32);
@@ -386,7 +386,7 @@ static int judge_all(verify *v) {
 }
 
 /* Why the lists do not agree. */
-static int look_closer(verify *v, sync_intake_figures *figures) {
+static int look_closer(verify *v, sync_snapshot_figures *figures) {
     crdt_tree_summary summary = {0};
     int rc = verify_tree(v, &summary);
     if (rc) return rc;
@@ -404,7 +404,7 @@ static int look_closer(verify *v, sync_intake_figures *figures) {
 }
 
 static int verify_all(verify *v) {
-    sync_intake *intake = v->intake;
+    sync_snapshot *intake = v->intake;
     const cal_os *os = intake->options.os;
     os->random(os->user, v->secret, sizeof v->secret);
     int rc = staged_flush(intake, v->err);
@@ -419,7 +419,7 @@ static int verify_all(verify *v) {
     return rc;
 }
 
-int sync_intake_verify(sync_intake *intake, cal_error *err) {
+int sync_snapshot_verify(sync_snapshot *intake, cal_error *err) {
     cal_error own = {0};
     verify *v = calloc(1, sizeof *v);
     if (!v) return staged_failed(CAL_ENOMEM, err);

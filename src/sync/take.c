@@ -17,7 +17,7 @@ struct sync_take {
     sync_session *session;
     void (*done)(void *user, int result, const char *why);
     void *user;
-    sync_intake *intake;
+    sync_snapshot *intake;
     cal_hash root;
     cal_hash *heads;
     size_t head_count;
@@ -26,7 +26,7 @@ struct sync_take {
     cal_task task;
     int result;
     cal_error err;
-    sync_intake_next next;
+    sync_snapshot_next next;
     sync_answer answer; /* being taken; what it points to: */
     cal_buffer bytes, cursor;
     cal_context_state state;
@@ -48,15 +48,15 @@ static int account_of(void *user, const cal_public_key *device, cal_account_id *
 }
 
 static int begin(sync_take *take) {
-    sync_intake_options options = {.store = take->sync->options.store,
-                                   .os = take->sync->options.os,
-                                   .context = take->id,
-                                   .root = take->root,
-                                   .heads = take->heads,
-                                   .head_count = take->head_count,
-                                   .account = account_of,
-                                   .user = take};
-    return sync_intake_new(&options, &take->intake, &take->err);
+    sync_snapshot_options options = {.store = take->sync->options.store,
+                                     .os = take->sync->options.os,
+                                     .context = take->id,
+                                     .root = take->root,
+                                     .heads = take->heads,
+                                     .head_count = take->head_count,
+                                     .account = account_of,
+                                     .user = take};
+    return sync_snapshot_new(&options, &take->intake, &take->err);
 }
 
 static void worked(cal_task *task);
@@ -70,14 +70,14 @@ static void work(cal_task *task) {
         take->result = begin(take);
         break;
     case TAKE_PAGE:
-        take->result = sync_intake_take(take->intake, &take->answer, &take->next, &take->err);
+        take->result = sync_snapshot_take(take->intake, &take->answer, &take->next, &take->err);
         break;
     case TAKE_VERIFY:
-        take->result = sync_intake_verify(take->intake, &take->err);
-        if (take->result == 0) take->result = sync_intake_state(take->intake, &take->state);
+        take->result = sync_snapshot_verify(take->intake, &take->err);
+        if (take->result == 0) take->result = sync_snapshot_state(take->intake, &take->state);
         break;
     case TAKE_DROP:
-        take->result = sync_intake_drop(take->intake);
+        take->result = sync_snapshot_drop(take->intake);
         take->intake = NULL;
         break;
     }
@@ -132,7 +132,7 @@ void sync_take_leave(sync_take *take) {
 
 static void ask(sync_take *take) {
     sync_request request;
-    sync_intake_request(take->intake, &request);
+    sync_snapshot_request(take->intake, &request);
     if (sync_session_ask(take->session, &take->id, &request))
         finish(take, CAL_EUNREACHABLE, "the peer could not be asked for its state");
 }
@@ -159,9 +159,9 @@ static void worked(cal_task *task) {
         take->installing = true;
         cal_contexts_install(take->sync->options.contexts, &take->id, &take->state, installed,
                              take);
-    } else if (take->job == TAKE_PAGE && take->next == SYNC_INTAKE_PAGE) {
+    } else if (take->job == TAKE_PAGE && take->next == SYNC_NEXT_PAGE) {
         sync_session_expect(take->session);
-    } else if (take->job == TAKE_PAGE && take->next == SYNC_INTAKE_WHOLE) {
+    } else if (take->job == TAKE_PAGE && take->next == SYNC_NEXT_WHOLE) {
         start(take, TAKE_VERIFY);
     } else {
         ask(take);

@@ -65,19 +65,19 @@ static void mend(cal_slice page, cal_arena *arena, cal_buffer *out, cal_hash *re
 }
 
 static void take(cal_slice page, const cal_hash *root) {
-    sync_intake *intake;
+    sync_snapshot *intake;
     sync_request request;
-    sync_intake_next next;
+    sync_snapshot_next next;
     cal_buffer payload;
     cal_context_state state;
     cal_slice key, value;
-    sync_intake_options options = {.store = store,
-                                   .os = cal_sim_os(sim),
-                                   .context = context,
-                                   .root = *root,
-                                   .account = account};
-    if (sync_intake_new(&options, &intake, NULL)) abort();
-    sync_intake_request(intake, &request);
+    sync_snapshot_options options = {.store = store,
+                                     .os = cal_sim_os(sim),
+                                     .context = context,
+                                     .root = *root,
+                                     .account = account};
+    if (sync_snapshot_new(&options, &intake, NULL)) abort();
+    sync_snapshot_request(intake, &request);
     cal_buffer_init(&payload, SYNC_PAGE_PAYLOAD_MAX);
     if (sync_page_compress(page, &payload)) abort();
     sync_answer answer = {.kind = SYNC_ANSWER_PAGE,
@@ -85,16 +85,16 @@ static void take(cal_slice page, const cal_hash *root) {
                           .uncompressed_len = (uint32_t)page.len,
                           .page_count = 1,
                           .sent_count = 1};
-    if (sync_intake_take(intake, &answer, &next, NULL) == 0 &&
-        sync_intake_verify(intake, NULL) == 0) {
+    if (sync_snapshot_take(intake, &answer, &next, NULL) == 0 &&
+        sync_snapshot_verify(intake, NULL) == 0) {
         size_t rows = 0;
-        sync_intake_figures figures;
-        if (sync_intake_state(intake, &state)) abort();
+        sync_snapshot_figures figures;
+        if (sync_snapshot_state(intake, &state)) abort();
         while (state.next(state.user, &key, &value) == 0) rows++;
-        sync_intake_figures_get(intake, &figures);
+        sync_snapshot_figures_get(intake, &figures);
         if (rows != 2 * (figures.entities + figures.orphans)) abort();
     }
-    if (sync_intake_drop(intake)) abort();
+    if (sync_snapshot_drop(intake)) abort();
     cal_buffer_deinit(&payload);
 }
 
