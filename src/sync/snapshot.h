@@ -82,7 +82,7 @@ enum {
 };
 #define SYNC_TAKE_BYTES_MAX (UINT64_C(64) << 30)
 
-typedef struct sync_snapshot sync_snapshot;
+typedef struct sync_snapshot sync_snapshot; /* one that is being taken: an intake */
 
 typedef struct sync_snapshot_options {
     cal_store *store;
@@ -105,7 +105,7 @@ typedef enum sync_snapshot_next {
 
 /* All blocking, on workers, one call at a time. CAL_ENOMEM, CAL_ELIMIT, and what the store answers.
  */
-int sync_snapshot_new(const sync_snapshot_options *options, sync_snapshot **ret_intake,
+int sync_snapshot_new(const sync_snapshot_options *options, sync_snapshot **ret_snapshot,
                       cal_error *err);
 /* What to ask next: this peer, or another one whose context has the same root. What a broken answer
  * brought is asked for again. Valid until the next call. */
@@ -127,8 +127,9 @@ int sync_snapshot_state(sync_snapshot *intake, cal_context_state *ret_state);
 
 typedef struct sync_snapshot_figures {
     uint64_t pages, records, bytes; /* that came, repeated ones included */
-    /* Of the verified tree; under another parent, too; and besides it (traps.md 6, 7). */
-    uint64_t entities, moved, orphans;
+    /* Of the verified tree; of them under another parent, too (traps.md 6); outside of it and kept,
+     * outside of it and left out (traps.md 7). */
+    uint64_t entities, moved, orphans, dropped;
 } sync_snapshot_figures;
 void sync_snapshot_figures_get(const sync_snapshot *intake, sync_snapshot_figures *ret_figures);
 

@@ -12,6 +12,8 @@ enum {
     RECORD_MEMORY_MAX = 64 * 1024 * 1024,
     STAGED_MAX = 4 + SYNC_PAGE_MAX,
 };
+/* What a writer's clock may be ahead (network-sync.md 9.6), and the server's. */
+#define AHEAD_NS UINT64_C(10000000000)
 
 static const cal_column staged_columns[] = {CAL_COLUMN_STATE};
 const cal_removal sync_staging = {
@@ -233,7 +235,7 @@ static int wrong(cal_error *err, const char *what) {
 
 /* What a record can be judged by alone: it decodes, is what it says it is, and its hashes are those
  * of what it holds. So most lies end a transfer at their page. */
-static int check_record(const sync_record *record, cal_error *err) {
+static int check_record(const sync_record *record, uint64_t now_ns, cal_error *err) {
     cal_arena arena;
     crdt_index index;
     crdt_hash own, full;
@@ -251,6 +253,8 @@ static int check_record(const sync_record *record, cal_error *err) {
             rc = wrong(err, "a record that is another entity's");
         else if (rc == 0 && index.is_deleted)
             rc = wrong(err, "an entity that is deleted");
+        else if (rc == 0 && index.metadata.updated_at > now_ns + AHEAD_NS)
+            rc = wrong(err, "an entity from the future, that nothing could change before");
         else if (rc == 0 && memcmp(&own, &index.own_hash, 32) != 0)
             rc = wrong(err, "an entity with another content than its hash says");
         else if (rc == 0 && memcmp(&full, &index.full_hash, 32) != 0)
@@ -261,11 +265,12 @@ static int check_record(const sync_record *record, cal_error *err) {
 }
 
 static int take_records(sync_snapshot *intake, cal_error *err) {
+    const cal_os *os = intake->options.os;
     sync_record record;
     size_t offset = 0;
     int rc;
     while ((rc = sync_record_next(cal_buffer_slice(&intake->page), &offset, &record)) == 0) {
-        rc = check_record(&record, err);
+        rc = check_record(&record, os->wall_ns(os->user), err);
         if (rc) return rc;
         intake->figures.records++;
         intake->burst_records++;

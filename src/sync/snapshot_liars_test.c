@@ -137,6 +137,79 @@ static void test_liars(void **state) {
     finish();
 }
 
+static void test_times(void **state) {
+    (void)state;
+    rows r;
+    entity entities[ENTITIES];
+    sync_snapshot_figures figures;
+    cal_error err = {0};
+    begin();
+    make_context(&r, 4, 10);
+    take_apart(&r, entities);
+    crdt_id first = entry_id(0);
+    /* a time that nobody could have written at: nothing would change it before that */
+    crdt_index index;
+    crdt_bytes changed;
+    entity later[ENTITIES];
+    memcpy(later, entities, sizeof entities);
+    entity *late = entity_of(later, &first);
+    assert_int_equal(
+        crdt_index_decode(&r.env.memory, crdt_bytes_of(late->index, late->index_len), &index), 0);
+    for (uint64_t ahead_s = 9; ahead_s <= 11; ahead_s += 2) {
+        index.metadata.updated_at = UINT64_C(1900000000000000000) + ahead_s * NS_PER_S;
+        assert_int_equal(crdt_index_encode(&r.env.memory, &index, &changed), 0);
+        late->index = cal_arena_copy(&r.arena, changed.data, changed.len);
+        int rc = take_entities(&r, later, ENTITIES, &figures, &err);
+        if (ahead_s < 10)
+            assert_int_equal(rc, 0);
+        else
+            EXPECT_REFUSED(rc, err, "from the future");
+    }
+    rows_close(&r);
+    finish();
+}
+
+static void test_strays(void **state) {
+    (void)state;
+    rows r;
+    entity entities[ENTITIES];
+    sync_snapshot_figures figures;
+    cal_error err = {0};
+    begin();
+    make_context(&r, 4, 10);
+    take_apart(&r, entities);
+    /* more than there is, and nobody signed it: it is left out, with what stands below it */
+    rows more;
+    make_context(&more, 4, 10);
+    make_entries(&more, 70, 71, 10);
+    crdt_id stray = entry_id(70), nowhere = {{0xdd}};
+    uint8_t stray_key[32];
+    crdt_bytes stray_index = {0}, stray_entry = {0};
+    crdt_storage_key(test_crdt_sha256, CRDT_KEY_INDEX, &stray, stray_key);
+    assert_int_equal(test_rows_read(&more.table, stray_key, &stray_index), 1);
+    crdt_storage_key(test_crdt_sha256, CRDT_KEY_ENTRY, &stray, stray_key);
+    assert_int_equal(test_rows_read(&more.table, stray_key, &stray_entry), 1);
+    const crdt_id *homes[] = {&nowhere, &collection};
+    for (size_t i = 0; i < 2; i++) {
+        entity with[ENTITIES + 1];
+        memcpy(with, entities, sizeof entities);
+        with[ENTITIES] =
+            (entity){.id = stray.bytes,
+                     .entry = cal_arena_copy(&r.arena, stray_entry.data, stray_entry.len),
+                     .index = cal_arena_copy(&r.arena, stray_index.data, stray_index.len),
+                     .entry_len = stray_entry.len,
+                     .index_len = stray_index.len};
+        memcpy(with[ENTITIES].index + 33, homes[i], 32);
+        assert_int_equal(take_entities(&r, with, ENTITIES + 1, &figures, &err), 0);
+        assert_int_equal(figures.entities, ENTITIES);
+        assert_int_equal(figures.orphans, 0);
+        assert_int_equal(figures.dropped, 1);
+    }
+    rows_close(&more);
+    rows_close(&r);
+    finish();
+}
+
 /* Another content behind a parent that is not the entity's: it would not be compared. */
 static void test_hidden_by_parent(void **state) {
     (void)state;
@@ -485,7 +558,8 @@ static void test_member_alone(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_liars),      cmocka_unit_test(test_hidden_by_parent),
+        cmocka_unit_test(test_liars),      cmocka_unit_test(test_times),
+        cmocka_unit_test(test_strays),     cmocka_unit_test(test_hidden_by_parent),
         cmocka_unit_test(test_every_byte), cmocka_unit_test(test_answers),
         cmocka_unit_test(test_too_much),   cmocka_unit_test(test_users),
         cmocka_unit_test(test_shared),     cmocka_unit_test(test_member_alone),

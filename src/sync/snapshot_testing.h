@@ -21,6 +21,7 @@ typedef struct place {
 
 static inline void place_open(place *p) {
     p->sim = cal_sim_new(3);
+    cal_sim_set_wall(p->sim, UINT64_C(1900000000000000000)); /* after all recordings */
     p->key = (cal_key_source){CAL_KEY_FILE, "/s/key"};
     const cal_os *os = cal_sim_os(p->sim);
     os->make_dir(os->user, "/s");

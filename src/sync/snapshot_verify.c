@@ -312,14 +312,20 @@ static int judge_frozen(const subject *s) {
 
 /* --- the one walk --- */
 
-static void add_triple(const verify *v, triples *to, const crdt_id *parent, const crdt_id *id,
-                       const crdt_hash *full_hash) {
-    uint8_t parts[4 * 32], hash[CAL_HASH_SIZE];
+static void triple_hash(const verify *v, const crdt_id *parent, const crdt_id *id,
+                        const crdt_hash *full_hash, uint8_t ret_hash[CAL_HASH_SIZE]) {
+    uint8_t parts[4 * 32];
     memcpy(parts, v->secret, 32);
     memcpy(parts + 32, parent, 32);
     memcpy(parts + 64, id, 32);
     memcpy(parts + 96, full_hash, 32);
-    cal_sha256(cal_slice_of(parts, sizeof parts), hash);
+    cal_sha256(cal_slice_of(parts, sizeof parts), ret_hash);
+}
+
+static void add_triple(const verify *v, triples *to, const crdt_id *parent, const crdt_id *id,
+                       const crdt_hash *full_hash) {
+    uint8_t hash[CAL_HASH_SIZE];
+    triple_hash(v, parent, id, full_hash, hash);
     for (size_t i = 0; i < SUM_WORDS; i++) to->sum[i] += cal_read_u64le(hash + 8 * i);
     to->count++;
 }
@@ -385,6 +391,150 @@ static int judge_all(verify *v) {
     return rc == CAL_ENOTFOUND ? 0 : staged_failed(rc, v->err);
 }
 
+/* --- what stands outside of the tree --- */
+
+/* Numbers in order; of triples and ids, under the secret key. */
+typedef struct numbers {
+    uint64_t *items;
+    size_t count, capacity;
+    bool short_of_memory;
+} numbers;
+
+static void add_number(numbers *to, uint64_t number) {
+    if (to->count == to->capacity) {
+        size_t capacity = to->capacity ? 2 * to->capacity : 1024;
+        uint64_t *items = realloc(to->items, capacity * sizeof *items);
+        if (!items) {
+            to->short_of_memory = true;
+            return;
+        }
+        to->items = items;
+        to->capacity = capacity;
+    }
+    to->items[to->count++] = number;
+}
+
+static int compare_numbers(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void sort_numbers(numbers *list) {
+    if (list->count) qsort(list->items, list->count, sizeof *list->items, compare_numbers);
+}
+
+static bool has_number(const numbers *list, uint64_t number) {
+    return list->count &&
+           bsearch(&number, list->items, list->count, sizeof *list->items, compare_numbers);
+}
+
+static uint64_t triple_number(const verify *v, const crdt_id *parent, const crdt_id *id,
+                              const crdt_hash *full_hash) {
+    uint8_t hash[CAL_HASH_SIZE];
+    triple_hash(v, parent, id, full_hash, hash);
+    return cal_read_u64le(hash);
+}
+
+static uint64_t id_number(const verify *v, const crdt_id *id) {
+    static const crdt_hash none;
+    return triple_number(v, id, id, &none);
+}
+
+typedef struct outside {
+    verify *verify;
+    numbers listed;  /* triples */
+    numbers orphans; /* ids: known before this walk */
+    numbers found;   /* and in it */
+    cal_batch *batch;
+    uint64_t kept;
+} outside;
+
+static void note_listed(outside *o, const crdt_index *index) {
+    for (uint32_t i = 0; i < index->children.count; i++)
+        add_number(&o->listed, triple_number(o->verify, &index->id, &index->children.items[i].id,
+                                             &index->children.items[i].merkle_hash));
+}
+
+/* Its parent does not list it, or is outside itself. */
+static bool is_outside(const outside *o, const crdt_index *index) {
+    if (!index->has_parent) return memcmp(&index->id, &o->verify->intake->options.context, 32) != 0;
+    return !has_number(&o->listed,
+                       triple_number(o->verify, &index->parent, &index->id, &index->full_hash)) ||
+           has_number(&o->orphans, id_number(o->verify, &index->parent));
+}
+
+static void note_outside(outside *o, const crdt_index *index) {
+    if (is_outside(o, index)) add_number(&o->found, id_number(o->verify, &index->id));
+}
+
+/* What nobody signed and no hash holds is what anybody might have put there. */
+static void remove_outside(outside *o, const crdt_index *index) {
+    uint8_t key[32], row[STAGED_KEY];
+    if (!is_outside(o, index)) return;
+    if (index->metadata.storage.kind != CRDT_PUBLIC) {
+        o->kept++;
+        return;
+    }
+    staged_row_key(CRDT_KEY_INDEX, index->id.bytes, key);
+    memcpy(row, o->verify->intake->staging, 32);
+    memcpy(row + 32, key, 32);
+    cal_batch_delete(o->batch, CAL_COLUMN_STATE, cal_slice_of(row, sizeof row));
+}
+
+static int each_index(outside *o, void (*visit)(outside *o, const crdt_index *index)) {
+    cal_cursor *cursor = NULL;
+    const uint8_t *key;
+    staged_entity entity;
+    int rc = staged_cursor(o->verify->intake, o->verify->snapshot, &cursor);
+    while (!rc && (rc = staged_next(cursor, &key, &entity)) == 0) {
+        cal_arena arena;
+        crdt_index index;
+        cal_arena_init(&arena, RECORD_MEMORY_MAX);
+        crdt_env env = cal_crdt_env(&arena);
+        rc = crdt_index_decode(&env.memory, crdt_bytes_of(entity.index.data, entity.index.len),
+                               &index);
+        if (!rc) visit(o, &index);
+        cal_arena_deinit(&arena);
+    }
+    cal_cursor_free(cursor);
+    return rc == CAL_ENOTFOUND ? 0 : rc;
+}
+
+/* Walk after walk finds those below the ones found before, until there are no more. */
+static int find_outside(outside *o) {
+    int rc = each_index(o, note_listed);
+    sort_numbers(&o->listed);
+    for (bool more = true; !rc && more;) {
+        o->found.count = 0;
+        rc = each_index(o, note_outside);
+        sort_numbers(&o->found);
+        more = o->found.count > o->orphans.count;
+        numbers last = o->orphans;
+        o->orphans = o->found;
+        o->found = last;
+    }
+    if (o->listed.short_of_memory || o->found.short_of_memory || o->orphans.short_of_memory)
+        rc = CAL_ENOMEM;
+    return rc;
+}
+
+static int drop_outside(verify *v, sync_snapshot_figures *figures) {
+    outside o = {.verify = v, .batch = cal_batch_new()};
+    int rc = o.batch ? find_outside(&o) : CAL_ENOMEM;
+    if (!rc) rc = each_index(&o, remove_outside);
+    if (rc) {
+        cal_batch_free(o.batch);
+    } else {
+        figures->orphans = o.kept;
+        figures->dropped = cal_batch_count(o.batch);
+        rc = cal_store_commit(v->intake->options.store, o.batch, NULL);
+    }
+    free(o.listed.items);
+    free(o.orphans.items);
+    free(o.found.items);
+    return rc ? staged_failed(rc, v->err) : 0;
+}
+
 /* Why the lists do not agree. */
 static int look_closer(verify *v, sync_snapshot_figures *figures) {
     crdt_tree_summary summary = {0};
@@ -399,8 +549,7 @@ static int look_closer(verify *v, sync_snapshot_figures *figures) {
                         (unsigned long long)summary.moved);
     figures->entities = reached;
     figures->moved = summary.moved;
-    figures->orphans = v->entities - reached;
-    return 0;
+    return reached < v->entities ? drop_outside(v, figures) : 0;
 }
 
 static int verify_all(verify *v) {
@@ -413,7 +562,7 @@ static int verify_all(verify *v) {
     if (rc) return staged_failed(rc, v->err);
     rc = judge_all(v);
     intake->figures.entities = v->entities;
-    intake->figures.moved = intake->figures.orphans = 0;
+    intake->figures.moved = intake->figures.orphans = intake->figures.dropped = 0;
     if (!rc && !lists_agree(v)) rc = look_closer(v, &intake->figures);
     cal_snapshot_free(v->snapshot);
     return rc;

@@ -26,6 +26,7 @@ static void begin(void) {
     if (store) return;
     cal_crypto_init();
     sim = cal_sim_new(1);
+    cal_sim_set_wall(sim, UINT64_C(1900000000000000000));
     const cal_os *os = cal_sim_os(sim);
     os->make_dir(os->user, "/s");
     cal_store_options options = {.os = os, .folder = "/s", .key = &key, .stepped = true};
