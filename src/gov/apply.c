@@ -191,7 +191,7 @@ static int apply_sealed(gov_apply *apply, cal_arena *arena, gov_group_op *ret_pl
 static int apply_root(gov_apply *apply, gov_judgement *judgement) {
     const gov_root_op *op = &apply->op->op.root;
     cal_group_id group = asked_group(apply);
-    bool asks = op->kind != GOV_NAMESPACE_CREATED &&
+    bool asks = op->kind != GOV_NAMESPACE_CREATED && !gov_joins_itself(apply) &&
                 op->kind != GOV_KEY_DELIVERY; /* which brings what makes the rest readable */
     if (asks && (gov_cut_readable(&apply->cut, &group, &judgement->wait) ||
                  gov_cut_readable(&apply->cut, &apply->view.namespace_id, &judgement->wait)))

@@ -283,6 +283,15 @@ static uint8_t invited_role(uint8_t byte) {
     return byte == 0 ? GOV_ROLE_ADMIN : byte == 2 ? GOV_ROLE_READ_ONLY : GOV_ROLE_MEMBER;
 }
 
+/* After a rotation the joiner cannot read what it joins before it is a member, and so cannot say
+ * whether the inviter may invite: a member judged that when it answered, and all do when they get
+ * the operation (governance.md 10, step 7). */
+bool gov_joins_itself(const gov_apply *apply) {
+    const gov_op *op = &apply->op->op;
+    return !op->group && op->root.kind == GOV_MEMBER_JOINED_AT &&
+           gov_id_equal(apply->op->signer, apply->change->gov->identity.sign_key.bytes);
+}
+
 /* Signature, time, and whether the inviter may invite with that role (governance.md 10, step 7). */
 static gov_reason check_invitation(const gov_apply *apply, const gov_root_op *op) {
     const gov_invitation *invitation = &op->invitation;
@@ -292,6 +301,10 @@ static gov_reason check_invitation(const gov_apply *apply, const gov_root_op *op
                                       : gov_invitation_expired(invitation, op->joined_at_s))
         return GOV_WHY_INVITATION_EXPIRED;
     if (!gov_meta_get(&apply->view, &invitation->group, NULL)) return GOV_WHY_NO_GROUP;
+    gov_wait unread;
+    if (gov_joins_itself(apply) &&
+        gov_cut_readable(&apply->cut, &invitation->group, &unread) == CAL_ESTATE)
+        return GOV_WHY_FINE;
     if (!gov_account_of_key(&apply->cut, invitation->inviter_key, &inviter) ||
         !gov_allowed(&apply->cut, &invitation->group, &inviter, GOV_CAN_INVITE_MEMBERS))
         return GOV_WHY_INVITER;

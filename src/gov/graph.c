@@ -186,7 +186,8 @@ int gov_graph_locate(const gov_change *change, const cal_hash *id, uint64_t *ret
     if (result == CAL_ELIMIT) result = CAL_ECORRUPT;
     if (!result) result = gov_index_read(cal_buffer_slice(&value), ret_sequence, ret_generation);
     cal_buffer_deinit(&value);
-    return result;
+    /* The store has it already, and the change that placed it is not visible yet. */
+    return !result && *ret_sequence > gov_graph_top(change) ? CAL_ENOTFOUND : result;
 }
 
 static int node_at(const gov_change *change, uint64_t sequence, gov_node *ret_node) {

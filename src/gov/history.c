@@ -118,6 +118,12 @@ int gov_has_op(cal_gov *gov, const cal_group_id *namespace_id, const cal_hash *i
     return result;
 }
 
+int gov_knows_op(cal_gov *gov, const cal_group_id *namespace_id, const cal_hash *id) {
+    const gov_namespace *ns = gov_namespace_find(gov, namespace_id);
+    if (ns && !ns->retired && gov_parking_holds(&ns->parking, id)) return 0;
+    return gov_has_op(gov, namespace_id, id);
+}
+
 uint64_t gov_op_count(cal_gov *gov, const cal_group_id *namespace_id) {
     const gov_namespace *ns = gov_namespace_find(gov, namespace_id);
     return ns ? ns->graph->count : 0;

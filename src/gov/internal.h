@@ -393,6 +393,8 @@ int gov_apply_unsealed(gov_change *change, cal_error *err);
 /* Gates and effects of one kind of operation. What they put is undone unless they give FINE. */
 gov_reason gov_apply_root(gov_apply *apply, const gov_root_op *op);
 gov_reason gov_apply_group(gov_apply *apply, const cal_group_id *group, const gov_group_op *op);
+/* The operation is this node's own joining. */
+bool gov_joins_itself(const gov_apply *apply);
 gov_reason gov_link_device(gov_apply *apply, const gov_credential *credential);
 void gov_delete_group_rows(gov_apply *apply, const cal_group_id *group);
 /* FINE, or why an object of this id cannot come into being: it is in this or another namespace, or

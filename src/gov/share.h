@@ -41,6 +41,8 @@ int gov_history_read(cal_store *store, const cal_group_id *namespace_id, const c
 size_t gov_heads(cal_gov *gov, const cal_group_id *namespace_id, cal_hash *ret_heads, size_t max);
 /* Whether the operation is in the graph: 0, CAL_ENOTFOUND, or why it could not be looked up. */
 int gov_has_op(cal_gov *gov, const cal_group_id *namespace_id, const cal_hash *id);
+/* Whether it is in the graph, or waits here to be decided. As above. */
+int gov_knows_op(cal_gov *gov, const cal_group_id *namespace_id, const cal_hash *id);
 uint64_t gov_op_count(cal_gov *gov, const cal_group_id *namespace_id);
 
 /* --- who somebody is, as of now --- */

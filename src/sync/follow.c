@@ -165,8 +165,7 @@ static void look_at(void *user, const gov_context_info *info) {
 
 static void look_at_stored(void *user, const gov_context_info *info) {
     cal_sync *sync = user;
-    if (takes_part(sync, &info->id) && is_here(sync, &info->id))
-        hear(sync, &info->id);
+    if (takes_part(sync, &info->id) && is_here(sync, &info->id)) hear(sync, &info->id);
 }
 
 void sync_follow_stored(cal_sync *sync, const cal_group_id *namespace_id) {

@@ -75,7 +75,7 @@ static void on_answer(void *user, sync_session *session, const sync_message *mes
     history->brought = 0;
     for (uint32_t i = 0; i < answer->ops.count; i++) {
         const sync_op *op = &answer->ops.items[i];
-        if (gov_has_op(ns->sync->options.gov, &ns->id, &op->id) == 0) continue;
+        if (gov_knows_op(ns->sync->options.gov, &ns->id, &op->id) == 0) continue;
         if (!sync_namespace_take(ns, &history->peer, false, op->bytes)) break;
         history->brought++;
     }

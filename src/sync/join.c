@@ -147,6 +147,7 @@ static int prepare_publish(gov_commit *commit, cal_error *err) {
 
 static void published(gov_commit *commit, const cal_error *err) {
     sync_join *join = commit->owner;
+    if (err) cal_log(CAL_LOG_DEBUG, "sync", "a join is not published: %s", err->message);
     if (join->state == JOIN_PUBLISH && err && err->code == CAL_ESTATE) {
         join->state = JOIN_FIND; /* this peer had no history of it; another one may */
     } else if (join->state == JOIN_PUBLISH && err && err->code != CAL_EEXISTS) {
@@ -418,8 +419,10 @@ void sync_joins_tick(cal_sync *sync, uint64_t now_ms) {
             fail_join(join, join->refusal.code, join->refusal.message);
         else if (late)
             fail_join(join, CAL_EUNREACHABLE,
-                      "no member of the namespace could be reached in time: is a node of the "
-                      "inviter's running, and connected to this one?");
+                      join->state == JOIN_HISTORY
+                          ? "the namespace's history did not arrive in time"
+                          : "no member of the namespace could be reached in time: is a node of the "
+                            "inviter's running, and connected to this one?");
         else if (join->begin_again)
             begin(join);
         else if (join->state == JOIN_FIND)

@@ -164,6 +164,8 @@ static void batch_durable(gov_commit *commit) {
     sync_batch *batch = CAL_CONTAINER_OF(commit, sync_batch, commit);
     cal_sync_stats *stats = &batch->ns->sync->stats;
     size_t count = 0;
+    bool lacks = false;
+    cal_hash one;
     const gov_receipt *receipts = gov_change_receipts(commit->change, &count);
     for (size_t i = 0; i < count; i++) {
         bool placed = receipts[i].verdict == GOV_APPLIED || receipts[i].verdict == GOV_KEPT;
@@ -176,9 +178,11 @@ static void batch_durable(gov_commit *commit) {
         const sync_intake *item = batch->item_of[i];
         if (item->gossip && placed && !receipts[i].known)
             publish_ack(batch->ns, cal_slice_of(item->bytes, item->len));
-        if (receipts[i].verdict == GOV_WAITING && receipts[i].wait.kind == GOV_WAIT_PARENT)
-            sync_history_want(batch->ns, &item->peer, false);
+        lacks = lacks ||
+                (receipts[i].verdict == GOV_WAITING && receipts[i].wait.kind == GOV_WAIT_PARENT);
     }
+    if (lacks && gov_missing(batch->ns->sync->options.gov, &batch->ns->id, &one, 1) > 0)
+        sync_history_want(batch->ns, &batch->item_of[0]->peer, false);
 }
 
 static void batch_finished(gov_commit *commit, const cal_error *err) {
@@ -274,7 +278,7 @@ static void hear_beacon(sync_namespace *ns, const gov_beacon *beacon, const cal_
         !gov_beacon_verify(beacon))
         return;
     sync->stats.beacons_received++;
-    if (gov_has_op(sync->options.gov, &ns->id, &beacon->head) != CAL_ENOTFOUND) return;
+    if (gov_knows_op(sync->options.gov, &ns->id, &beacon->head) != CAL_ENOTFOUND) return;
     /* Of somebody unknown, too: it may be a member since the operation that is not here. */
     sync_history_want(ns, peer, true);
 }
@@ -283,7 +287,7 @@ static void hear_heads(sync_namespace *ns, const gov_broadcast *broadcast,
                        const cal_peer_id *peer) {
     if (broadcast->ids.count > HEARTBEAT_HEADS_MAX) return;
     for (uint32_t i = 0; i < broadcast->ids.count; i++) {
-        if (gov_has_op(ns->sync->options.gov, &ns->id, &broadcast->ids.items[i]) != CAL_ENOTFOUND)
+        if (gov_knows_op(ns->sync->options.gov, &ns->id, &broadcast->ids.items[i]) != CAL_ENOTFOUND)
             continue;
         sync_history_want(ns, peer, true);
         return;

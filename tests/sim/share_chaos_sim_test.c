@@ -7,6 +7,7 @@
 
 #include "gov/share.h"
 #include "node/internal.h"
+#include "sync/context.h"
 
 enum { WRITES_MAX = 400, HEALS_WITHIN_S = 10 };
 
@@ -18,6 +19,7 @@ typedef struct chaos {
     cal_group_id ns;
     cal_context_id context;
     char invitation[TEXT_MAX];
+    char refused[300]; /* why the last join failed */
     standing standing[PLACES_MAX];
     bool removed_since[PLACES_MAX]; /* by the founder, who made a new key with it */
     bool ever_gone[PLACES_MAX];     /* what it wrote then is nobody's promise */
@@ -47,6 +49,7 @@ static void joined(void *user, const cal_error *e, const cal_joined *j) {
     }
     c.standing[p->index] = e ? STRANGER : MEMBER;
     c.joins += !e;
+    if (e) snprintf(c.refused, sizeof c.refused, "%s", e->message);
 }
 
 static void ask_to_join(place *p) {
@@ -198,12 +201,34 @@ static bool calm(void *user) {
     return c.in_flight == 0;
 }
 
+static bool connected(void *user) {
+    world *w = user;
+    for (size_t i = 1; i < w->count; i++)
+        if (!cal_p2p_is_connected(cal_node_p2p(node_at(&w->places[i])), &w->places[0].id) ||
+            !cal_p2p_is_connected(cal_node_p2p(node_at(&w->places[0])), &w->places[i].id))
+            return false;
+    return true;
+}
+
+/* TCP may sit out its doubled timeouts on a path that is mended: not healed before that is over. */
+static bool flowing(void *user) {
+    world *w = user;
+    for (size_t i = 0; i < w->count; i++)
+        for (size_t k = 0; k < i; k++)
+            if (net_sim_stalled_until(node_sim_machine(w->places[i].sim),
+                                      node_sim_machine(w->places[k].sim)) >=
+                net_sim_now(node_sim_net(w->sim)))
+                return false;
+    return connected(w);
+}
+
 static void heal(void) {
     world *w = c.w;
     for (size_t i = 0; i < w->count; i++) {
         isolate(&w->places[i], false);
         if (node_sim_is_off(w->places[i].sim)) place_start(&w->places[i]);
     }
+    wait_for(w, flowing, w, "the nodes do not find each other again");
     for (size_t i = 1; i < w->count; i++)
         if (c.standing[i] == STRANGER) ask_to_join(&w->places[i]);
     wait_for(w, calm, NULL, "not everything is answered");
@@ -211,7 +236,7 @@ static void heal(void) {
         if (c.standing[i] != STRANGER) continue;
         ask_to_join(&w->places[i]); /* a first one may have failed with the partition */
         wait_for(w, calm, NULL, "a join is not answered");
-        CHECK(w, c.standing[i] == MEMBER, "place %zu cannot join", i);
+        CHECK(w, c.standing[i] == MEMBER, "place %zu cannot join: %s", i, c.refused);
     }
 }
 
@@ -268,6 +293,25 @@ static bool all_equal(size_t *ret_other) {
     return true;
 }
 
+static size_t length(const cal_list *list) {
+    size_t count = 0;
+    for (const cal_list *at = list->next; at != list; at = at->next) count++;
+    return count;
+}
+
+static void describe_context(place *p) {
+    const sync_context *context = sync_context_get(node_at(p)->sync, &c.context);
+    if (!context) {
+        print_error("  it does not share the context\n");
+        return;
+    }
+    print_error("  came %zu, governed %zu, stateless %zu, to open %zu, ready %zu; %s%s%s\n",
+                length(&context->came), length(&context->governed), length(&context->stateless),
+                length(&context->to_open), length(&context->ready), context->step ? "a step, " : "",
+                context->compare ? "a comparison, " : "",
+                context->compare_wanted ? "another wanted" : "");
+}
+
 static void describe(place *p) {
     view s;
     cal_sync_status status = {0};
@@ -284,6 +328,7 @@ static void describe(place *p) {
 #define PRINT(name, text) print_error("  %s %llu", #name, (unsigned long long)stats.name);
     CAL_SYNC_COUNTERS(PRINT)
     print_error("\n");
+    describe_context(p);
 }
 
 static void check_equal(void) {
