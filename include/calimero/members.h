@@ -90,8 +90,9 @@ void cal_member_set_follow(cal_node *node, const cal_group_id *group, const cal_
  * stay (CAL_EDENIED). An admin then makes the next key. */
 void cal_group_leave(cal_node *node, const cal_group_id *group, cal_simple_done done, void *user);
 int cal_group_leave_wait(cal_node *node, const cal_group_id *group, cal_error *err);
-/* An open group whose membership this node inherits becomes one of its own. Who is a member of it
- * already is told so without an error. The key comes by itself. */
+/* Others hear that this node takes part in an open group whose membership it inherits, and its key
+ * comes by itself. It stays inherited: `was_inherited`. Who has a row of its own is told so without
+ * an error. */
 typedef void (*cal_group_joined)(void *user, const cal_error *err, bool was_inherited);
 void cal_group_join_open(cal_node *node, const cal_group_id *group, cal_group_joined done,
                          void *user);
