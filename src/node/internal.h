@@ -10,7 +10,7 @@
  *   fetch.c  code.c  blob_share.c   blobs of others: finding who has them; code; serving, the rest
  *   share.c    what it shares with others: the module sync, and joining
  *   change.h   one change of governance for the API; members.c group_change.c metadata.c devices.c
- *   ownership.c invite.c take_part.c    members.h and share.h
+ *   ownership.c invite.c take_part.c watch.c debts.c    members.h and share.h
  *   lend.c       the tables through which lower modules reach each other: blobs for guests and
  * bundles, governance for contexts care.c check.c    backup, rekey; the walk of a stopped node */
 #ifndef CAL_NODE_INTERNAL_H
@@ -82,6 +82,13 @@ typedef struct node_code {
     void *closed_user;
 } node_code;
 
+/* debts.c; loop thread */
+typedef struct node_debts {
+    uint64_t version; /* of governance, and 1, when it was looked at last; 0: look again */
+    uint64_t due_ms;  /* monotonic: when to pay; 0: nothing known */
+    bool busy;        /* a payment is under way */
+} node_debts;
+
 struct cal_node {
     const node_world *world; /* its own */
     cal_node_options options;
@@ -122,8 +129,12 @@ struct cal_node {
     cal_list purges;          /* namespaces being deleted */
     uint64_t deletions_ended; /* counts them, to wake each waiting purge once */
     cal_list new_rows;        /* rows on their way that must not have been there */
-    cal_map left;             /* contexts that this node takes no part in */
-    bool delivering;          /* events are being handed out: removals are put off */
+    node_debts debts;
+    cal_list watches; /* of groups' members */
+    uint64_t watched_version;
+    bool telling;    /* watches are being told: removals are put off */
+    cal_map left;    /* contexts that this node takes no part in */
+    bool delivering; /* events are being handed out: removals are put off */
     uint64_t events;
     uint32_t ticks; /* since the last housekeeping */
 };
@@ -263,6 +274,13 @@ int node_share_start(cal_node *node); /* the host is there; before gossip */
 void node_share_heard(void *user, const cal_p2p_message *message);
 void node_share_subscribed(void *user, const char *topic, const cal_peer_id *peer, bool hears);
 void node_share_authored(void *user, const cal_authored_delta *delta);
+
+/* debts.c: pays what an admin owes, after a while */
+void node_debts_tick(cal_node *node);
+
+/* watch.c */
+void node_watch_tick(cal_node *node);
+void node_watch_close(cal_node *node);
 
 /* take_part.c: contexts that this node takes no part in though it may */
 int node_left_open(cal_node *node); /* before sync opens */

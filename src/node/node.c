@@ -177,6 +177,8 @@ static void close_modules(cal_node *node) {
 static void tick(void *user) {
     cal_node *node = user;
     cal_sync_tick(node->sync);
+    node_debts_tick(node);
+    node_watch_tick(node);
     node_code_tick(node);
     if (++node->ticks < NODE_HOUSEKEEPING_MS / NODE_TICK_MS) return;
     node->ticks = 0;
@@ -211,6 +213,7 @@ static cal_node *new_node(const node_world *world, const cal_node_options *optio
     cal_map_init(&node->code.wanted, (uint64_t)(uintptr_t)node);
     cal_list_init(&node->code.gets);
     cal_list_init(&node->code.announced);
+    cal_list_init(&node->watches);
     cal_map_init(&node->left, (uint64_t)(uintptr_t)node);
     node->home = options->home ? strdup(options->home) : NULL;
     node->options.home = node->home;
@@ -303,6 +306,7 @@ void cal_node_stop(cal_node *node) {
     node_post(node, &node->stop);
     node->world->join(node->world->user);
     node_events_close(node);
+    node_watch_close(node);
     free_node(node);
 }
 

@@ -502,6 +502,74 @@ static void test_devices(void **state) {
     assert_string_not_equal(own, device);
 }
 
+static long metric(const char *name) {
+    reply r = ask("GET", "/metrics", NULL);
+    const char *at_name = strstr(r.body, name);
+    assert_non_null(at_name);
+    long value = strtol(at_name + strlen(name), NULL, 10);
+    free(r.text);
+    return value;
+}
+
+typedef struct seen {
+    int added, removed, roles;
+} seen;
+
+static void note_member(void *user, const cal_member_event *event) {
+    seen *s = user;
+    s->added += event->type == CAL_MEMBER_ADDED;
+    s->removed += event->type == CAL_MEMBER_REMOVED;
+    s->roles += event->type == CAL_MEMBER_ROLE_CHANGED;
+}
+
+static void invite_guest(char *ret_body) {
+    char code[ANSWER_MAX * 4];
+    use(&founder);
+    reply r = ask("POST", at("/admin-api/namespaces/%s/invite", space), "{\"code\":true}");
+    assert_int_equal(sscanf(strstr(r.body, "\"code\":\""), "\"code\":\"%[a-z0-9]", code), 1);
+    free(r.text);
+    sprintf(ret_body, "{\"invitation\":\"%s\"}", code);
+}
+
+/* Who leaves is told of, an admin pays the key that is due by itself, and a new invitation brings
+ * it back. */
+static void test_leaving(void **state) {
+    (void)state;
+    static const char published[] = "\nsync_ops_published_total ";
+    static char body[ANSWER_MAX * 5];
+    const struct timespec step = {.tv_nsec = STEP_MS * 1000000};
+    cal_group_id group;
+    seen s = {0};
+    assert_int_equal(cal_id_parse(space, group.bytes), 0);
+    use(&founder);
+    long before = metric(published);
+    cal_member_watch *watch = cal_member_watch_start(founder.node, &group, note_member, &s);
+    use(&guest);
+    expect("POST", at("/admin-api/namespaces/%s/leave", space), NULL, 200,
+           "{\"data\":{\"namespaceId\":\"%s\",\"memberPublicKey\":\"%s\"}}", space, guest.key);
+    use(&founder);
+    until("GET", group_path(space, "/members"), NULL, guest.account, false);
+    for (int waited = 0; metric(published) == before; waited += STEP_MS) {
+        if (waited > WAIT_MS) fail_msg("nobody made the next key");
+        nanosleep(&step, NULL);
+    }
+    set("left", "6");
+    invite_guest(body);
+    use(&guest);
+    status_of("POST", at("/admin-api/namespaces/%s/join", space), body, 200);
+    until_value("left", "6");
+    use(&founder);
+    until("GET", group_path(space, "/members"), NULL, guest.account, true);
+    expect("PUT", at("/admin-api/groups/%s/members/%s/role", space, guest.account),
+           "{\"role\":\"Admin\"}", 200, "{}");
+    expect("PUT", at("/admin-api/groups/%s/members/%s/role", space, guest.account),
+           "{\"role\":\"Member\"}", 200, "{}");
+    for (int waited = 0; waited < 600; waited += STEP_MS) nanosleep(&step, NULL);
+    cal_member_watch_stop(founder.node, watch);
+    assert_int_equal(s.added, 1);
+    assert_int_equal(s.removed, 1);
+}
+
 static void test_removal(void **state) {
     (void)state;
     char body[ANSWER_MAX];
@@ -533,7 +601,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_proof_rows),  cmocka_unit_test(test_invitation_refusals),
         cmocka_unit_test(test_story),       cmocka_unit_test(test_taking_part),
         cmocka_unit_test(test_open_groups), cmocka_unit_test(test_devices),
-        cmocka_unit_test(test_removal),
+        cmocka_unit_test(test_leaving),     cmocka_unit_test(test_removal),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
