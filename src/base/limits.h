@@ -20,6 +20,8 @@ enum {
     CAL_CALLS_BYTES_MAX = 256 * 1024 * 1024,     /* and all of the node */
     CAL_APPLY_DELTAS_MAX = 256,                  /* received deltas in one turn */
     CAL_APPLY_BYTES_MAX = 4 * 1024 * 1024,       /* of artifacts, when they are more than one */
+    CAL_MERGE_ITEMS_MAX = 1000,                  /* leaves and tombstones in one turn */
+    CAL_MERGE_BYTES_MAX = 8 * 1024 * 1024,       /* of their values */
     CAL_HANDLERS_MAX = 16384,                    /* of received events, waiting in the node */
     CAL_HANDLERS_BYTES_MAX = 64 * 1024 * 1024,   /* that these hold */
     CAL_HANDLERS_OPEN_MAX = 256,                 /* of one context among the calls that wait */

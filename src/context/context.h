@@ -164,6 +164,32 @@ typedef void (*cal_install_done)(void *user, int error);
 void cal_contexts_install(cal_contexts *contexts, const cal_context_id *id,
                           const cal_context_state *state, cal_install_done done, void *user);
 
+/* A leaf or a tombstone of another replica's tree, judged by whoever received it: its author, or
+ * who brought it, may write. */
+typedef struct cal_merge_item {
+    bool is_deletion;
+    crdt_leaf leaf;
+    crdt_id id; /* of a deletion, and what follows */
+    uint64_t deleted_at;
+    crdt_metadata metadata;
+    bool has_signer;
+    cal_account_id signer; /* the account that its signer speaks for */
+    bool has_app_key;      /* of a leaf: deferred when the context runs something else */
+    cal_blob_id app_key;
+} cal_merge_item;
+typedef struct cal_merge_outcome {
+    crdt_leaf_result result;
+} cal_merge_outcome;
+/* One for each item, durable; or an error and none: nothing was changed. CAL_ESTATE: the context
+ * has no state to merge into; and what the node or the store says. */
+typedef void (*cal_merge_done)(void *user, int error, const cal_merge_outcome *outcomes,
+                               size_t count);
+/* Takes a turn in which they are applied in their order, by the node itself; the root changes and
+ * the heads do not. The items stay where they are until `done`. At most CAL_MERGE_ITEMS_MAX, with
+ * CAL_MERGE_BYTES_MAX of values. */
+void cal_contexts_merge(cal_contexts *contexts, const cal_context_id *id,
+                        const cal_merge_item *items, size_t count, cal_merge_done done, void *user);
+
 /* Whether anybody hears what the context publishes: if not, nothing is sealed. For contexts in
  * memory and those loaded later; NULL-safe for unknown ones. */
 void cal_contexts_listen(cal_contexts *contexts, const cal_context_id *id, bool heard);

@@ -10,6 +10,7 @@
  *   answer.c    loop    answers, events, xcalls
  *   apply.c     both    the turn of received deltas
  *   handler.c   loop    handlers of the events that received deltas bring
+ *   merge.c     both    the turn of leaves and tombstones of another replica
  *   install.c   both    the turn that installs a snapshot
  *   create.c    both    a new context's init and genesis
  *   delete.c    loop    the turn of a removal

@@ -8,6 +8,7 @@
 #include "crdt/borsh.h"
 #include "crdt/entity.h"
 #include "crdt/hlc.h"
+#include "crdt/leaf.h"
 #include "crdt/merkle.h"
 
 #endif

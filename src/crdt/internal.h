@@ -70,6 +70,8 @@ bool crdt_is_state_root(const crdt_store *store, const crdt_id *id);
 /* The rotation log of a Shared anchor (runtime-abi.md 9). */
 int crdt_rotation_append(crdt_store *store, const crdt_action *action, const uint8_t payload[32],
                          const crdt_apply_context *context);
+void crdt_rotation_log_id(const crdt_store *store, const crdt_id *anchor, crdt_id *ret_id);
+bool crdt_rotation_reads(const crdt_memory *memory, crdt_bytes entry); /* as one of a log */
 /* The anchor's writers as of a time: from its log, else from its record, else none. */
 int crdt_rotation_writers(crdt_store *store, const crdt_id *anchor, uint64_t at,
                           crdt_grants *ret_writers);

@@ -5,7 +5,7 @@
 
 static crdt_bytes text(const char *value) { return crdt_bytes_of(value, __builtin_strlen(value)); }
 
-static void log_id(const crdt_store *store, const crdt_id *anchor, crdt_id *ret_id) {
+void crdt_rotation_log_id(const crdt_store *store, const crdt_id *anchor, crdt_id *ret_id) {
     crdt_entry_id(store->env.sha256, anchor, text("__calimero_rotation_log__"), ret_id);
 }
 
@@ -18,7 +18,7 @@ static int open_log(crdt_store *store, const crdt_id *anchor, crdt_id *ret_map) 
                   {(const uint8_t *)"calimero_storage::rotation_log::RotationLogEntry", 48}},
     };
     static const crdt_metadata metadata = {.type = &type};
-    log_id(store, anchor, ret_map);
+    crdt_rotation_log_id(store, anchor, ret_map);
     crdt_node *node;
     int result = crdt_node_get(store, ret_map, &node);
     if (!result) result = crdt_node_entry(store, node);
@@ -92,6 +92,14 @@ static int decode_entry(const crdt_memory *memory, crdt_bytes bytes, crdt_rotati
     return result;
 }
 
+bool crdt_rotation_reads(const crdt_memory *memory, crdt_bytes entry) {
+    crdt_rotation rotation;
+    /* both keys, clock, three options, count and nonce, id: so nothing small is decoded */
+    bool shaped = entry.len >= 32 + 32 + 24 + 3 + 4 + 8 + 32 &&
+                  crdt_compare(entry.data, entry.data + 32, 32) == 0;
+    return shaped && decode_entry(memory, entry, &rotation) == 0;
+}
+
 bool crdt_rotation_supersedes(const crdt_rotation *a, const crdt_rotation *b) {
     int order = crdt_hlc_compare(&a->hlc, &b->hlc);
     if (!order) order = crdt_compare(&b->signer, &a->signer, 32);
@@ -102,7 +110,7 @@ bool crdt_rotation_supersedes(const crdt_rotation *a, const crdt_rotation *b) {
 /* The map of an anchor's log; it may not exist. */
 static int find_log(crdt_store *store, const crdt_id *anchor, crdt_node **ret_map) {
     crdt_id map;
-    log_id(store, anchor, &map);
+    crdt_rotation_log_id(store, anchor, &map);
     return crdt_node_get(store, &map, ret_map);
 }
 
