@@ -11,8 +11,10 @@
 #include "sync/context.h"
 #include "sync/session.h"
 #include "sync/take.h"
+#include "sync/tree.h"
 
 enum {
+    TREES_MAX = 2, /* comparisons of trees in one session */
     SESSION_MS = 10 * 60 * 1000,
     ROUNDS_MAX = 16,        /* comparisons in one session */
     GOSSIP_GRACE_MS = 1000, /* for what is on its way by itself */
@@ -24,12 +26,15 @@ typedef enum compare_phase {
     COMPARE_STATE,  /* all of it is being taken */
     COMPARE_DELTAS, /* those that are missing are */
     COMPARE_APPLY,
+    COMPARE_TREE, /* what differs is exchanged */
 } compare_phase;
 
 typedef struct sync_compare {
     sync_context *context;
     sync_session *session;
     sync_take *take;
+    sync_tree *tree;
+    uint32_t trees; /* that were compared */
     cal_peer_id peer;
     compare_phase phase;
     bool over; /* the session is gone */
@@ -82,6 +87,8 @@ static void let_go(sync_compare *compare) {
     compare->context = NULL;
     if (compare->take) sync_take_leave(compare->take);
     compare->take = NULL;
+    if (compare->tree) sync_tree_leave(compare->tree);
+    compare->tree = NULL;
     if (compare->over)
         free_compare(compare);
     else
@@ -240,6 +247,33 @@ static void take_state(sync_compare *compare) {
         fail_compare(compare, CAL_EUNREACHABLE, "the peer could not be asked for its state");
 }
 
+/* --- trees: deltas cannot make the states the same --- */
+
+static void fail_different(sync_compare *compare, int code, const char *why) {
+    sync_context *context = compare->context;
+    fail_compare(compare, code, why);
+    context->status.state = CAL_SYNC_DIFFERENT;
+}
+
+static void on_trees(void *user, int result, const char *why) {
+    sync_compare *compare = user;
+    compare->tree = NULL;
+    if (result != 0)
+        fail_different(compare, result, why);
+    else
+        ask_heads(compare);
+}
+
+static void compare_trees(sync_compare *compare, const cal_hash *root) {
+    sync_context *context = compare->context;
+    compare->phase = COMPARE_TREE;
+    if (compare->trees++ >= TREES_MAX)
+        fail_different(compare, CAL_EBUSY,
+                       "the states still differ after what may be exchanged was");
+    else if (sync_tree_new(context, compare->session, root, on_trees, compare, &compare->tree))
+        fail_different(compare, CAL_EUNREACHABLE, "the peer could not be asked for its tree");
+}
+
 /* --- heads --- */
 
 static bool same_heads(const cal_context_record *record, sync_ids heads) {
@@ -289,11 +323,8 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
         fail_compare(compare, CAL_ESTATE, "the peer has no state of the context yet");
     } else if (equal) {
         succeed(compare, CAL_SYNC_EQUAL);
-    } else if (same) {
-        succeed(compare, CAL_SYNC_DIFFERENT);
-    } else if (compare->lacks) {
-        fail_compare(compare, CAL_ENOTFOUND,
-                     "the peer does not have all that its heads descend from");
+    } else if (same || compare->lacks || compare->trees > 0) {
+        compare_trees(compare, &answer->root);
     } else { /* the peer is behind, or what it has waits here for something */
         succeed(compare, sync_context_waiting(context) ? CAL_SYNC_WAITING : CAL_SYNC_UNKNOWN);
     }
@@ -324,6 +355,8 @@ static void on_answer(void *user, sync_session *session, const sync_message *mes
     if (!compare->context) return;
     if (compare->take)
         sync_take_answer(compare->take, message);
+    else if (compare->tree)
+        sync_tree_answer(compare->tree, message);
     else if (message->kind == SYNC_NOT_MATERIALIZED)
         fail_compare(compare, CAL_ESTATE, "the peer does not have the context yet");
     else if (message->kind != SYNC_MESSAGE)
@@ -415,9 +448,10 @@ void sync_compare_heard(sync_context *context, const sync_heartbeat *heartbeat,
     for (uint32_t i = 0; rc == 0 && !ahead && i < heartbeat->heads.count; i++)
         ahead = !is_here(context, &heartbeat->heads.items[i]);
     bool equal = rc == 0 && memcmp(&heartbeat->root, &record.root, sizeof record.root) == 0;
-    if (ahead) {
+    bool same = rc == 0 && same_heads(&record, heartbeat->heads);
+    if (ahead || (same && !equal)) {
         sync_compare_soon(context, peer);
-    } else if (equal && rc == 0 && same_heads(&record, heartbeat->heads)) {
+    } else if (equal && same) {
         context->status.state = CAL_SYNC_EQUAL;
         context->status.peer = *peer;
         context->status.compared_ms = sync_wall_ms(context->sync);

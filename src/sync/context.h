@@ -19,6 +19,7 @@ enum {
     SYNC_WAITING_BYTES_MAX = 64 * 1024 * 1024,
     SYNC_REFUSED_MAX = 64,
     SYNC_COVERED_MAX = 65536,
+    SYNC_MET_MAX = 64,
 };
 
 typedef struct sync_delta sync_delta;
@@ -87,6 +88,12 @@ typedef struct sync_context {
     uint32_t failures;
     cal_sync_status status;
     cal_list waiters; /* of cal_sync_now */
+
+    struct { /* tree.h: peers that have proved keys, the latest */
+        cal_peer_id peer;
+        cal_public_key party;
+    } met[SYNC_MET_MAX];
+    size_t met_at;
 } sync_context;
 
 /* delta.c: from gossip, or from an answer to DeltaRequest. NULL: malformed, not this context's, or

@@ -7,6 +7,7 @@
  *   context.c    a context on its topic       delta.c      a received delta, judged and opened
  *   compare.c    catching up with a peer      take.c  state.c    a whole state, taken, handed out
  *   snapshot.h   the machines of both         blobs.c      blobs, on a protocol of their own
+ *   tree_*.c     comparing trees, both sides
  *   follow.c     contexts that others made    sync.c       the module's face, drain, tick
  */
 #ifndef CAL_SYNC_INTERNAL_H
@@ -45,6 +46,7 @@ struct cal_sync {
     cal_list servings;        /* streams whose asker may turn out to be a member */
     struct sync_views *views; /* of contexts whose state is handed out */
     uint64_t views_due_ms;
+    size_t tree_views; /* that streams keep between requests */
     net_messages_protocol requests;
     uint64_t seed;
     uint64_t under_way; /* what must end before it may be freed */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "context/record.h"
+#include "sync/tree.h"
 
 enum {
     SERVING_WAIT_MS = 5000, /* for governance that may say who the asker is */
@@ -46,6 +47,7 @@ void sync_serving_decline(sync_serving *serving, bool benign) {
 static void free_serving(sync_serving *serving) {
     cal_sync *sync = serving->sync;
     if (serving->ended) serving->ended(serving);
+    sync_serving_tree_free(serving);
     cal_arena_deinit(&serving->arena);
     cal_buffer_deinit(&serving->out);
     cal_list_remove(&serving->waiting);
@@ -53,13 +55,18 @@ static void free_serving(sync_serving *serving) {
     sync_release(sync);
 }
 
+void sync_serving_hold(sync_serving *serving) { serving->working = true; }
+
+bool sync_serving_back(sync_serving *serving) {
+    bool gone = serving->gone;
+    serving->working = false;
+    if (gone) free_serving(serving);
+    return !gone;
+}
+
 static void worked(cal_task *task) {
     sync_serving *serving = CAL_CONTAINER_OF(task, sync_serving, task);
-    serving->working = false;
-    if (serving->gone)
-        free_serving(serving);
-    else
-        serving->reply(serving);
+    if (sync_serving_back(serving)) serving->reply(serving);
 }
 
 static void work(cal_task *task) {
@@ -276,6 +283,12 @@ static void serve_context(sync_serving *serving) {
     case SYNC_SNAPSHOT_STREAM:
         sync_serve_state(serving);
         break;
+    case SYNC_TREE_NODE:
+    case SYNC_LEVEL:
+    case SYNC_PUSH:
+    case SYNC_PUSH_DELETIONS:
+        sync_serve_tree(serving);
+        break;
     default:
         sync_serving_decline(serving, false);
     }
@@ -370,6 +383,22 @@ static bool proven(const sync_serving *serving, const sync_init *init) {
     return !needed || sync_proof_verify(init, &peer);
 }
 
+/* A push carries no proof: it is for whoever has proved its key on the same stream. */
+static bool may_push(const sync_serving *serving) {
+    return serving->has_met && memcmp(&serving->met, &serving->party, sizeof serving->met) == 0;
+}
+
+static void meet(sync_serving *serving, const sync_init *init) {
+    sync_context *context = sync_context_get(serving->sync, &init->context);
+    cal_peer_id peer;
+    if (!sync_request_needs_proof(init->request.kind)) return;
+    serving->has_met = true;
+    serving->met = init->party;
+    net_messages_peer(serving->messages, &peer);
+    bool joins = init->request.kind == SYNC_JOIN || init->request.kind == SYNC_JOIN_OPEN;
+    if (context && !joins) sync_met(context, &peer, &init->party);
+}
+
 static void on_request(void *user, net_messages *messages, cal_slice bytes) {
     sync_serving *serving = user;
     sync_message message;
@@ -388,7 +417,10 @@ static void on_request(void *user, net_messages *messages, cal_slice bytes) {
     serving->request = message.init.request;
     serving->party = message.init.party;
     serving->proven = proven(serving, &message.init);
-    if (serving->proven)
+    bool pushes =
+        message.init.request.kind == SYNC_PUSH || message.init.request.kind == SYNC_PUSH_DELETIONS;
+    if (serving->proven) meet(serving, &message.init);
+    if (serving->proven && (!pushes || may_push(serving)))
         serve(serving);
     else
         sync_serving_decline(serving, false);

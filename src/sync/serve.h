@@ -27,6 +27,15 @@ struct sync_serving {
     gov_join_answer join;
     cal_hash root; /* of the context, as the loop saw it */
 
+    struct sync_tree_view *tree; /* tree_serve.c: what it reads from */
+    bool tree_kept; /* for the next request; counted in sync.tree_views */
+    uint64_t tree_now_ms;
+    bool has_code;
+    cal_blob_id code; /* of the context, as the loop saw it */
+    sync_answer tree_answer;
+    bool has_met;       /* a key was proved on this stream: */
+    cal_public_key met; /* of whoever may push */
+
     cal_task task;
     int (*work)(sync_serving *serving);
     void (*reply)(sync_serving *serving);
@@ -43,6 +52,10 @@ void sync_serving_decline(sync_serving *serving, bool benign);
 /* Or first: fn on a worker (serving->result), then reply on the loop, unless the stream ended. */
 void sync_serving_work(sync_serving *serving, int (*fn)(sync_serving *serving),
                        void (*reply)(sync_serving *serving));
+
+/* Or first: something else has it. back: false when the stream ended meanwhile, and it is gone. */
+void sync_serving_hold(sync_serving *serving);
+bool sync_serving_back(sync_serving *serving);
 
 /* state.c: SnapshotBoundaryRequest and SnapshotStreamRequest. */
 void sync_serve_state(sync_serving *serving);

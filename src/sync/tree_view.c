@@ -111,6 +111,7 @@ static int take_lists(sync_tree_view *view, const crdt_index *index) {
     view->deleted_count = deleted;
     view->live = !index->is_deleted;
     memcpy(&view->hash, &index->full_hash, 32);
+    memcpy(&view->own, &index->own_hash, 32);
     return 0;
 }
 
@@ -201,46 +202,68 @@ static int write_types(const crdt_index *index, cal_arena *arena, sync_leaf *lea
     return rc;
 }
 
+static int make_leaf(sync_tree_view *view, const crdt_index *index, const cal_blob_id *code,
+                     cal_arena *arena, sync_leaf *ret_leaf) {
+    static const uint8_t none[4];
+    crdt_bytes value;
+    const chain *above = NULL;
+    cal_hash id;
+    memcpy(&id, &index->id, sizeof id);
+    int hit = read_row(view, CRDT_KEY_ENTRY, &id, CAL_STORE_VALUE_MAX, arena, &value);
+    if (hit != 1 || value.len > SYNC_LEAF_VALUE_MAX) return hit < 0 ? hit : 0;
+    *ret_leaf = (sync_leaf){.id = id,
+                            .value = cal_slice_of(value.data, value.len),
+                            .updated_at = index->metadata.updated_at,
+                            .created_at = index->metadata.created_at,
+                            .has_parent = index->has_parent,
+                            .ancestors = cal_slice_of(none, sizeof none),
+                            .has_app_key = code != NULL};
+    if (code) ret_leaf->app_key = *code;
+    if (index->has_parent) {
+        memcpy(&ret_leaf->parent, &index->parent, 32);
+        int rc = find_chain(view, &ret_leaf->parent, &above);
+        if (rc != 0) return rc;
+        ret_leaf->ancestors = above->bytes;
+        ret_leaf->ancestor_count = above->count;
+    }
+    int rc = write_types(index, arena, ret_leaf);
+    return rc == 0 ? 1 : rc;
+}
+
+/* A collection's record may be large, and little of it is wanted. */
 int sync_tree_view_leaf(sync_tree_view *view, const cal_hash *id, const cal_blob_id *code,
                         cal_arena *arena, sync_leaf *ret_leaf) {
     crdt_index index;
-    crdt_bytes value;
-    const chain *above = NULL;
-    int hit = sync_tree_view_index(view, id, arena, &index);
-    if (hit != 1 || index.is_deleted) return hit < 0 ? hit : 0;
-    hit = read_row(view, CRDT_KEY_ENTRY, id, CAL_STORE_VALUE_MAX, arena, &value);
-    if (hit != 1 || value.len > SYNC_LEAF_VALUE_MAX) return hit < 0 ? hit : 0;
-    *ret_leaf = (sync_leaf){.id = *id,
-                            .value = cal_slice_of(value.data, value.len),
-                            .updated_at = index.metadata.updated_at,
-                            .created_at = index.metadata.created_at,
-                            .has_parent = index.has_parent,
-                            .has_app_key = code != NULL};
-    if (code) ret_leaf->app_key = *code;
-    if (index.has_parent) {
-        memcpy(&ret_leaf->parent, &index.parent, 32);
-        int rc = find_chain(view, &ret_leaf->parent, &above);
-        if (rc != 0) return rc;
-    }
-    static const uint8_t none[4];
-    ret_leaf->ancestors = above ? above->bytes : cal_slice_of(none, sizeof none);
-    ret_leaf->ancestor_count = above ? above->count : 0;
-    int rc = write_types(&index, arena, ret_leaf);
-    return rc == 0 ? 1 : rc;
+    cal_arena scratch;
+    cal_arena_init(&scratch, SYNC_TREE_ROW_ARENA_MAX);
+    int hit = sync_tree_view_index(view, id, &scratch, &index);
+    if (hit == 1) hit = index.is_deleted ? 0 : make_leaf(view, &index, code, arena, ret_leaf);
+    cal_arena_deinit(&scratch);
+    return hit;
+}
+
+static int make_deletion(const crdt_index *index, cal_arena *arena, sync_deletion *ret_deletion) {
+    crdt_bytes bytes;
+    crdt_memory memory = cal_crdt_memory(arena);
+    crdt_writer writer = crdt_writer_of(&memory);
+    crdt_write_metadata(&writer, &index->metadata);
+    int rc = crdt_write_end(&writer, &bytes);
+    if (rc != 0) return rc;
+    memcpy(&ret_deletion->id, &index->id, 32);
+    ret_deletion->deleted_at = index->deleted_at;
+    ret_deletion->metadata = cal_slice_of(bytes.data, bytes.len);
+    return 1;
 }
 
 int sync_tree_view_deletion(sync_tree_view *view, const cal_hash *id, cal_arena *arena,
                             sync_deletion *ret_deletion) {
     crdt_index index;
-    crdt_bytes bytes;
-    int hit = sync_tree_view_index(view, id, arena, &index);
-    if (hit != 1 || !index.is_deleted) return hit < 0 ? hit : 0;
-    crdt_memory memory = cal_crdt_memory(arena);
-    crdt_writer writer = crdt_writer_of(&memory);
-    crdt_write_metadata(&writer, &index.metadata);
-    int rc = crdt_write_end(&writer, &bytes);
-    *ret_deletion = (sync_deletion){*id, index.deleted_at, cal_slice_of(bytes.data, bytes.len)};
-    return rc == 0 ? 1 : rc;
+    cal_arena scratch;
+    cal_arena_init(&scratch, SYNC_TREE_ROW_ARENA_MAX);
+    int hit = sync_tree_view_index(view, id, &scratch, &index);
+    if (hit == 1) hit = index.is_deleted ? make_deletion(&index, arena, ret_deletion) : 0;
+    cal_arena_deinit(&scratch);
+    return hit;
 }
 
 /* --- ranges --- */

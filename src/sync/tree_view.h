@@ -36,7 +36,7 @@ typedef struct sync_tree_view {
     bool loaded; /* the following is of: */
     cal_hash parent;
     bool live;                 /* it is here and not deleted */
-    cal_hash hash;             /* its full hash */
+    cal_hash hash, own;        /* its full hash, and that of its bytes */
     sync_tree_child *children; /* by id */
     size_t child_count;
     cal_hash *deleted; /* by id */
