@@ -75,6 +75,13 @@ size_t sync_tree_view_deleted_span(const sync_tree_view *view, const cal_hash *r
 void sync_tree_view_range_hash(const sync_tree_view *view, const cal_hash *range,
                                cal_hash *ret_hash);
 
+/* --- tree_answer.c: answers, in the arena --- code: of the context, or NULL. */
+int sync_tree_answer_nodes(sync_tree_view *view, const cal_hash *asked, uint8_t depth,
+                           const cal_blob_id *code, cal_arena *arena, sync_answer *ret_answer);
+/* asked: pairs of an id and a range. CAL_EDECODE: one that is no range. */
+int sync_tree_answer_ranges(sync_tree_view *view, sync_ids asked, const cal_blob_id *code,
+                            cal_arena *arena, sync_answer *ret_answer);
+
 /* --- what crdt calls them --- In the arena; CAL_EDECODE, CAL_ENOMEM. */
 int sync_leaf_open(const sync_leaf *leaf, cal_arena *arena, crdt_leaf *ret_leaf);
 int sync_deletion_open(const sync_deletion *deletion, cal_arena *arena,
