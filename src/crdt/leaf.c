@@ -76,6 +76,29 @@ static int find_place(crdt_store *store, const crdt_leaf *leaf, const crdt_node 
     return leaf->has_parent ? known_parent(store, &leaf->parent, ret_list) : 0;
 }
 
+static bool is_collection(const crdt_metadata *metadata) {
+    return metadata->type && metadata->type->kind >= CRDT_TYPE_UNORDERED_MAP &&
+           metadata->type->kind <= CRDT_TYPE_SHARED_STORAGE;
+}
+
+/* A collection's bytes are its id: so one that is known only as an ancestor becomes as good as one
+ * that came by itself, and hashes alike. */
+static int fill_ancestors(crdt_store *store, crdt_children list) {
+    for (uint32_t i = 0; i + 1 < list.count; i++) {
+        const crdt_child *at = &list.items[i];
+        crdt_node *node;
+        int result = load(store, &at->id, &node);
+        if (result) return result;
+        if (!node->exists || node->entry_state == ENTRY_PRESENT || !is_collection(&at->metadata))
+            continue;
+        crdt_bytes bytes = crdt_bytes_of(at->id.bytes, 32);
+        crdt_node_set_entry(node, bytes);
+        crdt_own_hash(store->env.sha256, bytes, &node->index.own_hash);
+        crdt_node_touch(node);
+    }
+    return 0;
+}
+
 /* --- leaves --- */
 
 static bool is_signed(crdt_storage_kind kind) {
@@ -140,7 +163,7 @@ static int apply_leaf(crdt_store *store, const crdt_leaf *leaf, crdt_node *node,
     if (result) return result;
     bool taken = has_entry(node) && crdt_bytes_equal(node->entry, leaf->value);
     *ret_result = refusal ? CRDT_LEAF_REFUSED : taken ? CRDT_LEAF_TAKEN : CRDT_LEAF_KEPT;
-    return 0;
+    return refusal ? 0 : fill_ancestors(store, action.ancestors);
 }
 
 int crdt_store_take_leaf(crdt_store *store, const crdt_leaf *leaf,
