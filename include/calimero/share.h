@@ -120,6 +120,12 @@ int cal_context_join_wait(cal_node *node, const cal_context_id *context, cal_err
     X(deltas_refused, "deltas refused")                                                            \
     X(deltas_served, "deltas served")                                                              \
     X(deltas_fetched, "deltas fetched")                                                            \
+    X(ops_bulk, "governance operations fetched, many at once")                                     \
+    X(deltas_bulk, "deltas fetched, many at once")                                                 \
+    X(deltas_covered, "deltas that a state taken whole has")                                       \
+    X(bulk_asked, "questions for much at once")                                                    \
+    X(bulk_frames, "frames that came to them")                                                     \
+    X(bulk_served, "questions for much at once answered")                                          \
     X(heartbeats_received, "heartbeats of contexts received")                                      \
     X(heads_served, "questions for heads answered")                                                \
     X(trees_served, "answers about trees of contexts")                                             \

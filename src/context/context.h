@@ -200,6 +200,12 @@ void cal_contexts_listen(cal_contexts *contexts, const cal_context_id *id, bool 
 int cal_contexts_adopt(cal_contexts *contexts, const cal_context_genesis *context,
                        uint64_t created_at_ms, cal_batch *batch);
 
+/* The context's state, which came whole, is known to have these deltas, though they did not come
+ * and are not on their way: rows like those of its heads stand for them from now on, if the store
+ * takes them. */
+void cal_contexts_cover(cal_contexts *contexts, const cal_context_id *id, const cal_hash *deltas,
+                        size_t count);
+
 /* A stored delta's row (cal_delta_record_decode). CAL_ENOTFOUND. Any thread. */
 int cal_context_delta_read(cal_store *store, const cal_context_id *id, const cal_hash *delta,
                            cal_buffer *ret_row);

@@ -181,3 +181,18 @@ void cal_contexts_install(cal_contexts *contexts, const cal_context_id *id,
     contexts_opened(contexts, sizeof *install);
     turn_enter(&install->turn, context);
 }
+
+void cal_contexts_cover(cal_contexts *contexts, const cal_context_id *id, const cal_hash *deltas,
+                        size_t count) {
+    struct context *context = NULL;
+    cal_batch *batch = NULL;
+    int rc = contexts_find(contexts, id, &context);
+    if (rc == 0 && !context->deleting) batch = cal_batch_new();
+    if (!batch) return;
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        cal_delta_record checkpoint;
+        cal_delta_checkpoint(&deltas[i], 0, &checkpoint);
+        rc = commit_put_delta(batch, id, &checkpoint);
+    }
+    cal_store_submit(contexts->options.store, batch, NULL, NULL);
+}

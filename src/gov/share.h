@@ -37,6 +37,32 @@ bool gov_change_brings_keys(const gov_change *change);
 int gov_history_read(cal_store *store, const cal_group_id *namespace_id, const cal_hash *ids,
                      size_t count, const cal_hash *after, size_t max, size_t bytes_max,
                      int (*visit)(void *user, const cal_hash *id, cal_slice bytes), void *user);
+/* Some of the operations that are here, up to max: the heads and the newest, then the older ones
+ * the further apart; for whoever is asked for others. Reads the store. */
+size_t gov_history_sample(cal_gov *gov, const cal_group_id *namespace_id, cal_hash *ret_ids,
+                          size_t max);
+/* A namespace's operations, as of the start, without those that are, or are below, some that are
+ * named: parents before children. Reading is in steps, on any thread, one at a time. */
+typedef struct gov_past {
+    cal_group_id namespace_id;
+    uint64_t top, at, next; /* the walk goes down from `at`, reading up from `next` */
+    cal_hash *ids;
+    size_t count;
+    bool located;
+    uint8_t *below; /* a bit for each number */
+} gov_past;
+enum { GOV_PAST_MAX = 4 * 1024 * 1024 }; /* operations */
+/* Loop. CAL_ENOTFOUND no such namespace, CAL_ELIMIT, CAL_ENOMEM. */
+int gov_past_init(cal_gov *gov, const cal_group_id *namespace_id, const cal_hash *ids, size_t count,
+                  gov_past *ret_past);
+void gov_past_deinit(gov_past *past); /* zeroed allowed */
+/* Looks at so many at most: 0 once it is known which are below; CAL_EBUSY go on. */
+int gov_past_step(cal_store *store, gov_past *past, size_t max);
+/* Then: the next ones, at most `max` and about bytes_max in all. visit returns 0 to go on,
+ * CAL_ELIMIT to have this one again next time. */
+int gov_past_read(cal_store *store, gov_past *past, size_t max, size_t bytes_max,
+                  int (*visit)(void *user, const cal_hash *id, cal_slice bytes), void *user,
+                  bool *ret_more);
 /* The heads of the namespace's graph, up to max; their number. */
 size_t gov_heads(cal_gov *gov, const cal_group_id *namespace_id, cal_hash *ret_heads, size_t max);
 /* Whether the operation is in the graph: 0, CAL_ENOTFOUND, or why it could not be looked up. */

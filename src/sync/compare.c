@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sync/context.h"
+#include "sync/bulk.h"
 #include "sync/session.h"
 #include "sync/take.h"
 #include "sync/tree.h"
@@ -19,6 +19,7 @@ enum {
     ROUNDS_MAX = 16,        /* comparisons in one session */
     GOSSIP_GRACE_MS = 1000, /* for what is on its way by itself */
     LOOK_AGAIN_MS = 10000,  /* while others may still be ahead */
+    SINGLES_MAX = 4,        /* deltas fetched one by one before the peer is asked for all at once */
 };
 
 typedef enum compare_phase {
@@ -34,7 +35,10 @@ typedef struct sync_compare {
     sync_session *session;
     sync_take *take;
     sync_tree *tree;
-    uint32_t trees; /* that were compared */
+    uint32_t trees;   /* that were compared */
+    sync_gap *gap;    /* many deltas are on their way */
+    bool gap_over;    /* the peer does not bring more that way */
+    uint32_t singles; /* that were fetched one by one since */
     cal_peer_id peer;
     compare_phase phase;
     bool over; /* the session is gone */
@@ -84,7 +88,10 @@ static void free_compare(sync_compare *compare) {
 }
 
 static void let_go(sync_compare *compare) {
+    sync_cover_leave(compare->context);
     compare->context = NULL;
+    if (compare->gap) sync_gap_leave(compare->gap);
+    compare->gap = NULL;
     if (compare->take) sync_take_leave(compare->take);
     compare->take = NULL;
     if (compare->tree) sync_tree_leave(compare->tree);
@@ -175,6 +182,43 @@ static int want(sync_compare *compare, const cal_hash *id) {
 }
 
 static void ask_heads(sync_compare *compare);
+static bool reopen(sync_compare *compare);
+static void ask_delta(sync_compare *compare);
+
+/* Some of what was wanted may have come, or be covered. */
+static void ask_what_is_left(sync_compare *compare) {
+    size_t kept = 0;
+    for (size_t i = 0; i < compare->wanted_count; i++)
+        if (!is_here(compare->context, &compare->wanted[i]))
+            compare->wanted[kept++] = compare->wanted[i];
+    compare->wanted_count = kept;
+    ask_delta(compare);
+}
+
+static void on_covered(void *user) { ask_what_is_left(user); }
+
+/* Many came: what is still missing is seen once they are applied. Otherwise one by one. */
+static void on_gap(void *user, int result, size_t taken) {
+    sync_compare *compare = user;
+    sync_context *context = compare->context;
+    bool broke_off = result != 0 && result != CAL_ELIMIT && taken > 0;
+    compare->gap = NULL;
+    compare->gap_over = !broke_off;
+    compare->singles = 0;
+    if (result == CAL_EVERIFY || result == CAL_EDECODE) {
+        fail_compare(compare, CAL_EVERIFY, "the peer answered with something else than deltas");
+    } else if (taken > 0) {
+        compare->wanted_count = 0;
+        cal_map_deinit(&compare->seen);
+        cal_map_init(&compare->seen, context->sync->seed);
+        compare->phase = COMPARE_APPLY;
+        sync_compare_moved(context);
+    } else if (!reopen(compare)) {
+        fail_compare(compare, CAL_EUNREACHABLE, "the peer could not be asked for a delta");
+    } else {
+        ask_what_is_left(compare);
+    }
+}
 
 static void ask_delta(sync_compare *compare) {
     sync_context *context = compare->context;
@@ -183,9 +227,15 @@ static void ask_delta(sync_compare *compare) {
         sync_compare_moved(context);
         return;
     }
+    compare->phase = COMPARE_DELTAS;
+    if (sync_cover_ask(context, compare->wanted, compare->wanted_count, on_covered, compare))
+        return;
+    if (!compare->gap_over && compare->singles++ >= SINGLES_MAX &&
+        sync_gap_new(context, &compare->peer, compare->wanted, compare->wanted_count, on_gap,
+                     compare, &compare->gap) == 0)
+        return;
     compare->asked = compare->wanted[--compare->wanted_count];
     sync_request request = {.kind = SYNC_DELTA, .context = context->id, .id = compare->asked};
-    compare->phase = COMPARE_DELTAS;
     if (sync_session_ask(compare->session, &context->id, &request))
         fail_compare(compare, CAL_EUNREACHABLE, "the peer could not be asked for a delta");
 }
@@ -230,11 +280,16 @@ static void on_delta(sync_compare *compare, const sync_answer *answer) {
 
 static void on_taken(void *user, int result, const char *why) {
     sync_compare *compare = user;
+    cal_hash root;
+    sync_ids heads;
+    uint64_t latest;
+    sync_take_boundary(compare->take, &root, &heads, &latest);
     compare->take = NULL;
     if (result != 0) {
         fail_compare(compare, result, why);
         return;
     }
+    sync_cover_note(compare->context, &compare->peer, &root, heads, latest);
     sync_context_stated(compare->context);
     if (compare->context) ask_heads(compare);
 }
@@ -336,15 +391,18 @@ static void ask_heads(sync_compare *compare) {
     compare->phase = COMPARE_HEADS;
     if (compare->rounds++ >= ROUNDS_MAX)
         fail_compare(compare, CAL_ETIMEOUT, "the peer moves on faster than it is caught up with");
-    else if (sync_session_ask(compare->session, &context->id, &request))
+    else if (!reopen(compare) || sync_session_ask(compare->session, &context->id, &request))
         fail_compare(compare, CAL_EUNREACHABLE, "the peer could not be asked for its heads");
 }
 
 /* What was fetched has been applied, or waits for something else than this peer. */
 void sync_compare_moved(sync_context *context) {
     sync_compare *compare = context->compare;
-    if (!compare || compare->phase != COMPARE_APPLY || !sync_context_idle(context)) return;
-    ask_heads(compare);
+    if (!compare || !sync_context_idle(context)) return;
+    if (compare->gap)
+        sync_gap_moved(compare->gap);
+    else if (compare->phase == COMPARE_APPLY)
+        ask_heads(compare);
 }
 
 /* --- the session --- */
@@ -373,7 +431,10 @@ static void on_answer(void *user, sync_session *session, const sync_message *mes
 static void on_ended(void *user, sync_session *session, int reason) {
     sync_compare *compare = user;
     (void)session;
+    bool unused = compare->gap || compare->phase == COMPARE_APPLY ||
+                  (compare->take && sync_take_has_all(compare->take));
     compare->over = true;
+    if (compare->context && unused) return; /* another one is opened when it is needed */
     if (compare->context)
         fail_compare(compare, reason ? reason : CAL_EUNREACHABLE, "the stream to the peer ended");
     else
@@ -381,6 +442,16 @@ static void on_ended(void *user, sync_session *session, int reason) {
 }
 
 static const sync_session_events events = {.answer = on_answer, .ended = on_ended};
+
+/* A peer ends a stream on which it was not asked anything for a while. */
+static bool reopen(sync_compare *compare) {
+    if (!compare->over) return true;
+    if (sync_session_open(compare->context->sync, &compare->peer, SESSION_MS, &events, compare,
+                          &compare->session))
+        return false;
+    compare->over = false;
+    return true;
+}
 
 static bool start(sync_context *context, const cal_peer_id *peer) {
     sync_compare *compare = calloc(1, sizeof *compare);

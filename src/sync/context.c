@@ -1,6 +1,6 @@
 /* A context on its topic: the way of a delta from its arrival until it is applied. See context.h.
  */
-#include "sync/context.h"
+#include "sync/bulk.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,6 +174,8 @@ void sync_context_cover(sync_context *context, const cal_hash *id) {
     cal_list_init(&todo);
     if (context->covered.count >= SYNC_COVERED_MAX) return;
     if (cal_map_put(&context->covered, key_of(id), &mark)) return;
+    sync_delta *delta = cal_map_get(&context->by_id, key_of(id));
+    if (delta && delta->doubted) drop(delta);
     release_children(context, id, &todo);
     all_ready(context, &todo);
 }
@@ -252,7 +254,8 @@ static void opened(cal_task *task) {
     sync_context *context = step->context;
     for (size_t i = 0; i < step->count; i++) {
         sync_delta *delta = step->deltas[i];
-        if (delta->result == CAL_EEXISTS) {
+        if (delta->result == CAL_EEXISTS ||
+            cal_map_get(&context->covered, key_of(&delta->record.id))) {
             context->sync->stats.deltas_known++;
             drop(delta);
         } else if (delta->result == CAL_EVERIFY || delta->result == CAL_EDECODE ||
@@ -265,6 +268,9 @@ static void opened(cal_task *task) {
             cal_hash genesis = delta->record.id; /* below whatever state there is */
             drop(delta);
             sync_context_cover(context, &genesis);
+        } else if (sync_cover_doubts(delta)) {
+            delta->doubted = true;
+            wait_in(delta, &context->doubtful);
         } else if (!wait_for_parents(delta)) {
             drop(delta);
         } else if (delta->lacking == 0) {
@@ -397,7 +403,7 @@ static void judge_all(sync_context *context) {
 
 bool sync_context_idle(const sync_context *context) {
     return !context->step && cal_list_empty(&context->came) && cal_list_empty(&context->to_open) &&
-           cal_list_empty(&context->ready);
+           cal_list_empty(&context->ready) && cal_list_empty(&context->doubtful);
 }
 
 void sync_context_go(sync_context *context) {
@@ -407,6 +413,8 @@ void sync_context_go(sync_context *context) {
         start_applying(context);
     else if (!cal_list_empty(&context->to_open))
         start_opening(context);
+    else if (!cal_list_empty(&context->doubtful))
+        sync_cover_look(context);
     else
         sync_compare_moved(context);
 }
@@ -568,9 +576,9 @@ int sync_context_add(cal_sync *sync, const cal_context_id *id) {
     cal_map_init(&context->by_id, sync->seed);
     cal_map_init(&context->buckets, sync->seed);
     cal_map_init(&context->covered, sync->seed);
-    cal_list *lists[] = {&context->came,         &context->governed, &context->stateless,
-                         &context->to_open,      &context->ready,    &context->waiters,
-                         &context->governed_link};
+    cal_list *lists[] = {&context->came,    &context->governed,     &context->stateless,
+                         &context->to_open, &context->doubtful,     &context->ready,
+                         &context->waiters, &context->governed_link};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) cal_list_init(lists[i]);
     context->heartbeat_due_ms = sync_now_ms(sync) + sync_random(sync, SYNC_HEARTBEAT_MS);
     context->compare_wanted = true;
@@ -587,6 +595,7 @@ static void free_context(sync_context *context) {
     cal_map_cursor cursor = {0};
     void *value;
     sync_compare_free(context);
+    sync_cover_free(context);
     while (cal_map_next(&context->by_id, &cursor, NULL, &value)) {
         sync_delta *delta = value;
         cal_list_remove(&delta->link);

@@ -40,9 +40,10 @@ struct sync_delta {
     cal_delta_record record;
     cal_account_id signer;
     bool opened;
-    bool ready;  /* in the list of that name: its children may follow it there */
-    bool shared; /* it touches entities with writers of their own: applied alone */
-    int result;  /* of the step on a worker */
+    bool doubted; /* in the list `doubtful` */
+    bool ready;   /* in the list of that name: its children may follow it there */
+    bool shared;  /* it touches entities with writers of their own: applied alone */
+    int result;   /* of the step on a worker */
     const char *why;
     cal_secret key;
     cal_arena arena; /* parents, plain text, writers */
@@ -70,8 +71,9 @@ typedef struct sync_context {
     cal_list governed;  /* wait for governance or a key */
     cal_list stateless; /* wait for the context's state */
     cal_list to_open;
-    cal_list ready;  /* in causal order */
-    cal_map buckets; /* parent id -> sync_bucket */
+    cal_list doubtful; /* cover.c: the state that was taken may have them */
+    cal_list ready;    /* in causal order */
+    cal_map buckets;   /* parent id -> sync_bucket */
     cal_map covered; /* ids of deltas that the state is known to have, though they are not stored */
     cal_list governed_link;             /* in sync.governed while something waits for governance */
     cal_hash refused[SYNC_REFUSED_MAX]; /* the last ones: not fetched again */
@@ -81,8 +83,9 @@ typedef struct sync_context {
 
     /* compare.c */
     struct sync_compare *compare;
-    cal_peer_id ahead; /* who is to be asked next; len 0: anybody */
-    cal_peer_id tried; /* the last one that was of no use */
+    struct sync_cover *cover; /* cover.c: whom the state came from, while that can tell; NULL */
+    cal_peer_id ahead;        /* who is to be asked next; len 0: anybody */
+    cal_peer_id tried;        /* the last one that was of no use */
     bool compare_wanted;
     uint64_t compare_due_ms;
     uint32_t failures;
@@ -101,6 +104,8 @@ typedef struct sync_context {
 sync_delta *sync_delta_of_gossip(sync_context *context, const cal_p2p_message *message);
 sync_delta *sync_delta_of_answer(sync_context *context, const cal_peer_id *peer,
                                  const sync_answer *answer);
+/* What DeltaResponse lacks. false: out of memory. */
+bool sync_delta_add(sync_delta *delta, cal_hash root, cal_slice events, const cal_blob_id *app_key);
 void sync_delta_free(sync_delta *delta);
 /* On a worker: signature, seal, content address. 0 or why it is refused (`why`). */
 int sync_delta_open(sync_delta *delta);
@@ -118,7 +123,7 @@ void sync_context_go(sync_context *context); /* whatever can go on does */
 bool sync_context_holds(const sync_context *context, const cal_hash *id);
 /* Parents that are waited for and not here at all, up to max. */
 size_t sync_context_missing(const sync_context *context, cal_hash *ret_ids, size_t max);
-/* The state is known to have that delta, though it is not stored. */
+/* The state is known to have that delta, though it is not stored. One that is doubtful goes. */
 void sync_context_cover(sync_context *context, const cal_hash *id);
 /* The context has got a state, or another one. */
 void sync_context_stated(sync_context *context);

@@ -126,6 +126,18 @@ sync_delta *sync_delta_of_answer(sync_context *context, const cal_peer_id *peer,
     return NULL;
 }
 
+bool sync_delta_add(sync_delta *delta, cal_hash root, cal_slice events,
+                    const cal_blob_id *app_key) {
+    uint8_t *copy = cal_arena_copy(&delta->arena, events.data, events.len);
+    if (events.len && !copy) return false;
+    delta->record.events = cal_slice_of(copy, events.len);
+    delta->record.root = root;
+    delta->record.has_app_key = app_key != NULL;
+    if (app_key) delta->record.app_key = *app_key;
+    delta->cost += events.len;
+    return true;
+}
+
 /* --- on a worker --- */
 
 static int refuse(sync_delta *delta, int code, const char *why) {

@@ -1,24 +1,33 @@
 /* Fetching governance operations that are missing (governance.md 5.4, 6; network-sync.md 7.3).
  *
- * One peer is asked at a time. First for everything, when nothing is known of what is missing: a
- * peer answers with at most 500 operations, those with the smallest ids. Then for the parents that
- * some operation cites and that are not here, again and again, until none is missing. An answer is
- * judged before the next question is made from what is missing then; a peer that brings nothing new
- * gives way to another. */
+ * One peer is asked at a time. First, if it is one of this kind, for all that it has above a sample
+ * of what is here (bulk.h); otherwise, or if that leaves something out, for everything, when
+ * nothing is known of what is missing: a peer answers with at most 500 operations, those with the
+ * smallest ids. Then for the parents that some operation cites and that are not here, again and
+ * again, until none is missing. An answer is judged before the next question is made from what is
+ * missing then; a peer that brings nothing new gives way to another. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "sync/bulk.h"
 #include "sync/session.h"
 
-enum { SESSION_MS = 60000, IDS_MAX = SYNC_OPS_MAX, ROUNDS_MAX = 20000 };
+enum {
+    SESSION_MS = 60000,
+    IDS_MAX = SYNC_OPS_MAX,
+    ROUNDS_MAX = 20000,
+    KNOWN_MAX = 256,  /* of the sample */
+    AHEAD_MAX = 1024, /* operations not judged yet while more are read */
+};
 
 typedef struct sync_history {
     sync_namespace *ns;
+    sync_bulk *bulk; /* comes first; then: */
     sync_session *session;
     cal_peer_id peer;
     bool all;       /* the first question */
     bool judging;   /* an answer is being judged: the next question comes then */
-    bool over;      /* the session is gone */
+    bool over;      /* there is no session, or none any more */
     size_t brought; /* operations of the last answer that were not here */
     uint32_t rounds;
 } sync_history;
@@ -42,6 +51,21 @@ static void end_history(sync_history *history, bool success) {
         history->ns = NULL; /* goes with its session */
 }
 
+static const sync_session_events events;
+
+static int ask_peer(sync_history *history, const sync_request *request) {
+    sync_namespace *ns = history->ns;
+    if (history->rounds++ >= ROUNDS_MAX) return CAL_ELIMIT;
+    if (history->over) {
+        int rc = sync_session_open(ns->sync, &history->peer, SESSION_MS, &events, history,
+                                   &history->session);
+        if (rc != 0) return rc;
+        history->over = false;
+    }
+    ns->sync->stats.backfills++;
+    return sync_session_ask(history->session, NULL, request);
+}
+
 /* Asks for what is missing now. */
 static void ask(sync_history *history) {
     sync_namespace *ns = history->ns;
@@ -51,15 +75,22 @@ static void ask(sync_history *history) {
     if (!history->all) request.ids = (sync_ids){ids, (uint32_t)missing};
     int rc = ids ? 0 : CAL_ENOMEM;
     bool done = rc == 0 && !history->all && missing == 0;
-    if (rc == 0 && !done) {
-        rc = history->rounds++ < ROUNDS_MAX ? sync_session_ask(history->session, NULL, &request)
-                                            : CAL_ELIMIT;
-        ns->sync->stats.backfills++;
-    }
+    if (rc == 0 && !done) rc = ask_peer(history, &request);
     free(ids);
     history->all = false;
     if (done) gov_history_complete(ns->sync->options.gov, &ns->id);
     if (rc != 0 || done) end_history(history, done);
+}
+
+/* Takes those that are not here. */
+static void take_ops(sync_history *history, const sync_ops *ops) {
+    sync_namespace *ns = history->ns;
+    for (uint32_t i = 0; i < ops->count; i++) {
+        const sync_op *op = &ops->items[i];
+        if (gov_knows_op(ns->sync->options.gov, &ns->id, &op->id) == 0) continue;
+        if (!sync_namespace_take(ns, &history->peer, false, op->bytes)) break;
+        history->brought++;
+    }
 }
 
 static void on_answer(void *user, sync_session *session, const sync_message *message) {
@@ -73,12 +104,7 @@ static void on_answer(void *user, sync_session *session, const sync_message *mes
         return;
     }
     history->brought = 0;
-    for (uint32_t i = 0; i < answer->ops.count; i++) {
-        const sync_op *op = &answer->ops.items[i];
-        if (gov_knows_op(ns->sync->options.gov, &ns->id, &op->id) == 0) continue;
-        if (!sync_namespace_take(ns, &history->peer, false, op->bytes)) break;
-        history->brought++;
-    }
+    take_ops(history, &answer->ops);
     history->judging = true;
     if (!sync_namespace_busy(ns)) sync_history_judged(ns);
 }
@@ -95,10 +121,41 @@ static void on_ended(void *user, sync_session *session, int reason) {
 
 static const sync_session_events events = {.answer = on_answer, .ended = on_ended};
 
+/* --- all at once --- */
+
+static bool on_bulk(void *user, const sync_bulk_answer *answer) {
+    sync_history *history = user;
+    history->ns->sync->stats.ops_bulk += answer->ops.count;
+    take_ops(history, &answer->ops);
+    return history->ns->intake_count < AHEAD_MAX;
+}
+
+/* Whatever it left out is asked for when what came is judged. */
+static void on_bulk_ended(void *user, int result) {
+    sync_history *history = user;
+    history->bulk = NULL;
+    if (result == 0) history->all = false;
+    history->brought = 1;
+    history->judging = true;
+    if (!sync_namespace_busy(history->ns)) sync_history_judged(history->ns);
+}
+
+static const sync_bulk_events bulk_events = {.answer = on_bulk, .ended = on_bulk_ended};
+
+static int ask_bulk(sync_history *history) {
+    sync_namespace *ns = history->ns;
+    cal_hash known[KNOWN_MAX];
+    size_t count = gov_history_sample(ns->sync->options.gov, &ns->id, known, KNOWN_MAX);
+    sync_bulk_request request = {
+        .kind = SYNC_BULK_HISTORY, .namespace_id = ns->id, .ids = {known, (uint32_t)count}};
+    return sync_bulk_ask(ns->sync, &history->peer, &request, &bulk_events, history, &history->bulk);
+}
+
 /* What the last answer brought has been judged. */
 void sync_history_judged(sync_namespace *ns) {
     sync_history *history = ns->history;
     cal_hash one;
+    if (history && history->bulk) sync_bulk_resume(history->bulk);
     if (!history || !history->judging) return;
     history->judging = false;
     bool missing = gov_missing(ns->sync->options.gov, &ns->id, &one, 1) > 0;
@@ -111,13 +168,12 @@ void sync_history_judged(sync_namespace *ns) {
 static bool start(sync_namespace *ns, const cal_peer_id *peer, bool all) {
     sync_history *history = calloc(1, sizeof *history);
     if (!history) return false;
-    *history = (sync_history){.ns = ns, .peer = *peer, .all = all};
-    if (sync_session_open(ns->sync, peer, SESSION_MS, &events, history, &history->session)) {
+    *history = (sync_history){.ns = ns, .peer = *peer, .all = all, .over = true};
+    if (ask_bulk(history) != 0) {
         free(history);
         return false;
     }
     ns->history = history;
-    ask(history);
     return true;
 }
 
@@ -155,5 +211,9 @@ void sync_history_free(sync_namespace *ns) {
     if (!history) return;
     ns->history = NULL;
     history->ns = NULL;
-    sync_session_finish(history->session);
+    if (history->bulk) sync_bulk_leave(history->bulk);
+    if (history->over)
+        free(history);
+    else
+        sync_session_finish(history->session);
 }

@@ -5,6 +5,7 @@
  *   namespace.c  governance on a topic        history.c    fetching operations that are missing
  *   keys.c       fetching keys                join.c       joining a namespace
  *   context.c    a context on its topic       delta.c      a received delta, judged and opened
+ *   bulk.h       many deltas or operations at once, between nodes of this kind
  *   compare.c    catching up with a peer      take.c  state.c    a whole state, taken, handed out
  *   snapshot.h   the machines of both         blobs.c      blobs, on a protocol of their own
  *   tree_*.c     comparing trees, both sides
@@ -47,7 +48,8 @@ struct cal_sync {
     struct sync_views *views; /* of contexts whose state is handed out */
     uint64_t views_due_ms;
     size_t tree_views; /* that streams keep between requests */
-    net_messages_protocol requests;
+    net_messages_protocol requests, bulk;
+    uint32_t bulk_servings, bulk_walks;
     uint64_t seed;
     uint64_t under_way; /* what must end before it may be freed */
     bool followed;      /* since the start */

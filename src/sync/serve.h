@@ -28,7 +28,7 @@ struct sync_serving {
     cal_hash root; /* of the context, as the loop saw it */
 
     struct sync_tree_view *tree; /* tree_serve.c: what it reads from */
-    bool tree_kept; /* for the next request; counted in sync.tree_views */
+    bool tree_kept;              /* for the next request; counted in sync.tree_views */
     uint64_t tree_now_ms;
     bool has_code;
     cal_blob_id code; /* of the context, as the loop saw it */

@@ -36,6 +36,9 @@ void sync_views_free(sync_views *views); /* before the store; none may be taken;
  * store answers. */
 int sync_views_take(sync_views *views, const cal_context_id *context, const cal_hash *root,
                     uint64_t now_ns, sync_view **ret_view);
+/* As it is with a root, and with these heads too: a root may come again over other ones. */
+int sync_views_take_at(sync_views *views, const cal_context_id *context, const cal_hash *root,
+                       const sync_ids *heads, uint64_t now_ns, sync_view **ret_view);
 /* Any thread. The view belongs to the table again. */
 void sync_views_give(sync_views *views, sync_view *view, uint64_t now_ns);
 /* Frees those that waited too long. When to come again; UINT64_MAX: none waits. Any thread. */
@@ -44,6 +47,9 @@ size_t sync_views_count(sync_views *views);
 
 /* Root and heads; they live as long as the view is taken. */
 void sync_view_boundary(const sync_view *view, cal_hash *ret_root, sync_ids *ret_heads);
+
+/* Whether the state of a taken view has that delta: 0, CAL_ENOTFOUND. On a worker. */
+int sync_view_covers(const sync_view *view, const cal_hash *delta);
 
 /* --- serving: one SnapshotStreamRequest --- */
 

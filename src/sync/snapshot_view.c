@@ -64,13 +64,20 @@ static bool too_old(const sync_view *view, uint64_t now_ns) {
 
 /* --- taking and giving --- */
 
+static bool has_heads(const sync_view *view, const sync_ids *heads) {
+    if (!heads) return true;
+    return view->head_count == heads->count &&
+           (heads->count == 0 ||
+            memcmp(view->heads, heads->items, heads->count * sizeof *view->heads) == 0);
+}
+
 static sync_view *take_waiting(sync_views *views, const cal_context_id *context,
-                               const cal_hash *root, uint64_t now_ns) {
+                               const cal_hash *root, const sync_ids *heads, uint64_t now_ns) {
     for (size_t i = 0; i < SYNC_VIEWS_MAX; i++) {
         sync_view *view = views->items[i];
         if (!view || view->taken || too_old(view, now_ns) ||
             memcmp(&view->context, context, sizeof *context) != 0 ||
-            memcmp(&view->root, root, sizeof *root) != 0)
+            memcmp(&view->root, root, sizeof *root) != 0 || !has_heads(view, heads))
             continue;
         view->taken = true;
         return view;
@@ -155,11 +162,11 @@ static int open_view(cal_store *store, const cal_context_id *context, const cal_
     return rc;
 }
 
-int sync_views_take(sync_views *views, const cal_context_id *context, const cal_hash *root,
-                    uint64_t now_ns, sync_view **ret_view) {
+int sync_views_take_at(sync_views *views, const cal_context_id *context, const cal_hash *root,
+                       const sync_ids *heads, uint64_t now_ns, sync_view **ret_view) {
     sync_view *old = NULL, *view = NULL;
     pthread_mutex_lock(&views->mutex);
-    if (root) view = take_waiting(views, context, root, now_ns);
+    if (root) view = take_waiting(views, context, root, heads, now_ns);
     bool room = view || reserve(views, &old);
     pthread_mutex_unlock(&views->mutex);
     view_free(old);
@@ -169,9 +176,18 @@ int sync_views_take(sync_views *views, const cal_context_id *context, const cal_
     }
     if (!room) return CAL_EOVERLOAD;
     int rc = open_view(views->store, context, root, now_ns, &view);
+    if (rc == 0 && !has_heads(view, heads)) {
+        view_free(view);
+        rc = CAL_EINVAL;
+    }
     put(views, rc ? NULL : view);
     if (!rc) *ret_view = view;
     return rc;
+}
+
+int sync_views_take(sync_views *views, const cal_context_id *context, const cal_hash *root,
+                    uint64_t now_ns, sync_view **ret_view) {
+    return sync_views_take_at(views, context, root, NULL, now_ns, ret_view);
 }
 
 void sync_views_give(sync_views *views, sync_view *view, uint64_t now_ns) {
@@ -212,6 +228,14 @@ size_t sync_views_count(sync_views *views) {
 void sync_view_boundary(const sync_view *view, cal_hash *ret_root, sync_ids *ret_heads) {
     *ret_root = view->root;
     *ret_heads = (sync_ids){view->heads, view->head_count};
+}
+
+/* All that is applied is stored, or a checkpoint stands for it. */
+int sync_view_covers(const sync_view *view, const cal_hash *delta) {
+    uint8_t key[ROW_KEY];
+    memcpy(key, view->context.bytes, 32);
+    memcpy(key + 32, delta->bytes, 32);
+    return cal_snapshot_get(view->snapshot, CAL_COLUMN_DELTA, cal_slice_of(key, sizeof key), NULL);
 }
 
 /* --- pages --- */

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sync/internal.h"
+#include "sync/bulk.h"
 #include "sync/snapshot.h"
 
 enum { VIEWS_LOOK_MS = 5000 };
@@ -126,6 +126,7 @@ int cal_sync_new(const cal_sync_options *options, cal_sync **ret_sync) {
     cal_list_init(&sync->adoptions);
     int rc = sync_views_new(options->store, &sync->views);
     if (rc == 0) rc = sync_serve(sync);
+    if (rc == 0) rc = sync_bulk_serve(sync);
     if (rc != 0) {
         cal_sync_free(sync);
         return rc;
