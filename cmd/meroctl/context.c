@@ -9,26 +9,6 @@
 
 enum { SECRET_MAX = 256 };
 
-static const char *context_text(const cli *line, const char *operand) {
-    const char *option = cli_get(line, "context");
-    return operand ? operand : option ? option : "default";
-}
-
-/* One request about a context: resolves it, asks, prints. `path` has one %s. */
-static int about(cli *line, const char *context, const char *verb, const char *path) {
-    mero m;
-    char id[CAL_ID_TEXT_MAX];
-    yyjson_doc *doc = NULL;
-    int code = mero_open(&m, line);
-    if (code) return code;
-    code = mero_context(&m, context, id);
-    if (code == 0) code = mero_ask(&m, verb, NULL, &doc, path, id);
-    if (code == 0) mero_print(&m, yyjson_doc_get_root(doc));
-    yyjson_doc_free(doc);
-    mero_close(&m);
-    return code;
-}
-
 static int list_run(cli *line) {
     const char *application = cli_get(line, "application-id");
     if (!application) return mero_run(line, "GET", NULL, "/admin-api/contexts?limit=1000");
@@ -36,13 +16,14 @@ static int list_run(cli *line) {
 }
 
 static int get_run(cli *line) {
-    const char *context = context_text(line, cli_operand(line, 0)), *what = cli_operand(line, 1);
+    const char *context = mero_context_text(line, cli_operand(line, 0)),
+               *what = cli_operand(line, 1);
     if (!what || strcmp(what, "info") == 0)
-        return about(line, context, "GET", "/admin-api/contexts/%s");
+        return mero_about_context(line, context, "GET", NULL, "/admin-api/contexts/%s");
     if (strcmp(what, "storage") == 0)
-        return about(line, context, "GET", "/admin-api/contexts/%s/storage");
+        return mero_about_context(line, context, "GET", NULL, "/admin-api/contexts/%s/storage");
     if (strcmp(what, "group") == 0)
-        return about(line, context, "GET", "/admin-api/contexts/%s/group");
+        return mero_about_context(line, context, "GET", NULL, "/admin-api/contexts/%s/group");
     return cli_usage(line, "a context has no '%s': ask for info, storage or group", what);
 }
 
@@ -64,7 +45,26 @@ static int delete_run(cli *line) {
 
 static int sync_run(cli *line) {
     if (cli_flag(line, "all")) return mero_run(line, "POST", NULL, "/admin-api/contexts/sync");
-    return about(line, context_text(line, NULL), "POST", "/admin-api/contexts/sync/%s");
+    return mero_about_context(line, mero_context_text(line, cli_operand(line, 0)), "POST", NULL,
+                              "/admin-api/contexts/sync/%s");
+}
+
+static int resync_run(cli *line) {
+    yyjson_mut_doc *body = mero_body();
+    if (cli_flag(line, "force"))
+        yyjson_mut_obj_add_bool(body, yyjson_mut_doc_get_root(body), "force", true);
+    return mero_about_context(line, mero_context_text(line, cli_operand(line, 0)), "POST", body,
+                              "/admin-api/contexts/%s/resync");
+}
+
+static int join_run(cli *line) {
+    return mero_about_context(line, cli_operand(line, 0), "POST", NULL,
+                              "/admin-api/contexts/%s/join");
+}
+
+static int leave_run(cli *line) {
+    return mero_about_context(line, cli_operand(line, 0), "POST", NULL,
+                              "/admin-api/contexts/%s/leave");
 }
 
 /* --- create --- */
@@ -106,16 +106,17 @@ static int create_alias(mero *m, const char *alias, const char *context) {
 static int create(mero *m, const char *application, const char *group) {
     const char *params = cli_get(m->line, "params"), *alias = cli_get(m->line, "name");
     const char *secret_source = cli_get(m->line, "identity-secret");
-    char secret[SECRET_MAX];
+    char secret[SECRET_MAX], group_id[CAL_ID_TEXT_MAX];
     yyjson_doc *doc = NULL;
     int code = mero_ask(m, "GET", NULL, &doc, "/admin-api/applications/%s", application);
     yyjson_doc_free(doc);
     doc = NULL;
+    if (code == 0) code = mero_group(m, group, group_id);
     if (code == 0 && secret_source) code = read_secret(m, secret_source, secret);
     if (code) return code;
     yyjson_mut_doc *body = mero_body();
     mero_set(body, "applicationId", application);
-    mero_set(body, "groupId", group);
+    mero_set(body, "groupId", group_id);
     mero_set_bytes(body, "initializationParams", params);
     mero_set(body, "contextSeed", cli_get(m->line, "seed"));
     mero_set(body, "serviceName", cli_get(m->line, "service"));
@@ -212,7 +213,7 @@ static int alias_remove_run(cli *line) {
 
 static int alias_get_run(cli *line) {
     return mero_run(line, "POST", NULL, "/admin-api/alias/lookup/context/%s",
-                    context_text(line, cli_operand(line, 0)));
+                    mero_context_text(line, cli_operand(line, 0)));
 }
 
 static int alias_list_run(cli *line) {
@@ -222,9 +223,9 @@ static int alias_list_run(cli *line) {
 /* --- identities --- */
 
 static int identity_list_run(cli *line) {
-    return about(line, context_text(line, cli_operand(line, 0)), "GET",
-                 cli_flag(line, "owned") ? "/admin-api/contexts/%s/identities-owned"
-                                         : "/admin-api/contexts/%s/identities");
+    return mero_about_context(line, mero_context_text(line, cli_operand(line, 0)), "GET", NULL,
+                              cli_flag(line, "owned") ? "/admin-api/contexts/%s/identities-owned"
+                                                      : "/admin-api/contexts/%s/identities");
 }
 
 static int identity_generate_run(cli *line) {
@@ -310,7 +311,7 @@ int mero_watch_run(cli *line) {
     if (!cli_number(line, "count", 1, 1000000000, 0, &count)) return CLI_USAGE;
     int code = mero_open(&m, line);
     if (code) return code;
-    code = mero_context(&m, context_text(line, cli_operand(line, 0)), id);
+    code = mero_context(&m, mero_context_text(line, cli_operand(line, 0)), id);
     if (code == 0) code = watch(&m, id, count);
     mero_close(&m);
     return code;
@@ -322,7 +323,7 @@ static const cli_option list_options[] = {
     {"application-id", 'a', "ID", "Only those that run this application"}, {0}};
 static const cli_option create_options[] = {
     {"application-id", 'a', "ID", "The application it runs"},
-    {"group-id", 0, "HEX", "The namespace or group that it belongs to"},
+    {"group-id", 0, "HEX", "The namespace or group that it belongs to, by id or name"},
     {"params", 'p', "JSON", "Arguments of the application's init"},
     {"name", 0, "ALIAS", "Also give it this alias on the node"},
     {"service", 0, "NAME", "Which service of a bundle with several"},
@@ -337,6 +338,14 @@ static const cli_option context_option[] = {
 static const cli_option sync_options[] = {
     {"context", 'c', "CONTEXT", "Alias or id (default: the default context)"},
     {"all", 'a', NULL, "All contexts"},
+    {0}};
+static const cli_option status_options[] = {
+    {"context", 'c', "CONTEXT", "Alias or id (default: the default context)"},
+    {"wait", 0, "SECONDS", "Until it is in sync, for at most so long"},
+    {0}};
+static const cli_option resync_options[] = {
+    {"context", 'c', "CONTEXT", "Alias or id (default: the default context)"},
+    {"force", 'f', NULL, "Accepted for the reference's sake: nothing is thrown away in any case"},
     {0}};
 static const cli_option force_options[] = {
     {"force", 'f', NULL, "Even when it names another context now"}, {0}};
@@ -380,7 +389,20 @@ const cli_command mero_context_commands[] = {
     {"watch", "ws", "[CONTEXT]", "Print its events as they happen",
      "Example:\n  meroctl context watch notes -n 1 -x 'jq .result.data.events'", watch_options,
      NULL, mero_watch_run},
-    {"sync", NULL, NULL, "Ask for a synchronisation now", NULL, sync_options, NULL, sync_run},
+    {"join", NULL, "CONTEXT", "Take part in a context of a group that this node is in", NULL, NULL,
+     NULL, join_run},
+    {"leave", NULL, "CONTEXT", "Take no part in it any more, on this node alone", NULL, NULL, NULL,
+     leave_run},
+    {"sync", NULL, "[CONTEXT]", "Compare it with others now, and take what is missing", NULL,
+     sync_options, NULL, sync_run},
+    {"sync-status", "status", "[CONTEXT]", "Whether others hold the same state",
+     "Example:\n  meroctl context sync-status notes --wait 10    (fails unless it is in sync "
+     "within 10 s)",
+     status_options, NULL, mero_sync_status_run},
+    {"resync", NULL, "[CONTEXT]", "Begin a comparison and do not wait for it", NULL, resync_options,
+     NULL, resync_run},
+    {"identities", NULL, "[CONTEXT]", "The same as `context identity list`", NULL, identity_options,
+     NULL, identity_list_run},
     {"alias", NULL, NULL, "Names that only this node knows", NULL, NULL, alias_commands, NULL},
     {"identity", NULL, NULL, "Member keys", NULL, NULL, identity_commands, NULL},
     {0}};

@@ -5,17 +5,11 @@
 #include "calimero/node.h"
 #include "mero.h"
 
-static int account_run(cli *line) { return mero_run(line, "GET", NULL, "/admin-api/identity"); }
 static int network_run(cli *line) {
     return mero_run(line, "GET", NULL, "/admin-api/network/status");
 }
 static int peers_run(cli *line) { return mero_run(line, "GET", NULL, "/admin-api/peers"); }
 static int health_run(cli *line) { return mero_run(line, "GET", NULL, "/admin-api/health"); }
-
-static const cli_command account_commands[] = {{"show", NULL, NULL,
-                                                "This node's account, device and signing key", NULL,
-                                                NULL, NULL, account_run},
-                                               {0}};
 
 static const cli_command network_commands[] = {
     {"status", NULL, NULL, "Who this node is, where it is reached, which topics it hears", NULL,
@@ -44,7 +38,8 @@ static const cli_command commands[] = {
      mero_call_options, NULL, mero_call_run},
     {"blob", NULL, NULL, "Blobs: files that contexts refer to", NULL, NULL, mero_blob_commands,
      NULL},
-    {"account", NULL, NULL, "Who this node is", NULL, NULL, account_commands, NULL},
+    {"account", NULL, NULL, "Who this node is, and the other devices of its account", NULL, NULL,
+     mero_account_commands, NULL},
     {"network", NULL, NULL, "The node's place in the network", NULL, NULL, network_commands, NULL},
     {"peers", NULL, NULL, "Which peers are connected", NULL, NULL, NULL, peers_run},
     {"health", NULL, NULL, "Whether the node and its store work", NULL, NULL, NULL, health_run},
@@ -66,6 +61,9 @@ static const cli_command program = {
     "  meroctl context create -a APP_ID --group-id NAMESPACE_ID --name notes\n"
     "  meroctl context use notes\n"
     "  meroctl call set --args '{\"key\":\"a\",\"value\":\"1\"}'\n\n"
+    "Together with somebody else:\n"
+    "  meroctl namespace invite NAMESPACE --code      (one line of text, to hand over)\n"
+    "  meroctl namespace join calimero1...            (on the other node)\n\n"
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 101 the node refused or could not be reached.",
     options,
     commands,

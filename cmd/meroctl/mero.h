@@ -40,6 +40,22 @@ void mero_progress(mero *m, const char *label);
 
 /* The context that text means: an alias, or its id. */
 int mero_context(mero *m, const char *text, char ret_id[CAL_ID_TEXT_MAX]);
+/* The namespace or group: its id, a namespace's name, or NAMESPACE/GROUP/... by names. */
+int mero_group(mero *m, const char *text, char ret_id[CAL_ID_TEXT_MAX]);
+/* The member of a group: an account, a key that acts for it, or a member's name. */
+int mero_member(mero *m, const char *group, const char *text, char ret_id[CAL_ID_TEXT_MAX]);
+/* One request about the group that the first operand names, printed. `path` has one %s for it, and
+ * may have one more for the second operand. Frees body. */
+int mero_about_group(const cli *line, const char *verb, yyjson_mut_doc *body, const char *path);
+/* The same about the context that `text` names. */
+int mero_about_context(const cli *line, const char *text, const char *verb, yyjson_mut_doc *body,
+                       const char *path);
+/* What a command means when it names no context: the option --context, then the default one. */
+const char *mero_context_text(const cli *line, const char *operand);
+
+/* A text that an argument stands for: `-` is standard input, `@PATH` a file, and so is `file:PATH`.
+ * Otherwise itself. Without the white space around it; free it. */
+int mero_read_text(const mero *m, const char *source, char **ret_text);
 
 /* --- JSON --- */
 yyjson_mut_doc *mero_body(void); /* an empty object; never NULL */
@@ -54,6 +70,23 @@ const char *mero_text(yyjson_val *object, const char *key); /* "" when absent or
 void mero_print(const mero *m, yyjson_val *value); /* whole, in the format asked for */
 void mero_print_human(yyjson_val *value, FILE *out);
 
+/* "read-only" as "ReadOnly", the way the node spells it; NULL for NULL. */
+const char *mero_role(const char *word);
+/* What a mask of capabilities allows, in words; and the mask that --can-... options name. */
+void mero_print_capabilities(uint64_t mask);
+uint64_t mero_capabilities(const cli *line);
+#define MERO_CAPABILITY_OPTIONS                                                                    \
+    {"can-create-context", 0, NULL, "May create contexts"},                                        \
+        {"can-invite-members", 0, NULL, "May invite"},                                             \
+        {"can-join-open-subgroups", 0, NULL, "May join open groups below"},                        \
+        {"can-manage-members", 0, NULL, "May add and remove members"},                             \
+        {"can-manage-application", 0, NULL, "May change the application"},                         \
+        {"can-create-subgroup", 0, NULL, "May create groups below"},                               \
+        {"can-delete-subgroup", 0, NULL, "May delete groups below"},                               \
+        {"can-manage-visibility", 0, NULL, "May open and close groups"}, {                         \
+        "can-manage-metadata", 0, NULL, "May set names and metadata of others"                     \
+    }
+
 /* Asks on the terminal; true without asking when `--yes` was given. */
 bool mero_confirm(const mero *m, const char *question);
 
@@ -66,10 +99,21 @@ extern const cli_command mero_app_commands[];
 extern const cli_command mero_context_commands[];
 extern const cli_command mero_namespace_commands[];
 extern const cli_command mero_group_commands[];
+extern const cli_command mero_member_commands[]; /* of group */
+extern const cli_command mero_metadata_commands[], mero_member_metadata_commands[],
+    mero_context_metadata_commands[];
+extern const cli_command mero_account_commands[];
 extern const cli_command mero_blob_commands[];
 extern const cli_option mero_call_options[];
 int mero_call_run(cli *line);
-int mero_watch_run(cli *line); /* context watch */
+int mero_watch_run(cli *line);                      /* context watch */
+int mero_invite(const cli *line, const char *path); /* namespace invite, group invite */
+int mero_join_run(cli *line);                       /* namespace join */
+extern const cli_option mero_invite_options[], mero_join_options[], mero_new_group_options[];
+int mero_new_group_run(cli *line); /* namespace create-group, group create */
+int mero_prove_run(cli *line);     /* group prove-ownership */
+extern const cli_option mero_prove_options[];
+int mero_sync_status_run(cli *line);
 int mero_app_watch_run(cli *line);
 int mero_bundle_pack_run(cli *line);
 int mero_bundle_sign_run(cli *line);
