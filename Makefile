@@ -1,5 +1,5 @@
 # The verbs of the project. Each installs what it lacks (scripts/setup.sh), builds, and does one thing.
-#   make demo      a node from nothing to a survived kill -9, step by step
+#   make demo      three nodes share a context: join, write, offline, kill -9, removal; step by step
 #   make test      every test, with sanitizers too
 #   make campaign  the long counts: crashes, simulation, fuzzing
 #   make soak      an hour of gossip with other implementations; S=600 is ten minutes

@@ -1,144 +1,233 @@
-#!/bin/sh
-# A node from nothing to a survived kill -9, with the programs that `make` built: demo.sh BUILD_FOLDER
+#!/bin/bash
+# Three people, three nodes, one context, with the programs that `make` built: demo.sh BUILD_FOLDER
+#
+# All on this machine, on free ports of loopback and in a folder that is removed at the end.
 set -eu
-build=$1
+build=$(realpath "$1")
 work=$(mktemp -d /tmp/calimero-demo-XXXXXX)
-port=${DEMO_PORT:-2628}
-merod="$build/cmd/merod --home $work --node demo"
-api=http://127.0.0.1:$port
-mero="$build/cmd/meroctl --home $work --api $api"
-pids=""
+pids=''
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-show() { printf '  $ %s\n' "$*"; }
 finish() {
-    for pid in $pids $(cat "$work/node.pid" 2>/dev/null || true); do kill -9 "$pid" 2>/dev/null || true; done
+    # shellcheck disable=SC2086
+    for pid in $pids $(cat "$work"/*.pid 2>/dev/null || true); do kill -9 "$pid" 2>/dev/null || true; done
     rm -rf "$work"
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
-
-field() { python3 -c 'import json,sys
-value = json.load(sys.stdin)
-for key in sys.argv[1].split("."): value = value[key]
-print(value if isinstance(value, str) else json.dumps(value))' "$1"; }
-
-start() {
-    $merod run >>"$work/node.log" 2>&1 &
-    echo $! >"$work/node.pid"
-    tries=0
-    until curl -fs "$api/admin-api/ready" >/dev/null 2>&1; do
+fail() {
+    echo "FAILED: $*" >&2
+    tail -n 20 "$work"/*.log >&2
+    exit 1
+}
+until_true() { # WHAT COMMAND...: for at most a minute
+    local what=$1 tries=0
+    shift
+    until "$@" 2>/dev/null; do
         tries=$((tries + 1))
-        if [ $tries -gt 200 ] || ! kill -0 "$(cat "$work/node.pid")" 2>/dev/null; then
-            echo "the node does not start; its log:" >&2
-            cat "$work/node.log" >&2
-            exit 1
-        fi
+        [ $tries -lt 1200 ] || fail "$what"
         sleep 0.05
     done
 }
-rpc() { # METHOD ARGS -> the answer
-    curl -fs -H 'Content-Type: application/json' "$api/jsonrpc" \
-        -d "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"execute\",\"params\":{\"contextId\":\"$context\",\"method\":\"$1\",\"argsJson\":$2}}"
+
+# What is shown is what is run; only --home is left out of the text.
+merod() { "$build/cmd/merod" --home "$work" "$@"; }
+meroctl() { "$build/cmd/meroctl" --home "$work" "$@"; }
+show() { # as one would type it, and an invitation shortened
+    local word text='  $'
+    for word in "$@"; do
+        case "$word" in *[\{\ ]*) text="$text '$word'" ;; *) text="$text $word" ;; esac
+    done
+    echo "$text" | sed 's/\(calimero1[a-z0-9]\{12\}\)[a-z0-9]*/\1.../'
 }
-root() { curl -fs "$api/admin-api/contexts/$context" | field data.contextStateHash; }
+run() {
+    show "$@"
+    "$@" >"$work/out" 2>&1 || { cat "$work/out" >&2 && fail "$1 failed"; }
+    sed '/^null$/d; s/^/  /' "$work/out" | cut -c -150
+}
+json() { # FIELD.FIELD COMMAND...
+    local path=$1
+    shift
+    "$@" --output-format json | python3 -c 'import json,sys
+value = json.load(sys.stdin)
+for key in sys.argv[1].split("."): value = value[int(key) if key.isdigit() else key]
+print(value if isinstance(value, str) else json.dumps(value))' "$path"
+}
+free_ports() {
+    python3 -c 'import socket
+all = [socket.socket() for _ in range(6)]
+for s in all: s.bind(("127.0.0.1", 0))
+print(*[s.getsockname()[1] for s in all])'
+}
 
-say "1. A new node: its keys, its encrypted store"
-show merod --node demo init --server-port "$port" --swarm-port $((port + 1))
-$merod init --server-port "$port" --swarm-port $((port + 1)) >"$work/init.log" 2>&1 || { cat "$work/init.log"; exit 1; }
-start
-echo "  running, pid $(cat "$work/node.pid"), $api"
+start() { # NODE
+    "$build/cmd/merod" --home "$work" --node "$1" run >>"$work/$1.log" 2>&1 &
+    echo $! >"$work/$1.pid"
+    disown
+    until_true "$1 does not start" curl -fsS -o /dev/null "$(api "$1")/admin-api/ready"
+}
+stop() { # NODE [SIGNAL]
+    local pid
+    pid=$(cat "$work/$1.pid")
+    kill "-${2-TERM}" "$pid"
+    while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+    rm "$work/$1.pid"
+}
+api() { cat "$work/$1.api"; }
+rpc() { # NODE METHOD ARGS -> the answer, without starting a program for it
+    curl -fs -H 'Content-Type: application/json' "$(api "$1")/jsonrpc" \
+        -d "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"execute\",\"params\":{\"contextId\":\"$context\",\"method\":\"$2\",\"argsJson\":$3}}"
+}
+write() { # NODE PREFIX COUNT
+    local i
+    for i in $(seq "$3"); do
+        rpc "$1" set "{\"key\":\"$2-$i\",\"value\":\"$i\"}" | grep -q '"result"' || fail "a write on $1"
+    done
+}
+root() { json data.contextStateHash meroctl --node "$1" context get notes; }
+same_roots() { # NODE...
+    local first node
+    first=$(root "$1")
+    for node in "$@"; do [ "$(root "$node")" = "$first" ] || return 1; done
+}
+show_roots() {
+    until_true "the states of $* do not become equal" same_roots "$@"
+    for node in "$@"; do echo "  state root on $node  $(root "$node")"; done
+}
+reads() { rpc "$1" get "{\"key\":\"$2\"}" | grep -q '"output":"'; }
+watch() { # NODE: events go to a file
+    "$build/cmd/meroctl" --home "$work" --node "$1" context watch notes >"$work/$1.events" 2>"$work/$1.watch" &
+    pids="$pids $!"
+    disown
+    until_true "$1 does not watch" grep -q watching "$work/$1.watch"
+}
+hears() { # NODE KEY
+    until_true "no event on $1" grep -q "\"$2\"" "$work/$1.events"
+    echo "  $1's watch prints: $(grep "\"$2\"" "$work/$1.events" | head -1 | sed 's/^ *//')"
+}
 
-say "2. An application: C, compiled to WebAssembly"
-show meroctl app install --path apps/kv-store.wasm
-app=$($mero --output-format json app install --path "$(realpath "$build/apps/kv-store.wasm")" | field data.applicationId)
-echo "  application $app ($(wc -c <"$build/apps/kv-store.wasm") bytes)"
-
-say "3. A namespace and a context"
-show meroctl namespace create --application-id "$app" --name demo
-namespace=$($mero --output-format json namespace create --application-id "$app" --name demo | field data.namespaceId)
-show meroctl context create --application-id "$app" --group-id "$namespace" --name kv
-context=$($mero --output-format json context create --application-id "$app" --group-id "$namespace" --name kv | field data.contextId)
-echo "  context $context, root $(root)"
-
-say "4. An event on a WebSocket"
-show meroctl context watch kv
-$mero --output-format json context watch kv >"$work/events" 2>"$work/watch.log" &
-pids="$pids $!"
-sleep 0.5
-show meroctl call set --context kv --args "'{\"key\":\"greeting\",\"value\":\"hello\"}'"
-$mero call set --context kv --args '{"key":"greeting","value":"hello"}'
-tries=0
-until grep -q Inserted "$work/events" 2>/dev/null; do
-    tries=$((tries + 1))
-    if [ $tries -gt 100 ]; then
-        echo "no event arrived" >&2
-        cat "$work/watch.log" >&2
-        exit 1
-    fi
-    sleep 0.05
+say "1. Three people, each with a node"
+read -r -a ports <<<"$(free_ports)"
+i=0
+for node in alice bob carol; do
+    show merod --node $node init --server-port "${ports[i]}" --swarm-port "${ports[i + 1]}"
+    show merod --node $node run
+    merod --node $node init --server-port "${ports[i]}" --swarm-port "${ports[i + 1]}" --server-host 127.0.0.1 \
+        --swarm-host 127.0.0.1 >"$work/init" 2>&1 || { cat "$work/init"; exit 1; }
+    echo "http://127.0.0.1:${ports[i]}" >"$work/$node.api"
+    i=$((i + 2))
+    start $node
 done
-echo "  event: $(head -c 300 "$work/events" | tr -d '\n')"
-echo "  get over JSON-RPC: $(rpc get '{"key":"greeting"}')"
+echo "  running; none knows of another"
 
-say "5. kill -9 in the middle of writes"
-write() { # WRITER: one acknowledged key a line
-    number=0
-    while rpc set "{\"key\":\"w$1-$number\",\"value\":\"v$number\"}" | grep -q '"result"'; do
-        echo "w$1-$number v$number" >>"$work/acknowledged-$1"
-        number=$((number + 1))
+say "2. Alice installs an application and founds a context"
+show meroctl --node alice app install --path apps/kv-store.wasm
+app=$(json data.applicationId meroctl --node alice app install --path "$build/apps/kv-store.wasm")
+run meroctl --node alice namespace create --application-id "$app" --name friends
+run meroctl --node alice context create --application-id "$app" --group-id friends --name notes
+context=$(json data.value meroctl --node alice context alias get notes)
+run meroctl --node alice call set --context notes --args '{"key":"greeting","value":"hello"}'
+
+say "3. One line of text for Bob, who has no application and no address"
+show meroctl --node alice namespace invite friends --code
+line=$(meroctl --node alice namespace invite friends --code)
+echo "  $line" | fold -w 120
+run meroctl --node bob app list
+run meroctl --node bob namespace join "$line" --name friends
+meroctl --node bob context alias add notes "$context" >/dev/null
+until_true "bob cannot read" reads bob greeting
+run meroctl --node bob app list
+run meroctl --node bob call get --context notes --args '{"key":"greeting"}'
+
+say "4. Each sees the other's writes at once"
+show meroctl --node alice context watch notes
+show meroctl --node bob context watch notes
+watch alice
+watch bob
+run meroctl --node bob call set --context notes --args '{"key":"answer","value":"hello yourself"}'
+hears alice answer
+run meroctl --node alice call set --context notes --args '{"key":"again","value":"well met"}'
+hears bob again
+
+say "5. Carol joins too"
+run meroctl --node carol namespace join "$line" --name friends
+meroctl --node carol context alias add notes "$context" >/dev/null
+until_true "carol cannot read" reads carol again
+run meroctl --node carol call get --context notes --args '{"key":"answer"}'
+run meroctl --node alice group members list friends
+show_roots alice bob carol
+
+say "6. Bob goes offline; both sides write; they meet again"
+stop bob
+echo "  bob is off: alice and carol write 100 keys each"
+write alice from-alice 100
+write carol from-carol 100
+until_true "carol does not have alice's" reads carol from-alice-100
+stop alice
+stop carol
+start bob
+echo "  bob is back when the others are off, and writes 100 keys to nobody"
+write bob from-bob 100
+run meroctl --node bob context sync-status notes
+start alice
+start carol
+echo "  all three are on"
+show_roots alice bob carol
+for key in from-alice-100 from-bob-100 from-carol-100; do
+    for node in alice bob carol; do reads $node $key || fail "$node has no $key"; done
+done
+echo "  each has the keys of all"
+
+say "7. Alice is killed (kill -9) while she writes, and comes back"
+acknowledge() { # one acknowledged key a line
+    local n=0
+    while rpc alice set "{\"key\":\"w$1-$n\",\"value\":\"$n\"}" | grep -q '"result"'; do
+        echo "w$1-$n" >>"$work/acknowledged"
+        n=$((n + 1))
     done
 }
 for writer in 1 2 3 4; do
-    write $writer 2>/dev/null &
+    acknowledge $writer 2>/dev/null &
     pids="$pids $!"
+    disown
 done
-sleep 3
-show kill -9 "$(cat "$work/node.pid")"
-kill -9 "$(cat "$work/node.pid")"
+sleep 2
+show kill -9 "$(cat "$work/alice.pid")"
+stop alice KILL
 sleep 0.3
-acknowledged=$(cat "$work"/acknowledged-* | wc -l)
-echo "  $acknowledged writes were acknowledged before it died"
-
-say "6. Started again"
-start
+acknowledged=$(wc -l <"$work/acknowledged")
+echo "  $acknowledged writes were acknowledged before"
+start alice
+show_roots alice bob carol
 missing=0
-for file in "$work"/acknowledged-*; do
-    while read -r key value; do
-        rpc get "{\"key\":\"$key\"}" | grep -q "\"output\":\"$value\"" || { echo "  lost: $key"; missing=$((missing + 1)); }
-    done <"$file"
+while read -r key; do
+    for node in alice bob; do reads $node "$key" || { missing=$((missing + 1)) && echo "  lost on $node: $key"; }; done
+done <"$work/acknowledged"
+echo "  acknowledged writes missing on alice or bob: $missing"
+[ "$missing" -eq 0 ] || fail "acknowledged writes are missing"
+
+say "8. Alice removes Carol"
+carol=$(json data.accountId meroctl --node carol account show)
+before=$(root carol)
+run meroctl --node alice group members remove friends "$carol" --yes
+run meroctl --node alice group members list friends
+run meroctl --node alice call set --context notes --args '{"key":"secret","value":"not for carol"}'
+until_true "bob has no secret" reads bob secret
+run meroctl --node bob call get --context notes --args '{"key":"secret"}'
+show meroctl --node carol call get --context notes --args '{"key":"secret"}'
+if meroctl --node carol call get --context notes --args '{"key":"secret"}' >"$work/refused" 2>&1; then
+    fail "carol reads: $(cat "$work/refused")"
+fi
+sed "s/^/  /" "$work/refused" | cut -c -150
+[ "$(root carol)" = "$before" ] || fail "carol's state went on"
+echo "  state root on carol  $before (as it was)"
+show_roots alice bob
+
+say "9. What is on the disks"
+for node in alice bob carol; do stop $node; done
+run merod --node alice check
+for node in alice bob carol; do
+    if grep -rqs -e "not for carol" -e "hello yourself" "$work/$node"; then fail "plaintext on the disk of $node"; fi
 done
-before=$(root)
-kill -9 "$(cat "$work/node.pid")"
-start
-after=$(root)
-echo "  acknowledged writes missing: $missing of $acknowledged"
-echo "  state root                  $before"
-echo "  after another kill -9       $after"
-say "7. A second node finds the first"
-peer=$(curl -fs "$api/admin-api/network/status" | field localPeerId)
-show merod --node second init --server-port $((port + 2)) --swarm-port $((port + 3)) --boot-nodes "/ip4/127.0.0.1/tcp/$((port + 1))/p2p/$peer"
-second="$build/cmd/merod --home $work --node second"
-$second init --server-port $((port + 2)) --swarm-port $((port + 3)) --boot-nodes "/ip4/127.0.0.1/tcp/$((port + 1))/p2p/$peer" >"$work/init2.log" 2>&1 ||
-    { cat "$work/init2.log"; exit 1; }
-show merod --node second run
-$second run >"$work/second.log" 2>&1 &
-pids="$pids $!"
-tries=0
-until curl -fs "http://127.0.0.1:$((port + 2))/admin-api/peers" 2>/dev/null | grep -q "$peer"; do
-    tries=$((tries + 1))
-    if [ $tries -gt 200 ]; then
-        echo "the nodes do not find each other" >&2
-        cat "$work/second.log" >&2
-        exit 1
-    fi
-    sleep 0.05
-done
-show meroctl peers
-$mero peers | sed 's/^/  /'
-kill -TERM "$(cat "$work/node.pid")"
-while kill -0 "$(cat "$work/node.pid")" 2>/dev/null; do sleep 0.05; done
-show merod --node demo check
-$merod check
-[ "$missing" -eq 0 ] && [ "$before" = "$after" ] || exit 1
-say "Nothing was lost."
+echo "  no value of the context stands in a file of any node: all is encrypted"
+say "Nothing was lost, and nothing was read by whoever may not."

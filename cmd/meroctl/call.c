@@ -40,6 +40,8 @@ static void print_failure(yyjson_val *error) {
             : json ? json
                    : "");
     free(json);
+    if (strcmp(mero_text(error, "type"), "Unauthorized") == 0)
+        fputs("This node is no member of the context's group, or not any more.\n", stderr);
 }
 
 /* 0, or CLI_FAILED when the call failed. */
