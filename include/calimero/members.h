@@ -111,6 +111,7 @@ void cal_namespace_rotate(cal_node *node, const cal_group_id *namespace_id, cal_
 /* Changes of who is in a group. Handlers run on the loop thread, within a quarter of a second. */
 typedef enum cal_member_event_type {
     CAL_MEMBER_ADDED,
+    CAL_MEMBER_JOINED,  /* added, and has used an invitation */
     CAL_MEMBER_REMOVED, /* or has left */
     CAL_MEMBER_ROLE_CHANGED,
 } cal_member_event_type;

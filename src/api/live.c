@@ -42,31 +42,43 @@ bool live_unwatch(cal_map *ids, const uint8_t id[32]) {
 
 /* --- events --- */
 
-static void deliver(live_hub *hub, const cal_context_id *context, cal_slice event) {
-    cal_slice key = cal_slice_of(context->bytes, CAL_ID_SIZE);
+static void deliver(live_hub *hub, bool group, const uint8_t id[32], cal_slice event) {
+    cal_slice key = cal_slice_of(id, CAL_ID_SIZE);
     for (cal_list *node = hub->watchers.next, *next; node != &hub->watchers; node = next) {
         next = node->next;
         live_watcher *watcher = CAL_CONTAINER_OF(node, live_watcher, node);
-        if (!cal_map_get(&watcher->contexts, key)) continue;
+        if (!cal_map_get(group ? &watcher->groups : &watcher->contexts, key)) continue;
         metrics_add(watcher->deliver(watcher, event) ? hub->delivered : hub->dropped, 1);
     }
 }
 
-static void publish(live_hub *hub, const cal_context_id *context, json_out *out) {
+void live_publish(live_hub *hub, bool group, const uint8_t id[32], json_out *out) {
     cal_buffer text;
     cal_buffer_init(&text, EVENT_MAX);
     if (json_out_write(out, &text) == 0)
-        deliver(hub, context, cal_buffer_slice(&text));
+        deliver(hub, group, id, cal_buffer_slice(&text));
     else
         metrics_add(hub->dropped, 1);
     cal_buffer_deinit(&text);
 }
 
-static yyjson_mut_val *begin_event(json_out *out, const cal_context_id *context, const char *type) {
+static void publish(live_hub *hub, const cal_context_id *context, json_out *out) {
+    live_publish(hub, false, context->bytes, out);
+}
+
+yyjson_mut_val *live_begin_event(json_out *out, bool group, const uint8_t id[32],
+                                 const char *type) {
     *out = json_out_new();
-    json_add_base58(out, out->root, "contextId", context->bytes);
+    if (group)
+        json_add_hex(out, out->root, "groupId", id);
+    else
+        json_add_base58(out, out->root, "contextId", id);
     json_add_text(out, out->root, "type", type);
     return json_add_object(out, out->root, "data");
+}
+
+static yyjson_mut_val *begin_event(json_out *out, const cal_context_id *context, const char *type) {
+    return live_begin_event(out, false, context->bytes, type);
 }
 
 static void write_mutation(json_out *out, const cal_event *event) {
@@ -280,6 +292,7 @@ static void subscribe(ws_request *request, yyjson_val *params, bool on) {
             live_hub *hub = request->session->state->live;
             for (size_t i = 0; i < ids->context_count; i++)
                 live_replay(hub, watcher, ids->contexts[i]);
+            live_share_look(hub);
         } else {
             for (size_t i = 0; i < ids->context_count; i++)
                 live_unwatch(&watcher->contexts, ids->contexts[i]);
@@ -377,6 +390,7 @@ live_hub *live_new(api_state *state, cal_error *err) {
     hub->state = state;
     cal_list_init(&hub->watchers);
     cal_map_init(&hub->presence, (uint64_t)(uintptr_t)hub);
+    live_share_open(hub);
     hub->delivered = metrics_get(state->metrics, METRICS_COUNTER, "api_events_delivered",
                                  "Events handed to WebSockets and event streams.", "");
     hub->dropped = metrics_get(state->metrics, METRICS_COUNTER, "api_events_dropped",
@@ -398,6 +412,7 @@ void live_stop(live_hub *hub) { sse_stop(hub->sse); }
 void live_free(live_hub *hub) {
     if (!hub) return;
     cal_unsubscribe(hub->state->node, hub->subscription);
+    live_share_close(hub);
     sse_free(hub->sse);
     cal_map_cursor cursor = {0};
     void *presence;

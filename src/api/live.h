@@ -32,7 +32,19 @@ struct live_hub {
     cal_subscription *subscription;
     metrics_series *delivered, *dropped;
     sse_table *sse;
+    cal_map groups, statuses; /* live_share.c: what is watched of groups and contexts */
+    uint64_t round;           /* live_share.c's */
 };
+
+/* Hands an event (freed) to whoever watches this context or group. */
+void live_publish(live_hub *hub, bool group, const uint8_t id[32], json_out *event);
+yyjson_mut_val *live_begin_event(json_out *out, bool group, const uint8_t id[32], const char *type);
+
+/* live_share.c: members of the groups and the sync state of the contexts that somebody watches.
+ * Looks what is watched now, and tells what has changed since. */
+void live_share_open(live_hub *hub);
+void live_share_look(live_hub *hub);
+void live_share_close(live_hub *hub);
 
 void live_watcher_init(live_watcher *watcher, const cal_os *os,
                        bool (*deliver)(live_watcher *watcher, cal_slice event));

@@ -1,6 +1,8 @@
 /* JSON-RPC: the envelope, the three methods and their errors. See rpc.h. */
 #include "api/rpc.h"
 
+#include "calimero/share.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -302,6 +304,31 @@ static void note_initialised(void *user, const cal_context_info *info) {
     *(bool *)user = memcmp(info->root.bytes, none.bytes, sizeof none.bytes) != 0;
 }
 
+/* What is waited for is under way; an initialised context never waits for peers (http-api.md 6). */
+static const char *state_word(const cal_sync_status *status, bool initialised) {
+    switch (status->state) {
+    case CAL_SYNC_BEHIND:
+    case CAL_SYNC_DIFFERENT:
+    case CAL_SYNC_WAITING:
+        return "syncing";
+    case CAL_SYNC_ALONE:
+    case CAL_SYNC_UNKNOWN:
+    case CAL_SYNC_EQUAL:
+        break;
+    }
+    return initialised ? "idle" : "waitingForPeers";
+}
+
+void rpc_write_sync_status(json_out *out, yyjson_mut_val *object, cal_node *node,
+                           const cal_context_id *context, bool initialised) {
+    cal_sync_status status = {.state = CAL_SYNC_ALONE};
+    cal_context_sync_status(node, context, &status); /* not shared: alone */
+    json_add_text(out, json_add_object(out, object, "syncState"), "state",
+                  state_word(&status, initialised));
+    json_add_u64(out, object, "failureCount", status.failures);
+    if (status.why[0]) json_add_text(out, object, "lastError", status.why);
+}
+
 void rpc_sync_status(api_state *state, yyjson_val *params, rpc_done done, void *user) {
     char reason[RPC_REASON_MAX];
     cal_context_id context;
@@ -318,10 +345,7 @@ void rpc_sync_status(api_state *state, yyjson_val *params, rpc_done done, void *
     json_out out = json_out_new();
     json_add_base58(&out, out.root, "contextId", context.bytes);
     json_add_bool(&out, out.root, "isInitialized", initialised);
-    /* nothing tracks a context without peers: idle when initialised (http-api.md 6) */
-    json_add_text(&out, json_add_object(&out, out.root, "syncState"), "state",
-                  initialised ? "idle" : "waitingForPeers");
-    json_add_u64(&out, out.root, "failureCount", 0);
+    rpc_write_sync_status(&out, out.root, state->node, &context, initialised);
     send_document("result", &out, done, user);
 }
 

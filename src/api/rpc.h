@@ -9,6 +9,7 @@
 #include <yyjson.h>
 
 #include "api/api.h"
+#include "calimero/context.h"
 
 enum { RPC_ID_TEXT_MAX = 32, RPC_REASON_MAX = 512 };
 
@@ -24,6 +25,10 @@ bool rpc_u64(yyjson_val *value, uint64_t *ret_value);
 void rpc_execute(api_state *state, yyjson_val *params, rpc_done done, void *user);
 void rpc_sync_status(api_state *state, yyjson_val *params, rpc_done done, void *user);
 void rpc_set_ephemeral(api_state *state, yyjson_val *params, rpc_done done, void *user);
+
+/* syncState, failureCount and lastError of http-api.md 6, of a context that is here. */
+void rpc_write_sync_status(json_out *out, yyjson_mut_val *object, cal_node *node,
+                           const cal_context_id *context, bool initialised);
 
 void rpc_parse_error(const char *reason, rpc_done done, void *user);
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "api/api.h"
+#include "api/live.h"
 #include "base/error.h"
 #include "base/log.h"
 
@@ -22,7 +23,8 @@ enum {
     PING_S = 30,
     PONG_S = 10,
     POLL_MS = 20,
-    TICK_MS = 10 * 60 * 1000
+    TICK_MS = 250,
+    SWEEP_MS = 10 * 60 * 1000
 };
 
 static const char *const DEFAULT_ADDRESSES[] = {"/ip4/127.0.0.1/tcp/2528", "/ip6/::1/tcp/2528"};
@@ -39,6 +41,7 @@ typedef struct server_core {
     struct {
         metrics_series *count, *seconds;
     } figures[API_ROWS_MAX + 1][STATUS_CLASSES]; /* made when first met; the last row: no route */
+    uint32_t ticks;
     uv_timer_t wait; /* the hub's ticks; while stopping: for handlers that have not answered */
     void (*stopped)(void *user);
     void *stopped_user;
@@ -230,7 +233,11 @@ static int listen_on(server_core *core, const cal_server_options *options, cal_e
 
 static void part_stop(void *user, void (*done)(void *done_user), void *done_user);
 
-static void on_tick(uv_timer_t *timer) { live_tick(((server_core *)timer->data)->state.live); }
+static void on_tick(uv_timer_t *timer) {
+    server_core *core = timer->data;
+    live_share_look(core->state.live);
+    if (++core->ticks % (SWEEP_MS / TICK_MS) == 0) live_tick(core->state.live);
+}
 
 static int core_start(cal_server *server, const cal_server_options *options, cal_error *err) {
     server_core *core = calloc(1, sizeof *core);

@@ -379,6 +379,7 @@ static void reply_subscribed(http_exchange *exchange, sse_entry *session, id_lis
     for (size_t i = 0; i < groups->count; i++)
         if (live_watch(&session->watcher.groups, groups->ids[i]) == 0)
             json_push_hex(&out, array, groups->ids[i]);
+    live_share_look(session->table->hub);
     json_reply(exchange, 200, &out);
 }
 

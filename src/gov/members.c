@@ -393,3 +393,13 @@ int gov_metadata_set(cal_gov *gov, const gov_metadata_key *key, const char *name
     if (!result) result = gov_author_group(change, &key->group, &op, err);
     return gov_change_finish(change, result, ret_change, err);
 }
+
+size_t gov_member_joins(cal_gov *gov, const cal_group_id *group, const cal_account_id *account) {
+    gov_view view;
+    cal_slice rest;
+    size_t count = 0;
+    if (!gov_find_group(gov, group, &view)) return 0;
+    gov_walk walk = gov_walk_start(&view, ROW_CONSUMED, group->bytes, account->bytes);
+    while (gov_walk_next(&walk, &rest, NULL)) count++;
+    return count;
+}

@@ -53,6 +53,8 @@ int gov_member_follow(cal_gov *gov, const cal_group_id *group, const cal_account
                       gov_follow *ret_follow); /* CAL_ENOTFOUND */
 int gov_member_set_follow(cal_gov *gov, const cal_group_id *group, const cal_account_id *account,
                           gov_follow follow, gov_change **ret_change, cal_error *err);
+/* How many invitations to the group the account has used. */
+size_t gov_member_joins(cal_gov *gov, const cal_group_id *group, const cal_account_id *account);
 /* To an admin of the group (TransferOwnership). */
 int gov_group_transfer(cal_gov *gov, const cal_group_id *group, const cal_account_id *owner,
                        gov_change **ret_change, cal_error *err);

@@ -81,7 +81,8 @@ static void look(cal_node *node, cal_member_watch *watch) {
         if (order < 0) {
             tell(watch, CAL_MEMBER_REMOVED, &before[i++]);
         } else if (order > 0) {
-            tell(watch, CAL_MEMBER_ADDED, &now.members[j++]);
+            bool joins = gov_member_joins(node->gov, &watch->group, &now.members[j].account) > 0;
+            tell(watch, joins ? CAL_MEMBER_JOINED : CAL_MEMBER_ADDED, &now.members[j++]);
         } else {
             if (before[i].role != now.members[j].role)
                 tell(watch, CAL_MEMBER_ROLE_CHANGED, &now.members[j]);

@@ -1,5 +1,6 @@
-/* The HTTP client of api_test.c: one connection for each request, to 127.0.0.1 and the port that
- * the test sets; what fails ends the test. Included once, so its functions are static. */
+/* The HTTP client of api_test.c and share_api_test.c: one connection for each request, to 127.0.0.1
+ * and the port that the test sets; what fails ends the test. Included once, so its functions are
+ * static. */
 #ifndef CAL_TESTS_API_CLIENT_H
 #define CAL_TESTS_API_CLIENT_H
 
@@ -129,6 +130,47 @@ static const char *at(const char *format, ...) {
     vsnprintf(text, PATH_LENGTH_MAX, format, args);
     va_end(args);
     return text;
+}
+
+/* Reads until the text is there; returns all that came. */
+static void read_until(int fd, char *ret_text, size_t size, const char *text) {
+    size_t len = strlen(ret_text);
+    while (!strstr(ret_text, text)) {
+        ssize_t got = recv(fd, ret_text + len, size - 1 - len, 0);
+        if (got <= 0) fail_msg("no '%s' in '%s'", text, ret_text);
+        for (ssize_t i = 0; i < got; i++)
+            if (ret_text[len + (size_t)i] == 0) ret_text[len + (size_t)i] = ' ';
+        len += (size_t)got;
+        ret_text[len] = 0;
+    }
+}
+
+static void send_frame(int fd, const char *text) {
+    unsigned char frame[2048] = {0x81};
+    size_t len = strlen(text), head = 2;
+    if (len < 126)
+        frame[1] = (unsigned char)(0x80 | len);
+    else {
+        frame[1] = 0x80 | 126;
+        frame[2] = (unsigned char)(len >> 8);
+        frame[3] = (unsigned char)len;
+        head = 4;
+    }
+    memcpy(frame + head + 4, text, len); /* a mask of zeros */
+    send_all(fd, frame, head + 4 + len);
+}
+
+static int open_ws(char *text, size_t size) {
+    int fd = connect_to_node();
+    const char upgrade[] =
+        "GET /ws HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+        "sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    send_all(fd, upgrade, sizeof upgrade - 1);
+    text[0] = 0;
+    read_until(fd, text, size, "\r\n\r\n");
+    assert_non_null(strstr(text, "HTTP/1.1 101 "));
+    text[0] = 0;
+    return fd;
 }
 
 #endif

@@ -512,12 +512,13 @@ static long metric(const char *name) {
 }
 
 typedef struct seen {
-    int added, removed, roles;
+    int added, joined, removed, roles;
 } seen;
 
 static void note_member(void *user, const cal_member_event *event) {
     seen *s = user;
     s->added += event->type == CAL_MEMBER_ADDED;
+    s->joined += event->type == CAL_MEMBER_JOINED;
     s->removed += event->type == CAL_MEMBER_REMOVED;
     s->roles += event->type == CAL_MEMBER_ROLE_CHANGED;
 }
@@ -543,12 +544,24 @@ static void test_leaving(void **state) {
     assert_int_equal(cal_id_parse(space, group.bytes), 0);
     use(&founder);
     long before = metric(published);
+    static char pushed[65536];
+    char want[ANSWER_MAX];
+    int fd = open_ws(pushed, sizeof pushed);
+    send_frame(fd, at("{\"id\":1,\"method\":\"subscribe\",\"params\":{\"contextIds\":[\"%s\"],"
+                      "\"groupIds\":[\"%s\"]}}",
+                      context, space));
+    read_until(fd, pushed, sizeof pushed, "\"groupIds\":[\"");
     cal_member_watch *watch = cal_member_watch_start(founder.node, &group, note_member, &s);
     use(&guest);
     expect("POST", at("/admin-api/namespaces/%s/leave", space), NULL, 200,
            "{\"data\":{\"namespaceId\":\"%s\",\"memberPublicKey\":\"%s\"}}", space, guest.key);
     use(&founder);
     until("GET", group_path(space, "/members"), NULL, guest.account, false);
+    snprintf(want, sizeof want,
+             "{\"id\":null,\"result\":{\"groupId\":\"%s\",\"type\":\"MemberRemoved\",\"data\":{"
+             "\"memberAccount\":\"%s\"}}}",
+             space, guest.account);
+    read_until(fd, pushed, sizeof pushed, want);
     for (int waited = 0; metric(published) == before; waited += STEP_MS) {
         if (waited > WAIT_MS) fail_msg("nobody made the next key");
         nanosleep(&step, NULL);
@@ -566,7 +579,17 @@ static void test_leaving(void **state) {
            "{\"role\":\"Member\"}", 200, "{}");
     for (int waited = 0; waited < 600; waited += STEP_MS) nanosleep(&step, NULL);
     cal_member_watch_stop(founder.node, watch);
-    assert_int_equal(s.added, 1);
+    snprintf(want, sizeof want,
+             "{\"groupId\":\"%s\",\"type\":\"MemberJoined\",\"data\":{\"memberAccount\":\"%s\","
+             "\"role\":\"Member\"}}}",
+             space, guest.account);
+    read_until(fd, pushed, sizeof pushed, want);
+    read_until(fd, pushed, sizeof pushed,
+               "\"type\":\"SyncStatus\",\"data\":{\"syncState\":{\"state\":\"");
+    read_until(fd, pushed, sizeof pushed, "\"failureCount\":0");
+    close(fd);
+    assert_int_equal(s.joined, 1);
+    assert_int_equal(s.added, 0);
     assert_int_equal(s.removed, 1);
 }
 
