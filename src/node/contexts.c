@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gov/members.h"
 #include "node/internal.h"
 
 static void fail_now(cal_simple_done done, void *user) {
@@ -257,6 +258,7 @@ struct reading {
     const cal_context_id *id;
     const cal_application_id *application;
     const cal_group_id *group;
+    bool owned;
     void (*context)(void *user, const cal_context_info *info);
     void (*key)(void *user, const cal_public_key *key);
     void *user;
@@ -343,25 +345,32 @@ int cal_context_each(cal_node *node, const cal_application_id *application,
     return reading.result;
 }
 
-/* On one node the members that have a key here are this node alone; others come with shared
- * contexts. */
+static void visit_device(void *user, const gov_device_info *info) {
+    struct reading *reading = user;
+    reading->key(reading->user, &info->sign_key);
+}
+
+/* The live keys of the group's members; owned: the one of this node. */
 static void each_identity(void *arg) {
     struct reading *reading = arg;
+    cal_gov *gov = reading->node->gov;
     cal_account_id account;
+    cal_group_id group, namespace_id;
     cal_arena arena;
     cal_arena_init(&arena, NODE_ARENA_MAX);
     cal_context_record record;
     reading->result = cal_contexts_get(reading->node->contexts, reading->id, &arena, &record);
     cal_arena_deinit(&arena);
-    if (reading->result == 0 &&
-        gov_context_read(reading->node->gov, reading->id, &account, NULL) == 0)
-        reading->key(reading->user, &gov_self(reading->node->gov)->sign_key);
+    if (reading->result != 0 || gov_context_read(gov, reading->id, &account, NULL) != 0) return;
+    if (reading->owned)
+        reading->key(reading->user, &gov_self(gov)->sign_key);
+    else if (gov_context_group(gov, reading->id, &group, &namespace_id) == 0)
+        reading->result = gov_group_devices(gov, &group, NULL, visit_device, reading);
 }
 
 int cal_context_identities(cal_node *node, const cal_context_id *id, bool owned,
                            void (*visit)(void *user, const cal_public_key *key), void *user) {
-    (void)owned; /* all there is, so far, is owned */
-    struct reading reading = {.node = node, .id = id, .key = visit, .user = user};
+    struct reading reading = {.node = node, .id = id, .owned = owned, .key = visit, .user = user};
     cal_node_run(node, each_identity, &reading);
     return reading.result;
 }

@@ -337,6 +337,10 @@ static void test_story(void **state) {
           account);
     expect("GET", at("/admin-api/contexts/%s/identities-owned", context), NULL, 200,
            "{\"data\":{\"identities\":[\"%s\"]}}", founder.key);
+    r = ask("GET", at("/admin-api/contexts/%s/identities", context), NULL);
+    assert_non_null(strstr(r.body, guest.key));
+    assert_non_null(strstr(r.body, founder.key));
+    free(r.text);
     /* member-devices: an admin sees both */
     r = ask("GET", group_path(space, "/member-devices"), NULL);
     snprintf(want, sizeof want, "\"signingKey\":\"%s\"}]}", guest.key);
