@@ -597,6 +597,60 @@ static void test_leaving(void **state) {
     assert_int_equal(s.removed, 1);
 }
 
+typedef struct ask_loop {
+    cal_group_id group;
+    cal_account_id account;
+    int transferred, named, rotated;
+} ask_loop;
+
+static void on_transferred(void *user, const cal_error *err) {
+    ((ask_loop *)user)->transferred = err ? err->code : 1;
+}
+static void on_named(void *user, const cal_error *err) {
+    ((ask_loop *)user)->named = err ? err->code : 1;
+}
+static void on_rotated(void *user, const cal_error *err, size_t rotated) {
+    ((ask_loop *)user)->rotated = err ? err->code : (int)rotated + 1;
+}
+static void ask_transfer(void *arg) {
+    ask_loop *a = arg;
+    cal_group_transfer(founder.node, &a->group, &a->account, on_transferred, a);
+    if (!a->named) cal_namespace_set_admin(founder.node, &a->group, &a->account, on_named, a);
+    cal_namespace_rotate(founder.node, &a->group, on_rotated, a);
+}
+
+/* What has no row: ownership, the named admin, rotation by hand. */
+static void test_ownership(void **state) {
+    (void)state;
+    char group[SMALL], body[SMALL];
+    ask_loop a = {0};
+    use(&founder);
+    fetch("POST", at("/admin-api/namespaces/%s/groups", space), "{\"groupName\":\"handed over\"}",
+          "/data/groupId", group);
+    snprintf(body, sizeof body, "{\"members\":[{\"identity\":\"%s\",\"role\":\"Admin\"}]}",
+             guest.account);
+    expect("POST", group_path(group, "/members"), body, 200, "{}");
+    assert_int_equal(cal_id_parse(group, a.group.bytes), 0);
+    assert_int_equal(cal_id_parse(guest.account, a.account.bytes), 0);
+    cal_node_run(founder.node, ask_transfer, &a);
+    snprintf(body, sizeof body, "\"ownerAccount\":\"%s\",\"adminAccount\":\"%s\"", guest.account,
+             guest.account);
+    until("GET", group_path(group, ""), NULL, body, true);
+    use(&guest);
+    until("GET", group_path(group, ""), NULL, body, true);
+    assert_int_equal(a.transferred, 1);
+    assert_int_equal(a.named, CAL_ENOTFOUND); /* a group is no namespace */
+    assert_int_equal(a.rotated, CAL_ENOTFOUND);
+    assert_int_equal(cal_id_parse(space, a.group.bytes), 0);
+    cal_node_run(founder.node, ask_transfer, &a);
+    use(&founder);
+    status_of("GET", group_path(space, ""), NULL, 200);
+    for (int waited = 0; a.rotated < 0 && waited < WAIT_MS; waited += STEP_MS)
+        nanosleep(&(struct timespec){.tv_nsec = STEP_MS * 1000000}, NULL);
+    assert_int_equal(a.transferred, CAL_EDENIED); /* the guest is no admin of the namespace */
+    assert_int_equal(a.rotated, 1);               /* nothing is owed */
+}
+
 static void test_removal(void **state) {
     (void)state;
     char body[ANSWER_MAX];
@@ -628,7 +682,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_proof_rows),  cmocka_unit_test(test_invitation_refusals),
         cmocka_unit_test(test_story),       cmocka_unit_test(test_taking_part),
         cmocka_unit_test(test_open_groups), cmocka_unit_test(test_devices),
-        cmocka_unit_test(test_leaving),     cmocka_unit_test(test_removal),
+        cmocka_unit_test(test_leaving),     cmocka_unit_test(test_ownership),
+        cmocka_unit_test(test_removal),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
