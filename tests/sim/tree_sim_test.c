@@ -3,6 +3,7 @@
 #define node_of node_of_commit /* share_world.h has another one */
 #include "node/internal.h"
 #undef node_of
+#include "net/messages.h"
 #include "share_world.h"
 #include "sync/tree_view.h"
 
@@ -245,6 +246,134 @@ static void a_wide_collection_costs_its_differences(void **state) {
     world_close(w);
 }
 
+/* --- who may push --- */
+
+typedef struct pushing {
+    place *from, *to;
+    const shared *s;
+    bool proves; /* a key of its own, first */
+    bool asked_heads, over;
+    int kind; /* of the push's answer; -1: none came */
+    uint32_t applied;
+} pushing;
+
+static void sign_as(void *user, cal_slice message, uint8_t ret_signature[64]) {
+    cal_node *node = user;
+    gov_sign(node->gov, message, ret_signature);
+}
+
+static void say(pushing *p, net_messages *messages, const sync_request *request) {
+    cal_node *node = node_at(p->from);
+    sync_message message = {.kind = SYNC_INIT, .init = {.request = *request}};
+    cal_buffer bytes;
+    cal_buffer_init(&bytes, 1 << 20);
+    message.init.context = p->s->context;
+    message.init.party = gov_self(node->gov)->sign_key;
+    if (sync_request_needs_proof(request->kind)) {
+        message.init.has_proof = true;
+        sync_proof_sign(&message.init, &p->from->id, sign_as, node, message.init.proof);
+    }
+    assert_int_equal(sync_message_write(&message, &bytes), 0);
+    assert_int_equal(net_messages_send(messages, cal_buffer_slice(&bytes)), 0);
+    cal_buffer_deinit(&bytes);
+    net_messages_expect(messages, 20000);
+}
+
+static void say_push(pushing *p, net_messages *messages) {
+    static const uint8_t none[4], type[] = {0, 6, 0, 0, 0, 'O', 'p', 'a', 'q', 'u', 'e'};
+    uint32_t n = 99;
+    sync_leaf leaf = {.value = cal_slice_of("pushed", 6),
+                      .type = cal_slice_of(type, sizeof type),
+                      .updated_at = 5000,
+                      .created_at = 5000,
+                      .has_parent = true,
+                      .ancestors = cal_slice_of(none, sizeof none)};
+    cal_sha256_parts((cal_slice[]){cal_slice_of(&n, sizeof n)}, 1, leaf.id.bytes);
+    memcpy(&leaf.parent, &of.parent.id, sizeof leaf.parent);
+    say(p, messages,
+        &(sync_request){.kind = SYNC_PUSH, .context = p->s->context, .leaves = {&leaf, 1}});
+}
+
+static void on_push_opened(void *user, net_messages *messages) {
+    pushing *p = user;
+    p->asked_heads = p->proves;
+    if (p->proves)
+        say(p, messages, &(sync_request){.kind = SYNC_HEADS, .context = p->s->context});
+    else
+        say_push(p, messages);
+}
+static void on_push_answer(void *user, net_messages *messages, cal_slice bytes) {
+    pushing *p = user;
+    cal_arena arena;
+    sync_message message;
+    cal_arena_init(&arena, 1 << 20);
+    assert_int_equal(sync_message_decode(bytes, &arena, &message), 0);
+    if (p->asked_heads) {
+        p->asked_heads = false;
+        say_push(p, messages);
+    } else {
+        p->kind = message.kind;
+        p->applied = message.kind == SYNC_MESSAGE ? message.answer.applied : 0;
+        net_messages_reset(messages);
+    }
+    cal_arena_deinit(&arena);
+}
+static void on_push_ended(void *user, net_messages *messages, int reason) {
+    (void)messages, (void)reason;
+    ((pushing *)user)->over = true;
+}
+static bool is_push_over(void *user) { return ((pushing *)user)->over; }
+
+static void open_push(void *arg) {
+    static const net_messages_events events = {
+        .opened = on_push_opened, .message = on_push_answer, .ended = on_push_ended};
+    pushing *p = arg;
+    net_messages *messages;
+    assert_int_equal(net_messages_open(cal_node_p2p(node_at(p->from)), &p->to->id,
+                                       NET_STREAM_PROTOCOL, 60000, &events, p, &messages),
+                     0);
+}
+
+/* Where it came to: the kind of the answer. */
+static int push_as(place *from, place *to, const shared *s, bool proves, uint32_t *ret_applied) {
+    pushing p = {.from = from, .to = to, .s = s, .proves = proves, .kind = -1};
+    cal_node_run(node_at(from), open_push, &p);
+    wait_for(from->world, is_push_over, &p, "a push");
+    if (ret_applied) *ret_applied = p.applied;
+    return p.kind;
+}
+
+static void only_members_push(void **state) {
+    (void)state;
+    engine_signals_use();
+    world *w = &now;
+    cal_hash before, after;
+    uint32_t applied = 0;
+    world_open(w, 3, 3, 3);
+    place *a = &w->places[0], *b = &w->places[1], *stranger = &w->places[2];
+    shared s = found(a);
+    set(a, &s.context, "before", "1");
+    join(a, b, &s);
+    until_holds(b, &s, "before", "1");
+    node_sim_run(w->sim, 5 * SECOND, NULL, NULL);
+    begin(a, &s);
+    assert_true(root_of(a, &s.context, &before));
+    assert_int_equal(push_as(stranger, a, &s, false, NULL), SYNC_OPAQUE_ERROR);
+    assert_int_equal(push_as(stranger, a, &s, true, NULL), SYNC_OPAQUE_ERROR);
+    assert_int_equal(push_as(b, a, &s, false, NULL), SYNC_OPAQUE_ERROR);
+    assert_true(root_of(a, &s.context, &after));
+    assert_memory_equal(&before, &after, sizeof before);
+    assert_int_equal(push_as(b, a, &s, true, &applied), SYNC_MESSAGE);
+    assert_int_equal(applied, 1);
+    assert_int_equal(salt_of(a, &s, 99), 'p');
+    until_same(a, b, &s);
+    node_sim_stop(b->sim);
+    place_start(b);
+    assert_int_equal(salt_of(b, &s, 99), 'p'); /* it is durable, and so is the root */
+    assert_true(same_roots(a, b, &s));
+    world_close(w);
+}
+
 static int tell_seed(void **state) {
     (void)state;
     if (now.sim) print_error("seed %llu was running\n", (unsigned long long)now.seed);
@@ -254,6 +383,7 @@ static int tell_seed(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(each_gets_what_the_other_has, tell_seed),
+        cmocka_unit_test_teardown(only_members_push, tell_seed),
         cmocka_unit_test_teardown(a_wide_collection_costs_its_differences, tell_seed),
     };
     if (argc != 2) {
