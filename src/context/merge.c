@@ -181,9 +181,13 @@ static int begin(struct merge *merge) {
 static int finish(struct merge *merge) {
     struct turn *turn = &merge->turn;
     crdt_hash root;
-    merge->record = turn->context->tip.record;
+    const cal_context_record *tip = &turn->context->tip.record;
+    merge->record = *tip;
+    /* The tip's own are freed while it takes the record. */
+    merge->record.heads =
+        cal_arena_copy(&merge->arena, tip->heads, tip->head_count * sizeof *tip->heads);
     turn->batch = cal_batch_new();
-    if (!turn->batch) return CAL_ENOMEM;
+    if (!turn->batch || !merge->record.heads) return CAL_ENOMEM;
     int rc = crdt_store_flush(merge->store);
     if (rc == 0) rc = crdt_store_root_hash(merge->store, &root);
     if (rc == 0) rc = merge->error;

@@ -378,7 +378,8 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
         fail_compare(compare, CAL_ESTATE, "the peer has no state of the context yet");
     } else if (equal) {
         succeed(compare, CAL_SYNC_EQUAL);
-    } else if (same || compare->lacks || compare->trees > 0) {
+    } else if (same || compare->lacks || (compare->trees > 0 && answer->heads.count == 0)) {
+        /* after trees, the reference names no heads */
         compare_trees(compare, &answer->root);
     } else { /* the peer is behind, or what it has waits here for something */
         succeed(compare, sync_context_waiting(context) ? CAL_SYNC_WAITING : CAL_SYNC_UNKNOWN);
