@@ -422,6 +422,53 @@ static void test_liars(void **state) {
     }
 }
 
+/* --- recorded messages --- */
+
+static sync_message recorded(yyjson_doc *doc, const char *name, cal_arena *arena) {
+    yyjson_val *item;
+    sync_message message = {0};
+    for (size_t at = 0; (item = golden_next(yyjson_doc_get_root(doc), name, &at));) {
+        if (strcmp(golden_name(item), name) != 0) continue;
+        cal_slice bytes = golden_hex_value(yyjson_obj_get(item, "hex"));
+        uint8_t *copy = cal_arena_copy(arena, bytes.data, bytes.len);
+        assert_int_equal(sync_message_decode(cal_slice_of(copy, bytes.len), arena, &message), 0);
+        golden_free(bytes);
+        return message;
+    }
+    fail_msg("%s is not recorded", name);
+    return message;
+}
+
+/* What the reference sends is what crdt takes. */
+static void test_messages(void **state) {
+    (void)state;
+    cal_arena arena;
+    crdt_leaf leaf;
+    crdt_metadata metadata;
+    yyjson_doc *doc = golden_load("stream.json");
+    cal_arena_init(&arena, SIZE_MAX);
+    sync_message push = recorded(doc, "init/EntityPush", &arena);
+    sync_leaves leaves = push.init.request.leaves;
+    assert_true(leaves.count > 0);
+    assert_int_equal(sync_leaf_open(&leaves.items[0], &arena, &leaf), 0);
+    assert_null(leaf.type); /* "Opaque" is how none travels */
+    assert_null(leaf.authorization);
+    assert_true(leaf.has_parent);
+    assert_int_equal(leaf.parent.bytes[0], 0xc1);
+    assert_int_equal(leaf.ancestors.count, 2);
+    assert_int_equal(leaf.ancestors.items[0].metadata.type->kind, CRDT_TYPE_UNORDERED_MAP);
+    assert_int_equal(leaf.ancestors.items[1].id.bytes[0], 0x60);
+    assert_true(leaf.updated_at == 1700000000000000009 && leaf.created_at == 1700000000000000003);
+    push = recorded(doc, "init/EntityDeletePush", &arena);
+    sync_deletions deletions = push.init.request.deletions;
+    assert_int_equal(deletions.count, 2);
+    assert_int_equal(sync_deletion_open(&deletions.items[1], &arena, &metadata), 0);
+    assert_int_equal(metadata.storage.kind, CRDT_SHARED_MEMBER);
+    assert_non_null(metadata.storage.signature);
+    cal_arena_deinit(&arena);
+    yyjson_doc_free(doc);
+}
+
 /* --- ranges --- */
 
 static void test_ranges(void **state) {
@@ -449,8 +496,9 @@ static void test_ranges(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ranges),   cmocka_unit_test(test_chance), cmocka_unit_test(test_wide),
-        cmocka_unit_test(test_recorded), cmocka_unit_test(test_liars),
+        cmocka_unit_test(test_ranges), cmocka_unit_test(test_chance),
+        cmocka_unit_test(test_wide),   cmocka_unit_test(test_recorded),
+        cmocka_unit_test(test_liars),  cmocka_unit_test(test_messages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -246,6 +246,49 @@ static void a_wide_collection_costs_its_differences(void **state) {
     world_close(w);
 }
 
+/* The application's own state, of a type that only it merges: it is asked. */
+static void the_application_merges_its_state(void **state) {
+    (void)state;
+    static const crdt_type typed = {.kind = CRDT_TYPE_CUSTOM, .names = {{(const uint8_t *)"T", 1}}};
+    world *w = &now;
+    place *a, *b;
+    shared s;
+    cal_hash id, before, after;
+    sync_tree_view *view;
+    sync_leaf leaf;
+    cal_arena arena;
+    share(w, 4, &a, &b, &s);
+    cal_arena_init(&arena, 1 << 24);
+    memcpy(&id, &CRDT_STATE_ID, sizeof id);
+    OK(w, sync_tree_view_open(node_at(a)->store, &s.context, 1, &view));
+    assert_int_equal(sync_tree_view_leaf(view, &id, NULL, &arena, &leaf), 1);
+    sync_tree_view_free(view);
+    assert_true(root_of(a, &s.context, &before));
+    begin(a, &s);
+    cal_merge_item *item = &of.items[of.count++];
+    uint8_t *value = cal_arena_copy(&arena, leaf.value.data, leaf.value.len);
+    value[0] ^= 0xff;
+    item->leaf = (crdt_leaf){.id = CRDT_STATE_ID,
+                             .value = crdt_bytes_of(value, leaf.value.len),
+                             .type = &typed,
+                             .updated_at = leaf.updated_at + 1000};
+    apply(); /* ours takes the newer one */
+    assert_true(root_of(a, &s.context, &after));
+    assert_memory_not_equal(&before, &after, sizeof before);
+    begin(a, &s);
+    item = &of.items[of.count++];
+    item->leaf = (crdt_leaf){.id = CRDT_STATE_ID,
+                             .value = crdt_bytes_of(leaf.value.data, leaf.value.len),
+                             .type = &typed,
+                             .updated_at = leaf.updated_at};
+    cal_node_run(node_at(a), merge_now, &of);
+    wait_for(w, is_merged, &of, "a merge");
+    assert_int_equal(of.error, 0);
+    assert_int_equal(of.outcomes[0].result, CRDT_LEAF_KEPT);
+    cal_arena_deinit(&arena);
+    world_close(w);
+}
+
 /* --- who may push --- */
 
 typedef struct pushing {
@@ -383,6 +426,7 @@ static int tell_seed(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(each_gets_what_the_other_has, tell_seed),
+        cmocka_unit_test_teardown(the_application_merges_its_state, tell_seed),
         cmocka_unit_test_teardown(only_members_push, tell_seed),
         cmocka_unit_test_teardown(a_wide_collection_costs_its_differences, tell_seed),
     };
