@@ -209,6 +209,9 @@ void cal_contexts_cover(cal_contexts *contexts, const cal_context_id *id, const 
 /* A stored delta's row (cal_delta_record_decode). CAL_ENOTFOUND. Any thread. */
 int cal_context_delta_read(cal_store *store, const cal_context_id *id, const cal_hash *delta,
                            cal_buffer *ret_row);
+/* Of a context whose state came whole: a row (cal_delta_record_decode) whose parents are the heads
+ * that it came with; `root` is its root, and no delta below it has a later time. CAL_ENOTFOUND. */
+int cal_context_boundary(cal_store *store, const cal_context_id *id, cal_buffer *ret_row);
 /* Whether its actions touch Shared entities: 1, 0, CAL_EDECODE, CAL_ENOMEM. Pure. */
 int cal_context_needs_writers(const cal_delta_record *delta, cal_arena *arena);
 /* The writer sets that hold at a delta's parents for the Shared entities that its actions touch

@@ -98,6 +98,37 @@ static int put_checkpoints(struct install *install) {
     return rc;
 }
 
+/* What was installed: a row like a checkpoint's, under an id that no delta can have. Its time says
+ * that nothing newer lies below: deltas from further ahead of the clock are not taken. */
+static void boundary_id(const cal_context_id *context, cal_hash *ret_id) {
+    static const char domain[] = "calimero-c:context:boundary";
+    const cal_slice parts[] = {{(const uint8_t *)domain, sizeof domain - 1},
+                               {context->bytes, sizeof context->bytes}};
+    cal_sha256_parts(parts, 2, ret_id->bytes);
+}
+
+static int put_boundary(struct install *install) {
+    enum { AHEAD_S = 5 };
+    const cal_context_state *state = &install->state;
+    const cal_context_id *id = &install->turn.context->id;
+    const cal_os *os = install->turn.contexts->options.os;
+    uint64_t seconds = os->wall_ns(os->user) / 1000000000 + 1 + AHEAD_S;
+    cal_hash row;
+    cal_delta_record boundary;
+    boundary_id(id, &row);
+    cal_delta_checkpoint(&row, seconds << 32, &boundary);
+    boundary.root = state->root;
+    boundary.parents = (const uint8_t(*)[32])(const void *)state->heads;
+    boundary.parent_count = state->head_count;
+    return commit_put_delta(install->turn.batch, id, &boundary);
+}
+
+int cal_context_boundary(cal_store *store, const cal_context_id *id, cal_buffer *ret_row) {
+    cal_hash row;
+    boundary_id(id, &row);
+    return cal_context_delta_read(store, id, &row, ret_row);
+}
+
 /* The record that says that all is there. */
 static int complete(struct install *install) {
     const cal_context_state *state = &install->state;
@@ -110,6 +141,7 @@ static int complete(struct install *install) {
     crdt_clock_raise(&context->clock, record.latest);
     install->phase = PHASE_DONE;
     int rc = put_checkpoints(install);
+    if (rc == 0) rc = put_boundary(install);
     if (rc == 0) rc = commit_put_record(install->turn.batch, &context->id, &record);
     return rc == 0 ? turn_leave(&install->turn, &record) : rc;
 }

@@ -33,8 +33,8 @@ enum {
 typedef enum sync_bulk_kind {
     SYNC_BULK_DELTAS,  /* what `ids` descend from, and they themselves, without what `known` are or
                           descend from, as far as the server has it */
-    SYNC_BULK_COVERED, /* which of `ids` the state with this root and these heads (`known`) covers:
-                          the same root may come again later, over more deltas */
+    SYNC_BULK_COVERED, /* which of `ids` the state with this root and these heads (`known`) covers,
+                          that is, which are or lie below its heads; a root may come again */
     SYNC_BULK_HISTORY, /* operations that are not below `ids` and not these */
     SYNC_BULK_KIND_COUNT,
 } sync_bulk_kind;
@@ -103,6 +103,8 @@ int sync_walk_add(sync_walk *walk, const cal_hash *id, bool known);
 /* What was found, in the order of their times: parents before children, unless authors lied. */
 size_t sync_walk_count(const sync_walk *walk);
 const cal_hash *sync_walk_at(const sync_walk *walk, size_t i); /* NULL: not one after all */
+/* Whether a delta was found to lie below what was added as known, or to be one of them. */
+bool sync_walk_knows(const sync_walk *walk, const cal_hash *id);
 /* The first that are missing below what was walked: a checkpoint, or nothing. */
 bool sync_walk_ended_short(const sync_walk *walk);
 
@@ -138,18 +140,19 @@ void sync_gap_leave(sync_gap *gap);
 
 /* --- cover.c: deltas below a state that was taken whole --- */
 
-/* The context's state came from this peer: what it was. latest: no delta in it is newer; 0: it is
- * not known. */
-void sync_cover_note(sync_context *context, const cal_peer_id *peer, const cal_hash *root,
-                     sync_ids heads, uint64_t latest);
+/* The context's state came from this peer, just now. */
+void sync_cover_note(sync_context *context, const cal_peer_id *peer);
 /* Whether the delta, which is not stored, may be one of the state's all the same: whoever heard of
  * it while the state was on its way must not apply it again, above what it lies below. */
-bool sync_cover_doubts(const sync_delta *delta);
+bool sync_cover_doubts(sync_delta *delta);
 void sync_cover_look(sync_context *context); /* asks about the doubtful ones */
-/* Asks that peer which of these are covered, those that were not asked about before: they are
- * covered then (sync_context_cover) when done comes. false: there is nothing to ask, or nobody. */
-bool sync_cover_ask(sync_context *context, const cal_hash *ids, size_t count,
-                    void (*done)(void *user), void *user);
+/* Asks which of these are covered, those that were not asked about before: the peer that the state
+ * came from while it is there, else this one. They are covered (sync_context_cover) when done
+ * comes. false: there is nothing to ask, or nobody. */
+bool sync_cover_ask(sync_context *context, const cal_peer_id *peer, const cal_hash *ids,
+                    size_t count, void (*done)(void *user), void *user);
+/* The heads of the state that was taken; none: it was not. */
+sync_ids sync_cover_heads(sync_context *context);
 void sync_cover_leave(sync_context *context); /* done is not called */
 void sync_cover_free(sync_context *context);
 

@@ -13,6 +13,7 @@ enum {
     SERVE_MS = 15 * 60 * 1000,
     PEER_STREAMS_MAX = 8,
     SERVINGS_MAX = 64,
+    COVERED_WALK_MAX = 100000,
     WALKS_MAX = 4, /* each takes up to 100 MiB */
 };
 
@@ -60,7 +61,8 @@ static int start_walk(serving *s) {
     const sync_bulk_request *request = &s->request;
     int rc = 0;
     if (s->walk) return 0;
-    s->walk = sync_walk_new(s->sync->seed, request->max);
+    bool covered = request->kind == SYNC_BULK_COVERED;
+    s->walk = sync_walk_new(s->sync->seed, covered ? COVERED_WALK_MAX : request->max);
     if (!s->walk) return CAL_ENOMEM;
     for (uint32_t i = 0; i < request->ids.count && rc == 0; i++)
         rc = sync_walk_add(s->walk, &request->ids.items[i], false);
@@ -122,10 +124,8 @@ static int make_deltas(serving *s) {
 
 /* --- what a state covers: worker --- */
 
-static int make_covered(serving *s) {
+static int look_in_view(serving *s, uint8_t *covered) {
     const sync_bulk_request *request = &s->request;
-    uint8_t *covered = cal_arena_alloc(&s->arena, request->ids.count + 1);
-    if (!covered) return CAL_ENOMEM;
     int rc = sync_views_take_at(s->sync->views, &request->context, &request->root, &request->known,
                                 now_ns(s), &s->view);
     for (uint32_t i = 0; rc == 0 && i < request->ids.count; i++) {
@@ -134,7 +134,25 @@ static int make_covered(serving *s) {
         if (rc == CAL_ENOTFOUND) rc = 0;
     }
     if (s->view) sync_views_give(s->sync->views, s->view, now_ns(s));
-    if (rc != 0) return rc;
+    s->view = NULL;
+    return rc;
+}
+
+/* The view that the state was read from, while there is one: it knows what is here only by a state,
+ * too. Otherwise what lies below the state's heads, as far as it is stored. */
+static int make_covered(serving *s) {
+    const sync_bulk_request *request = &s->request;
+    uint8_t *covered = cal_arena_alloc(&s->arena, request->ids.count + 1);
+    if (!covered) return CAL_ENOMEM;
+    bool viewed = !s->walk && look_in_view(s, covered) == 0;
+    if (!viewed) {
+        int rc = start_walk(s);
+        if (rc == 0)
+            rc = sync_walk_step(s->walk, s->sync->options.store, &request->context, STEP_ROWS);
+        if (rc != 0) return rc;
+        for (uint32_t i = 0; i < request->ids.count; i++)
+            covered[i] = sync_walk_knows(s->walk, &request->ids.items[i]);
+    }
     sync_bulk_answer answer = {.kind = request->kind,
                                .end = SYNC_BULK_WHOLE,
                                .covered = cal_slice_of(covered, request->ids.count)};
@@ -273,7 +291,6 @@ static int begin_serving(serving *s) {
     if (request->kind == SYNC_BULK_HISTORY)
         return gov_past_init(sync->options.gov, &request->namespace_id, request->ids.items,
                              request->ids.count, &s->past);
-    if (request->kind == SYNC_BULK_COVERED) return 0;
     if (sync->bulk_walks >= WALKS_MAX) return CAL_EOVERLOAD;
     sync->bulk_walks++;
     s->walks = true;

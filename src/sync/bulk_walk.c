@@ -273,4 +273,13 @@ const cal_hash *sync_walk_at(const sync_walk *walk, size_t i) {
     return of->flags & NODE_KNOWN ? NULL : &of->id;
 }
 
+bool sync_walk_knows(const sync_walk *walk, const cal_hash *id) {
+    for (uint32_t at = walk->table_size ? place_of(walk, id) : 0;
+         walk->table_size && walk->table[at] != NONE; at = (at + 1) & (walk->table_size - 1)) {
+        const node *of = &walk->nodes[walk->table[at] - 1];
+        if (memcmp(&of->id, id, sizeof *id) == 0) return of->flags & NODE_KNOWN;
+    }
+    return false;
+}
+
 bool sync_walk_ended_short(const sync_walk *walk) { return walk->short_of; }

@@ -228,7 +228,8 @@ static void ask_delta(sync_compare *compare) {
         return;
     }
     compare->phase = COMPARE_DELTAS;
-    if (sync_cover_ask(context, compare->wanted, compare->wanted_count, on_covered, compare))
+    if (sync_cover_ask(context, &compare->peer, compare->wanted, compare->wanted_count, on_covered,
+                       compare))
         return;
     if (!compare->gap_over && compare->singles++ >= SINGLES_MAX &&
         sync_gap_new(context, &compare->peer, compare->wanted, compare->wanted_count, on_gap,
@@ -280,16 +281,12 @@ static void on_delta(sync_compare *compare, const sync_answer *answer) {
 
 static void on_taken(void *user, int result, const char *why) {
     sync_compare *compare = user;
-    cal_hash root;
-    sync_ids heads;
-    uint64_t latest;
-    sync_take_boundary(compare->take, &root, &heads, &latest);
     compare->take = NULL;
     if (result != 0) {
         fail_compare(compare, result, why);
         return;
     }
-    sync_cover_note(compare->context, &compare->peer, &root, heads, latest);
+    sync_cover_note(compare->context, &compare->peer);
     sync_context_stated(compare->context);
     if (compare->context) ask_heads(compare);
 }
@@ -367,6 +364,8 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
     bool equal = rc == 0 && memcmp(&answer->root, &record.root, sizeof record.root) == 0;
     bool same = rc == 0 && same_heads(&record, answer->heads);
     cal_arena_deinit(&arena);
+    if (rc == 0 && !empty) sync_context_stated(context); /* however the state came */
+    if (context->compare != compare) return;
     if (rc != 0) {
         fail_compare(compare, rc, "the comparison with a peer failed");
     } else if (empty && !peer_empty) {

@@ -83,7 +83,8 @@ typedef struct sync_context {
 
     /* compare.c */
     struct sync_compare *compare;
-    struct sync_cover *cover; /* cover.c: whom the state came from, while that can tell; NULL */
+    struct sync_cover *cover; /* cover.c: of the state that came whole; NULL: none did, or */
+    bool cover_read;          /* not read yet */
     cal_peer_id ahead;        /* who is to be asked next; len 0: anybody */
     cal_peer_id tried;        /* the last one that was of no use */
     bool compare_wanted;

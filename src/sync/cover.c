@@ -1,21 +1,22 @@
-/* Deltas that lie below a state that was taken whole: they are not stored, and nobody need fetch
- * them. Only the peer that the state came from can tell which they are, for as long as it keeps the
- * view that the state was read from; what it says is kept (cal_contexts_cover). */
+/* Deltas that lie below a state that was taken whole: they are not stored, and need not be fetched;
+ * and whoever applied one would have a head too many, below the others. Which they are is asked:
+ * the peer that the state came from, which knows for as long as it keeps the view that the state
+ * was read from, or somebody who has what lies below the state's heads. What is said is kept
+ * (cal_contexts_cover). Of what is newer than the state nothing need be asked. */
 #include <stdlib.h>
 
 #include "sync/bulk.h"
 
 struct sync_cover {
     sync_context *context;
-    cal_peer_id peer;
+    cal_peer_id peer;      /* len 0: not known any more */
     cal_hash root, *heads; /* of the state */
     uint32_t head_count;
-    uint64_t latest; /* time of its newest delta; 0: not known */
+    uint64_t latest; /* no delta below it has a later time */
     cal_map asked;   /* ids, each once */
     sync_bulk *bulk;
     cal_hash *ids; /* in the question */
     uint32_t count;
-    bool over; /* the peer cannot tell any more */
     void (*done)(void *user);
     void *user;
 };
@@ -23,6 +24,7 @@ struct sync_cover {
 void sync_cover_free(sync_context *context) {
     struct sync_cover *cover = context->cover;
     context->cover = NULL;
+    context->cover_read = false;
     if (!cover) return;
     if (cover->bulk) sync_bulk_leave(cover->bulk);
     cal_map_deinit(&cover->asked);
@@ -31,29 +33,70 @@ void sync_cover_free(sync_context *context) {
     free(cover);
 }
 
+static struct sync_cover *new_cover(sync_context *context, const cal_delta_record *boundary) {
+    struct sync_cover *cover = calloc(1, sizeof *cover);
+    if (!cover) return NULL;
+    cover->context = context;
+    cover->root = boundary->root;
+    cover->latest = boundary->hlc.time;
+    cover->head_count = (uint32_t)boundary->parent_count;
+    cal_map_init(&cover->asked, context->sync->seed);
+    context->cover = cover;
+    cover->heads = malloc((boundary->parent_count + 1) * sizeof *cover->heads);
+    cover->ids = malloc(SYNC_BULK_IDS_MAX * sizeof *cover->ids);
+    if (!cover->heads || !cover->ids) {
+        sync_cover_free(context);
+        return NULL;
+    }
+    if (cover->head_count)
+        memcpy(cover->heads, boundary->parents, cover->head_count * sizeof *cover->heads);
+    return cover;
+}
+
+/* Read when it is first asked for. */
+static struct sync_cover *cover_of(sync_context *context) {
+    cal_buffer row;
+    cal_delta_record boundary;
+    if (context->cover || context->cover_read) return context->cover;
+    cal_buffer_init(&row, CAL_STORE_VALUE_MAX);
+    int rc = cal_context_boundary(context->sync->options.store, &context->id, &row);
+    if (rc == 0) rc = cal_delta_record_decode(cal_buffer_slice(&row), &boundary);
+    if (rc == 0) new_cover(context, &boundary);
+    context->cover_read = rc == 0 || rc == CAL_ENOTFOUND;
+    cal_buffer_deinit(&row);
+    return context->cover;
+}
+
+sync_ids sync_cover_heads(sync_context *context) {
+    const struct sync_cover *cover = cover_of(context);
+    return cover ? (sync_ids){cover->heads, cover->head_count} : (sync_ids){0};
+}
+
 /* --- doubts --- */
 
 static bool was_asked(const struct sync_cover *cover, const cal_hash *id) {
     return cal_map_get(&cover->asked, cal_slice_of(id->bytes, sizeof id->bytes)) != NULL;
 }
 
-bool sync_cover_doubts(const sync_delta *delta) {
-    const struct sync_cover *cover = delta->context->cover;
-    if (!cover || cover->over || (cover->latest && delta->record.hlc.time > cover->latest))
+bool sync_cover_doubts(sync_delta *delta) {
+    const struct sync_cover *cover = cover_of(delta->context);
+    if (!cover || delta->record.hlc.time > cover->latest || cover->asked.count >= SYNC_COVERED_MAX)
         return false;
     return cover->bulk || !was_asked(cover, &delta->record.id);
 }
 
-/* Those that were asked about and are still here go on; all do once nobody can tell. */
-static void settle_doubts(sync_context *context) {
-    const struct sync_cover *cover = context->cover;
+static void settle(sync_delta *delta) {
+    delta->doubted = false;
+    cal_list_remove(&delta->link);
+    cal_list_push(&delta->context->to_open, &delta->link);
+}
+
+/* Those that were asked about and are still here go on; all: nobody can be asked. */
+static void settle_doubts(sync_context *context, bool all) {
     for (cal_list *at = context->doubtful.next, *next; at != &context->doubtful; at = next) {
         sync_delta *delta = CAL_CONTAINER_OF(at, sync_delta, link);
         next = at->next;
-        if (cover && !cover->over && !was_asked(cover, &delta->record.id)) continue;
-        delta->doubted = false;
-        cal_list_remove(&delta->link);
-        cal_list_push(&context->to_open, &delta->link);
+        if (all || !context->cover || was_asked(context->cover, &delta->record.id)) settle(delta);
     }
 }
 
@@ -75,25 +118,11 @@ static void doubt_waiting(sync_context *context) {
     }
 }
 
-void sync_cover_note(sync_context *context, const cal_peer_id *peer, const cal_hash *root,
-                     sync_ids heads, uint64_t latest) {
+void sync_cover_note(sync_context *context, const cal_peer_id *peer) {
     sync_cover_free(context);
-    struct sync_cover *cover = calloc(1, sizeof *cover);
+    struct sync_cover *cover = cover_of(context);
     if (!cover) return; /* then they are fetched */
-    cover->context = context;
     cover->peer = *peer;
-    cover->root = *root;
-    cover->latest = latest;
-    cal_map_init(&cover->asked, context->sync->seed);
-    context->cover = cover;
-    cover->heads = malloc((heads.count + 1) * sizeof *cover->heads);
-    cover->ids = malloc(SYNC_BULK_IDS_MAX * sizeof *cover->ids);
-    if (!cover->heads || !cover->ids) {
-        sync_cover_free(context);
-        return;
-    }
-    if (heads.count) memcpy(cover->heads, heads.items, heads.count * sizeof *heads.items);
-    cover->head_count = heads.count;
     doubt_waiting(context);
 }
 
@@ -108,14 +137,14 @@ static bool on_answer(void *user, const sync_bulk_answer *answer) {
     sync_context *context = cover->context;
     cal_sync *sync = context->sync;
     uint32_t count = 0;
-    if (answer->end == SYNC_BULK_REFUSED) cover->over = true;
-    if (answer->covered.len != cover->count) return false;
+    if (answer->covered.len != cover->count) return true; /* nothing yet, or no answer */
     for (uint32_t i = 0; i < cover->count; i++)
         if (answer->covered.data[i]) cover->ids[count++] = cover->ids[i];
     sync->stats.deltas_covered += count;
     if (count) cal_contexts_cover(sync->options.contexts, &context->id, cover->ids, count);
     for (uint32_t i = 0; i < count; i++) sync_context_cover(context, &cover->ids[i]);
-    return false;
+    cover->count = 0;
+    return true;
 }
 
 static void on_ended(void *user, int result) {
@@ -123,11 +152,10 @@ static void on_ended(void *user, int result) {
     void (*done)(void *user) = cover->done;
     sync_context *context = cover->context;
     void *done_user = cover->user;
+    (void)result;
     cover->bulk = NULL;
     cover->done = NULL;
-    if (result != 0) cover->over = true;
-    settle_doubts(context);
-    if (cover->over) sync_cover_free(context);
+    settle_doubts(context, false);
     if (done) done(done_user);
     sync_context_go(context);
 }
@@ -145,8 +173,10 @@ static int add(struct sync_cover *cover, const cal_hash *id) {
     return rc;
 }
 
-static int ask(struct sync_cover *cover, const cal_hash *ids, size_t count) {
+static int ask(struct sync_cover *cover, const cal_peer_id *peer, const cal_hash *ids,
+               size_t count) {
     sync_context *context = cover->context;
+    cal_sync *sync = context->sync;
     int rc = 0;
     cover->count = 0;
     for (const cal_list *at = context->doubtful.next; rc == 0 && at != &context->doubtful;
@@ -155,35 +185,32 @@ static int ask(struct sync_cover *cover, const cal_hash *ids, size_t count) {
     for (size_t i = 0; i < count && rc == 0; i++) rc = add(cover, &ids[i]);
     if (rc == 0 && cover->count == 0) rc = CAL_ENOTFOUND;
     if (rc != 0) return rc;
+    if (cover->peer.len && cal_p2p_is_connected(sync->options.host, &cover->peer))
+        peer = &cover->peer;
     sync_bulk_request request = {.kind = SYNC_BULK_COVERED,
                                  .context = context->id,
                                  .root = cover->root,
                                  .ids = {cover->ids, cover->count},
                                  .known = {cover->heads, cover->head_count}};
-    return sync_bulk_ask(context->sync, &cover->peer, &request, &cover_events, cover, &cover->bulk);
+    return sync_bulk_ask(sync, peer, &request, &cover_events, cover, &cover->bulk);
 }
 
-/* One question after the other. When nobody can be asked any more the cover goes, and what is
- * missing is fetched. */
-bool sync_cover_ask(sync_context *context, const cal_hash *ids, size_t count,
-                    void (*done)(void *user), void *user) {
-    struct sync_cover *cover = context->cover;
-    int rc = !cover ? CAL_ENOTFOUND : cover->bulk ? 0 : ask(cover, ids, count);
-    if (rc == 0) {
-        cover->done = done;
-        cover->user = user;
-    } else if (rc != CAL_ENOTFOUND) {
-        cover->over = true;
-        settle_doubts(context);
-        sync_cover_free(context);
-    }
-    return rc == 0;
+/* One question after the other. */
+bool sync_cover_ask(sync_context *context, const cal_peer_id *peer, const cal_hash *ids,
+                    size_t count, void (*done)(void *user), void *user) {
+    struct sync_cover *cover = cover_of(context);
+    if (!cover || (!cover->bulk && ask(cover, peer, ids, count) != 0)) return false;
+    cover->done = done;
+    cover->user = user;
+    return true;
 }
 
 void sync_cover_look(sync_context *context) {
     struct sync_cover *cover = context->cover;
+    const sync_delta *first = CAL_CONTAINER_OF(context->doubtful.next, sync_delta, link);
     if (cover && cover->bulk) return;
-    if (cover && sync_cover_ask(context, NULL, 0, NULL, NULL)) return;
-    settle_doubts(context);
+    cal_peer_id peer = first->peer;
+    if (cover && sync_cover_ask(context, &peer, NULL, 0, NULL, NULL)) return;
+    settle_doubts(context, true);
     sync_context_go(context);
 }

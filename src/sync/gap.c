@@ -156,6 +156,9 @@ static int start_sample(sync_gap *gap) {
         rc = sync_walk_add(gap->walk, &record.heads[i], false);
     }
     cal_arena_deinit(&arena);
+    sync_ids covered = sync_cover_heads(gap->context);
+    for (uint32_t i = 0; i < covered.count && i < SYNC_BULK_IDS_MAX / 4; i++)
+        add_known(gap, &covered.items[i]);
     return rc;
 }
 

@@ -238,13 +238,6 @@ void sync_take_answer(sync_take *take, const sync_message *message) {
         finish(take, CAL_ESTATE, "the peer cannot hand out its state now");
 }
 
-void sync_take_boundary(const sync_take *take, cal_hash *ret_root, sync_ids *ret_heads,
-                        uint64_t *ret_latest) {
-    *ret_root = take->root;
-    *ret_latest = take->state.latest;
-    *ret_heads = (sync_ids){take->heads, (uint32_t)take->head_count};
-}
-
 bool sync_take_has_all(const sync_take *take) {
     return take->installing || (take->working && take->job == TAKE_VERIFY);
 }

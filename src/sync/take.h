@@ -14,9 +14,6 @@ typedef struct sync_take sync_take;
 int sync_take_new(sync_context *context, sync_session *session,
                   void (*done)(void *user, int result, const char *why), void *user,
                   sync_take **ret_take);
-/* Root and heads of what it takes; they live as long as it. */
-void sync_take_boundary(const sync_take *take, cal_hash *ret_root, sync_ids *ret_heads,
-                        uint64_t *ret_latest);
 /* Nothing more is asked of the peer: what came is being verified or installed. */
 bool sync_take_has_all(const sync_take *take);
 void sync_take_answer(sync_take *take, const sync_message *message);
