@@ -8,6 +8,7 @@
 #include "app/app.h"
 #include "crypto/crypto.h"
 #include "node/internal.h"
+#include "sync/snapshot.h"
 
 const char *cal_version(void) { return NODE_VERSION; }
 const char *cal_runtime_version(void) { return CAL_APP_RUNTIME_VERSION; }
@@ -136,6 +137,8 @@ static int open_modules(cal_node *node, cal_error *err) {
     const cal_node_options *options = &node->options;
     int rc = node_open_store(node->world, options, &node->store, err);
     if (rc == 0) rc = node_removals_recover(node->store, err);
+    if (rc == 0 && !options->read_only && (rc = sync_staging_clear(node->store)) != 0)
+        cal_fail(err, rc, "what a transfer left cannot be cleared: %s", cal_error_text(rc));
     if (rc == 0) rc = open_engine(node, err);
     if (rc == 0) rc = gov_open(node->store, node->os, &node->gov, err);
     if (rc == 0) rc = cal_blobs_open(node->store, node->os, &node->blobs, err);
