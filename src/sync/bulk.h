@@ -105,6 +105,8 @@ size_t sync_walk_count(const sync_walk *walk);
 const cal_hash *sync_walk_at(const sync_walk *walk, size_t i); /* NULL: not one after all */
 /* Whether a delta was found to lie below what was added as known, or to be one of them. */
 bool sync_walk_knows(const sync_walk *walk, const cal_hash *id);
+/* What was added as known is here, and more than a checkpoint. */
+bool sync_walk_knows_all(const sync_walk *walk);
 /* The first that are missing below what was walked: a checkpoint, or nothing. */
 bool sync_walk_ended_short(const sync_walk *walk);
 

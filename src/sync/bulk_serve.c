@@ -153,8 +153,9 @@ static int make_covered(serving *s) {
         for (uint32_t i = 0; i < request->ids.count; i++)
             covered[i] = sync_walk_knows(s->walk, &request->ids.items[i]);
     }
+    bool whole = viewed || sync_walk_knows_all(s->walk);
     sync_bulk_answer answer = {.kind = request->kind,
-                               .end = SYNC_BULK_WHOLE,
+                               .end = whole ? SYNC_BULK_WHOLE : SYNC_BULK_PART,
                                .covered = cal_slice_of(covered, request->ids.count)};
     return sync_bulk_answer_write(&answer, &s->frame);
 }

@@ -36,7 +36,7 @@ struct sync_walk {
     uint32_t *heap, heap_count, heap_capacity; /* the newest first */
     uint32_t *found, found_count, found_capacity;
     uint32_t open; /* of the heap, those that are not known */
-    bool begun, short_of;
+    bool begun, short_of, known_absent;
     cal_buffer row;
 };
 
@@ -207,7 +207,10 @@ static int look_up(sync_walk *walk, cal_snapshot *snapshot, const cal_context_id
         cal_snapshot_get(snapshot, CAL_COLUMN_DELTA, cal_slice_of(key, sizeof key), &walk->row);
     if (rc == 0) rc = cal_delta_record_decode(cal_buffer_slice(&walk->row), &record);
     if (rc == CAL_ENOTFOUND || (rc == 0 && cal_delta_is_checkpoint(&record))) {
-        if (!(walk->nodes[index].flags & NODE_KNOWN)) walk->short_of = true;
+        if (walk->nodes[index].flags & NODE_KNOWN)
+            walk->known_absent = true;
+        else
+            walk->short_of = true;
         return 0;
     }
     if (rc != 0) return rc;
@@ -281,5 +284,7 @@ bool sync_walk_knows(const sync_walk *walk, const cal_hash *id) {
     }
     return false;
 }
+
+bool sync_walk_knows_all(const sync_walk *walk) { return !walk->known_absent; }
 
 bool sync_walk_ended_short(const sync_walk *walk) { return walk->short_of; }

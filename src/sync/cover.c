@@ -7,6 +7,8 @@
 
 #include "sync/bulk.h"
 
+enum { USELESS_MAX = 16, USELESS_MS = 60000 };
+
 struct sync_cover {
     sync_context *context;
     cal_peer_id peer;      /* len 0: not known any more */
@@ -17,6 +19,9 @@ struct sync_cover {
     sync_bulk *bulk;
     cal_hash *ids; /* in the question */
     uint32_t count;
+    cal_peer_id asked_peer, useless[USELESS_MAX]; /* who does not have what is below the state */
+    size_t useless_count;
+    uint64_t useless_until_ms;
     void (*done)(void *user);
     void *user;
 };
@@ -132,28 +137,39 @@ void sync_cover_leave(sync_context *context) {
 
 /* --- the answer --- */
 
+/* Of what is not covered nothing is known when the peer did not know the state's heads. */
 static bool on_answer(void *user, const sync_bulk_answer *answer) {
     struct sync_cover *cover = user;
     sync_context *context = cover->context;
     cal_sync *sync = context->sync;
     uint32_t count = 0;
     if (answer->covered.len != cover->count) return true; /* nothing yet, or no answer */
-    for (uint32_t i = 0; i < cover->count; i++)
-        if (answer->covered.data[i]) cover->ids[count++] = cover->ids[i];
+    for (uint32_t i = 0; i < cover->count; i++) {
+        cal_hash id = cover->ids[i];
+        if (!answer->covered.data[i]) continue;
+        cover->ids[i] = cover->ids[count];
+        cover->ids[count++] = id;
+    }
     sync->stats.deltas_covered += count;
     if (count) cal_contexts_cover(sync->options.contexts, &context->id, cover->ids, count);
     for (uint32_t i = 0; i < count; i++) sync_context_cover(context, &cover->ids[i]);
-    cover->count = 0;
+    cover->count -= count;
+    memmove(cover->ids, cover->ids + count, cover->count * sizeof *cover->ids);
     return true;
 }
 
+static int send_question(struct sync_cover *cover, const cal_peer_id *peer);
+
 static void on_ended(void *user, int result) {
     struct sync_cover *cover = user;
-    void (*done)(void *user) = cover->done;
     sync_context *context = cover->context;
-    void *done_user = cover->user;
-    (void)result;
     cover->bulk = NULL;
+    if (result != 0 && cover->useless_count < USELESS_MAX) {
+        cover->useless[cover->useless_count++] = cover->asked_peer;
+        if (cover->count > 0 && send_question(cover, NULL) == 0) return;
+    }
+    void (*done)(void *user) = cover->done;
+    void *done_user = cover->user;
     cover->done = NULL;
     settle_doubts(context, false);
     if (done) done(done_user);
@@ -163,6 +179,43 @@ static void on_ended(void *user, int result) {
 static const sync_bulk_events cover_events = {.answer = on_answer, .ended = on_ended};
 
 /* --- the question --- */
+
+static bool is_of_use(const struct sync_cover *cover, const cal_peer_id *peer) {
+    if (!peer || peer->len == 0) return false;
+    for (size_t i = 0; i < cover->useless_count; i++)
+        if (cal_peer_id_equal(&cover->useless[i], peer)) return false;
+    return cal_p2p_is_connected(cover->context->sync->options.host, peer);
+}
+
+/* Whom the state came from, the one that is given, somebody else. */
+static bool choose(const struct sync_cover *cover, const cal_peer_id *peer, cal_peer_id *ret_peer) {
+    cal_peer_id peers[SYNC_PEERS_ASKED_MAX];
+    const sync_context *context = cover->context;
+    *ret_peer = cover->peer;
+    if (is_of_use(cover, ret_peer)) return true;
+    if (is_of_use(cover, peer)) {
+        *ret_peer = *peer;
+        return true;
+    }
+    size_t count = sync_hearers(context->sync, context->topic, peers, SYNC_PEERS_ASKED_MAX);
+    for (size_t i = 0; i < count; i++) {
+        *ret_peer = peers[i];
+        if (is_of_use(cover, ret_peer)) return true;
+    }
+    return false;
+}
+
+static int send_question(struct sync_cover *cover, const cal_peer_id *peer) {
+    sync_context *context = cover->context;
+    if (!choose(cover, peer, &cover->asked_peer)) return CAL_EUNREACHABLE;
+    sync_bulk_request request = {.kind = SYNC_BULK_COVERED,
+                                 .context = context->id,
+                                 .root = cover->root,
+                                 .ids = {cover->ids, cover->count},
+                                 .known = {cover->heads, cover->head_count}};
+    return sync_bulk_ask(context->sync, &cover->asked_peer, &request, &cover_events, cover,
+                         &cover->bulk);
+}
 
 static int add(struct sync_cover *cover, const cal_hash *id) {
     static char mark;
@@ -176,23 +229,17 @@ static int add(struct sync_cover *cover, const cal_hash *id) {
 static int ask(struct sync_cover *cover, const cal_peer_id *peer, const cal_hash *ids,
                size_t count) {
     sync_context *context = cover->context;
-    cal_sync *sync = context->sync;
+    uint64_t now = sync_now_ms(context->sync);
     int rc = 0;
+    if (now >= cover->useless_until_ms) cover->useless_count = 0;
+    if (cover->useless_count == 0) cover->useless_until_ms = now + USELESS_MS;
     cover->count = 0;
     for (const cal_list *at = context->doubtful.next; rc == 0 && at != &context->doubtful;
          at = at->next)
         rc = add(cover, &CAL_CONTAINER_OF(at, sync_delta, link)->record.id);
     for (size_t i = 0; i < count && rc == 0; i++) rc = add(cover, &ids[i]);
     if (rc == 0 && cover->count == 0) rc = CAL_ENOTFOUND;
-    if (rc != 0) return rc;
-    if (cover->peer.len && cal_p2p_is_connected(sync->options.host, &cover->peer))
-        peer = &cover->peer;
-    sync_bulk_request request = {.kind = SYNC_BULK_COVERED,
-                                 .context = context->id,
-                                 .root = cover->root,
-                                 .ids = {cover->ids, cover->count},
-                                 .known = {cover->heads, cover->head_count}};
-    return sync_bulk_ask(sync, peer, &request, &cover_events, cover, &cover->bulk);
+    return rc ? rc : send_question(cover, peer);
 }
 
 /* One question after the other. */

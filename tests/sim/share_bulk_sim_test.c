@@ -126,7 +126,7 @@ static void away_for_thousands_of_writes(void **state) {
     print_message("%d deltas: %.3f s, %llu frames, %llu questions, %llu one by one\n", WRITES,
                   (double)(now_of(w) - from) / 1e9, (unsigned long long)stats.bulk_frames,
                   (unsigned long long)stats.bulk_asked, (unsigned long long)stats.deltas_fetched);
-    assert_true(stats.deltas_bulk + stats.deltas_fetched >= WRITES);
+    assert_true(stats.deltas_bulk >= WRITES * 9 / 10); /* some of the last come by gossip */
     assert_true(stats.deltas_fetched <= 8);
     assert_true(stats.bulk_frames <= 64);
     assert_true(stats.bulk_asked <= 8);
@@ -188,41 +188,61 @@ static void a_namespace_of_thousands_of_operations(void **state) {
     world_close(w);
 }
 
-/* c joins while a and b write at once: what lies below the state that it takes is never fetched. */
-static void a_joiner_stays_above_its_snapshot(void **state) {
-    (void)state;
-    enum { BEFORE = 500, MEANWHILE = 20 };
-    engine_signals_use();
-    for (uint64_t seed = 10; seed < 14; seed++) {
-        world *w = &now;
-        world_open(w, seed, 3, 3);
-        place *a = &w->places[0], *b = &w->places[1], *c = &w->places[2];
-        shared s = found(a);
-        join(a, b, &s);
-        set(a, &s.context, "before", "1");
-        until_equal(a, b, &s);
-        write_many(a, &s, "a", BEFORE);
-        until_equal(a, b, &s);
-        asked answers = {0};
-        for (size_t i = 0; i < MEANWHILE; i++) {
-            char args[64];
-            snprintf(args, sizeof args, "{\"key\":\"m%zu\",\"value\":\"%zu\"}", i, i);
-            answers.left += 2;
-            cal_execute(node_at(a), &s.context, "set", args, strlen(args), note_call, &answers);
-            cal_execute(node_at(b), &s.context, "set", args, strlen(args), note_call, &answers);
-        }
-        join(a, c, &s);
-        wait_for(w, all_answered, &answers, "writes are not answered");
-        until_equal(a, b, &s);
-        until_equal(a, c, &s);
-        cal_sync_stats stats = stats_of(c);
-        print_message("%llu deltas lie below the state\n",
-                      (unsigned long long)stats.deltas_covered);
-        CHECK(w, stats.deltas_fetched + stats.deltas_bulk <= 2 * MEANWHILE + 10,
-              "%llu and %llu deltas were fetched", (unsigned long long)stats.deltas_fetched,
-              (unsigned long long)stats.deltas_bulk);
-        world_close(w);
+static void cut(place *one, place *other, bool is_cut) {
+    net_sim_machine *first = node_sim_machine(one->sim), *second = node_sim_machine(other->sim);
+    (is_cut ? net_sim_cut : net_sim_mend)(first, second);
+    (is_cut ? net_sim_cut : net_sim_mend)(second, first);
+}
+
+/* c takes a's state whole while b, out of reach, writes above what lies below that state. When b is
+ * back c takes what b wrote, and nothing of what it has; after a restart of c, too. */
+static void above_a_state(uint64_t seed, bool restart) {
+    enum { BEFORE = 300, APART = 30 };
+    world *w = &now;
+    world_open(w, seed, 3, 3);
+    place *a = &w->places[0], *b = &w->places[1], *c = &w->places[2];
+    shared s = found(a);
+    join(a, b, &s);
+    set(a, &s.context, "before", "1");
+    until_equal(a, b, &s);
+    write_many(a, &s, "a", BEFORE);
+    until_equal(a, b, &s);
+    cut(a, b, true);
+    cut(c, b, true);
+    node_sim_run(w->sim, 60 * SECOND, NULL, NULL);
+    write_many(b, &s, "b", APART);
+    write_many(a, &s, "c", APART);
+    join(a, c, &s);
+    until_equal(a, c, &s);
+    uint64_t before = stats_of(c).deltas_fetched + stats_of(c).deltas_bulk;
+    if (restart) {
+        before = 0;
+        node_sim_stop(c->sim);
+        node_sim_run(w->sim, 200 * SECOND, NULL, NULL); /* the view that it was read from is gone */
+        place_start(c);
+        node_sim_run(w->sim, 10 * SECOND, NULL, NULL);
     }
+    cut(a, b, false);
+    cut(c, b, false);
+    until_equal(a, b, &s);
+    until_equal(a, c, &s);
+    cal_sync_stats stats = stats_of(c);
+    uint64_t fetched = stats.deltas_fetched + stats.deltas_bulk - before;
+    cal_contexts_stats figures;
+    cal_contexts_stats_get(node_at(c)->contexts, &figures);
+    if (!restart) /* b does not know the state, and who asked it knows nothing below it */
+        CHECK(w, fetched <= APART + 10, "%llu deltas were fetched", (unsigned long long)fetched);
+    CHECK(w, figures.applied <= APART + 10, "%llu deltas were applied",
+          (unsigned long long)figures.applied);
+    CHECK(w, stats.deltas_covered > 0, "nothing was asked about");
+    world_close(w);
+}
+
+static void a_joiner_stays_above_its_state(void **state) {
+    (void)state;
+    engine_signals_use();
+    for (uint64_t seed = 10; seed < 13; seed++) above_a_state(seed, false);
+    for (uint64_t seed = 20; seed < 23; seed++) above_a_state(seed, true);
 }
 
 /* --- liars --- */
@@ -309,7 +329,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(away_for_thousands_of_writes, tell_seed),
         cmocka_unit_test_teardown(apart_and_back, tell_seed),
         cmocka_unit_test_teardown(a_namespace_of_thousands_of_operations, tell_seed),
-        cmocka_unit_test_teardown(a_joiner_stays_above_its_snapshot, tell_seed),
+        cmocka_unit_test_teardown(a_joiner_stays_above_its_state, tell_seed),
         cmocka_unit_test_teardown(liars_cost_nothing, tell_seed),
         cmocka_unit_test_teardown(who_does_not_speak_it_is_asked_otherwise, tell_seed),
     };
