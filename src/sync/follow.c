@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gov/members.h"
 #include "sync/context.h"
 
 enum { WHY_MAX = sizeof((sync_context *)0)->code_why };
@@ -148,6 +149,23 @@ static bool takes_part(const cal_sync *sync, const cal_context_id *id) {
            !(options->left && options->left(options->user, id));
 }
 
+/* Whether this node wants what others create in the group (governance.md 8, "Auto-follow"): what
+ * its own row says, or the one that it inherits its membership from. */
+static bool follows(const cal_sync *sync, const cal_group_id *group) {
+    cal_gov *gov = sync->options.gov;
+    cal_account_id account;
+    cal_group_id at = *group;
+    gov_group_info info;
+    gov_follow follow;
+    if (gov_acting_account(gov, group, &account)) return true;
+    for (int depth = 0; depth <= GOV_DEPTH_MAX; depth++) {
+        if (gov_member_follow(gov, &at, &account, &follow) == 0) return follow.contexts;
+        if (gov_group_get(gov, &at, &info) || memcmp(&info.parent, &at, sizeof at) == 0) break;
+        at = info.parent;
+    }
+    return true;
+}
+
 static void look_at(void *user, const gov_context_info *info) {
     cal_sync *sync = user;
     const cal_sync_options *options = &sync->options;
@@ -156,10 +174,10 @@ static void look_at(void *user, const gov_context_info *info) {
         sync_context_drop(sync, &info->id);
         options->hear_context(options->user, &info->id, false);
     } else if (member && !sync_context_get(sync, &info->id)) {
-        if (!is_here(sync, &info->id))
-            adopt(sync, info);
-        else
+        if (is_here(sync, &info->id))
             hear(sync, &info->id);
+        else if (follows(sync, &info->group))
+            adopt(sync, info);
     }
 }
 
@@ -193,7 +211,12 @@ void sync_follow_change(cal_sync *sync, const gov_change *change) {
     gov_change_contexts(change, look_at_change, sync);
 }
 
+/* Asked for by hand: whatever its member follows by itself. */
 void cal_sync_follow(cal_sync *sync, const cal_context_id *id) {
     gov_context_info info;
-    if (gov_context_get(sync->options.gov, id, &info) == 0) look_at(sync, &info);
+    if (gov_context_get(sync->options.gov, id, &info)) return;
+    if (takes_part(sync, id) && !is_here(sync, id))
+        adopt(sync, &info);
+    else
+        look_at(sync, &info);
 }
