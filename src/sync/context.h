@@ -78,7 +78,8 @@ typedef struct sync_context {
     cal_list governed_link;             /* in sync.governed while something waits for governance */
     cal_hash refused[SYNC_REFUSED_MAX]; /* the last ones: not fetched again */
     size_t refused_at;
-    struct sync_step *step; /* on a worker, or being applied */
+    cal_blob_id foreign_code; /* what a member runs that this node does not; named once */
+    struct sync_step *step;   /* on a worker, or being applied */
     uint64_t heartbeat_due_ms, heartbeat_sent_ms;
 
     /* compare.c */

@@ -95,7 +95,8 @@ typedef struct sync_namespace {
     size_t intake_count, intake_bytes;
     struct sync_batch *batch; /* being verified and judged */
     uint64_t beacon_due_ms, beacon_sent_ms;
-    bool gone; /* purged: goes when nothing of it is under way */
+    uint8_t foreign_version; /* of operations that were refused for it; named once */
+    bool gone;               /* purged: goes when nothing of it is under way */
 
     /* history.c */
     struct sync_history *history; /* a peer is being asked */
