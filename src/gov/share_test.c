@@ -143,6 +143,53 @@ static void test_history(void **state) {
     free(page);
 }
 
+/* --- what others do not have --- */
+
+static size_t read_past(fixture *f, const cal_hash *ids, size_t count, size_t step, gov_bag *bag) {
+    gov_past past;
+    bool more = true;
+    int rc;
+    assert_int_equal(gov_past_init(f->founder.gov, &f->ns, ids, count, &past), 0);
+    while ((rc = gov_past_step(f->founder.store, &past, step)) == CAL_EBUSY) continue;
+    assert_int_equal(rc, 0);
+    gov_bag_free(bag);
+    while (more) {
+        size_t before = bag->count;
+        rc = gov_past_read(f->founder.store, &past, step, SIZE_MAX, gov_bag_add, bag, &more);
+        assert_int_equal(rc, 0);
+        assert_true(bag->count <= before + step);
+    }
+    gov_past_deinit(&past);
+    return bag->count;
+}
+
+static void test_past(void **state) {
+    fixture *f = *state;
+    gov_bag *first = calloc(1, sizeof *first), *later = calloc(1, sizeof *later);
+    cal_hash heads[8], sample[40], missing = {{0xEE}};
+    gov_past past;
+    assert_int_equal(gov_past_init(f->other.gov, &(cal_group_id){{9}}, NULL, 0, &past),
+                     CAL_ENOTFOUND);
+    for (int i = 0; i < 10; i++) gov_peer_group(&f->founder, f->ns, false);
+    assert_int_equal(gov_heads(f->founder.gov, &f->ns, heads, 8), 1);
+    assert_int_equal(read_past(f, NULL, 0, 3, first), 11);
+    for (int i = 0; i < 7; i++) gov_peer_group(&f->founder, f->ns, false);
+    assert_int_equal(read_past(f, heads, 1, 1, later), 7); /* above the old head, oldest first */
+    for (size_t i = 0; i < later->count; i++)
+        for (size_t k = 0; k < first->count; k++)
+            assert_memory_not_equal(&later->packets[i].id, &first->packets[k].id, 32);
+    assert_int_equal(read_past(f, &missing, 1, 100, later), 18);
+    size_t known = gov_history_sample(f->founder.gov, &f->ns, sample, 40);
+    assert_true(known >= 16 && known <= 40);
+    assert_int_equal(read_past(f, sample, known, 5, later), 0);
+    assert_int_equal(gov_history_sample(f->founder.gov, &f->ns, sample, 4), 4);
+    assert_int_equal(gov_history_sample(f->other.gov, &f->ns, sample, 4), 0);
+    gov_bag_free(first);
+    gov_bag_free(later);
+    free(first);
+    free(later);
+}
+
 /* --- authors --- */
 
 static gov_author judge(gov_replica *r, const cal_context_id *context, gov_replica *author,
@@ -359,6 +406,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_observer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_history, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_past, setup, teardown),
         cmocka_unit_test_setup_teardown(test_author_beside_change, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pull, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
