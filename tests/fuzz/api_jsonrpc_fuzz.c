@@ -1,27 +1,25 @@
 /* Any body into any row of the API, JSON-RPC first of all, and any text into its WebSocket; every
  * JSON answer must be JSON.
  *
- * The node is the one below: it answers each question at once, with success or, by a bit of the
- * input, with an error, and its own texts come from the input too. Input: row, flags, then the
- * body. */
+ * The node is the one below and in api_jsonrpc_node.c: it answers each question at once, with
+ * success or, by a bit of the input, with an error, and its own texts come from the input too.
+ * Input: row, flags, then the body. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "api/api.h"
-#include "base/error.h"
+#include "api_jsonrpc_node.h"
 #include "calimero/log.h"
-#include "calimero/share.h"
 
-static bool refuse;            /* flags & 1: the node says no */
-static char text[256];         /* what the node says: the start of the input */
-static const cal_slice *bytes; /* what the node's applications return: the input */
-static const cal_error refusal = {CAL_ENOTFOUND, "no"};
+bool refuse;
+char text[256];
+const cal_slice *bytes;
+static cal_error refusal;
 static const cal_application_id some_id = {{1}};
 static cal_event_handler on_event;
 static void *on_event_user;
-static const cal_error *outcome(void) { return refuse ? &refusal : NULL; }
-static int code(void) { return refuse ? CAL_ENOTFOUND : 0; }
+const cal_error *outcome(void) { return refuse ? &refusal : NULL; }
+int code(void) { return refuse ? refusal.code : 0; }
 
 /* --- the node --- */
 
@@ -255,12 +253,6 @@ int cal_group_each(cal_node *node, const cal_group_id *id,
     visit(user, &info);
     return code();
 }
-void cal_namespace_invite(cal_node *node, const cal_group_id *id, uint64_t valid_s, bool recursive,
-                          cal_invitation_visitor visit, cal_simple_done done, void *user) {
-    (void)node, (void)valid_s, (void)recursive;
-    visit(user, id, text, "{}");
-    done(user, outcome());
-}
 void cal_namespace_usage_each(cal_node *node, cal_usage_visitor visit, cal_simple_done done,
                               void *user) {
     (void)node;
@@ -455,10 +447,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
     cal_slice body = cal_slice_of(input + 2, size - 2);
     if (strcmp(route->pattern, "/admin-api/backup") == 0)
         return 0; /* works on a thread of its own */
+    static const int codes[] = {CAL_ENOTFOUND, CAL_EDENIED,  CAL_EINVAL,       CAL_ESTATE,
+                                CAL_EVERIFY,   CAL_ETIMEOUT, CAL_EUNREACHABLE, CAL_ENOMEM};
     refuse = input[1] & 1;
+    refusal = (cal_error){.code = codes[input[1] >> 3 & 7]};
     bytes = &body;
     snprintf(text, sizeof text, "%.*s", (int)(body.len < 40 ? body.len : 40),
              (const char *)body.data);
+    snprintf(refusal.message, sizeof refusal.message, "no: %s", text);
     cal_error err;
     api_state state = {.metrics = metrics_new()};
     state.live = live_new(&state, &err);
