@@ -3,5 +3,5 @@
 set -eu
 cd "$(dirname "$0")/.."
 targets=$(find tests/fuzz -name '*_fuzz.c' | wc -l)
-CAL_KILLS=${CAL_KILLS:-300} CAL_SIM_SEEDS=${CAL_SIM_SEEDS:-10000} CAL_GRAPH_OPS=${CAL_GRAPH_OPS:-100000} \
+CAL_KILLS=${CAL_KILLS:-300} CAL_KILL_SECONDS=${CAL_KILL_SECONDS:-300} CAL_SIM_SEEDS=${CAL_SIM_SEEDS:-10000} CAL_GRAPH_OPS=${CAL_GRAPH_OPS:-100000} \
     CAL_FUZZ_SECONDS=${CAL_FUZZ_SECONDS:-$((targets * 300 / $(nproc)))} CAL_CAMPAIGN=1 scripts/test.sh
