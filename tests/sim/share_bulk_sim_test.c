@@ -194,6 +194,11 @@ static void cut(place *one, place *other, bool is_cut) {
     (is_cut ? net_sim_cut : net_sim_mend)(second, first);
 }
 
+static void note_finding(void *user, const char *finding) {
+    (void)user;
+    print_error("%s\n", finding);
+}
+
 /* c takes a's state whole while b, out of reach, writes above what lies below that state. When b is
  * back c takes what b wrote, and nothing of what it has; after a restart of c, too. */
 static void above_a_state(uint64_t seed, bool restart) {
@@ -235,6 +240,8 @@ static void above_a_state(uint64_t seed, bool restart) {
     CHECK(w, figures.applied <= APART + 10, "%llu deltas were applied",
           (unsigned long long)figures.applied);
     CHECK(w, stats.deltas_covered > 0, "nothing was asked about");
+    node_sim_stop(c->sim);
+    OK(w, node_sim_check(node_sim_disk(c->sim), note_finding, NULL, &err));
     world_close(w);
 }
 
