@@ -5,6 +5,7 @@
 #include "api/live.h"
 #include "api/rpc.h"
 #include "base/limits.h"
+#include "calimero/share.h"
 
 enum { METHOD_MAX = 256, EPHEMERAL_MAX = 16384, FIRST = 32, DELETED = 127 };
 
@@ -37,6 +38,12 @@ int cal_context_identities(cal_node *node, const cal_context_id *id, bool owned,
     assert_true(owned);
     visit(user, &key);
     return 0;
+}
+
+int cal_context_sync_status(cal_node *node, const cal_context_id *context,
+                            cal_sync_status *ret_status) {
+    (void)node, (void)context, (void)ret_status;
+    return CAL_ENOTFOUND;
 }
 
 void cal_node_identity_get(cal_node *node, cal_node_identity *ret_identity) {

@@ -430,9 +430,13 @@ static void run(http_env *env, const http_route *route, uint8_t flags, cal_slice
     http_connection_feed(connection, cal_buffer_slice(&request));
     if (websocket) {
         static const char watch[] = "{\"method\":\"subscribe\",\"params\":{\"contextIds\":["
-                                    "\"4vJ9JU1bJJE96FWSJKvHsmmFADCg4gpZQff4P3bkLKi\"]}}";
+                                    "\"4vJ9JU1bJJE96FWSJKvHsmmFADCg4gpZQff4P3bkLKi\"],"
+                                    "\"groupIds\":[\"4vJ9JU1bJJE96FWSJKvHsmmFADCg4gpZQff4P3bkLKi"
+                                    "\"]}}";
         feed_frame(connection, cal_slice_text(watch));
+        member_came();
         feed_frame(connection, body);
+        member_came();
     }
     take(connection, !websocket);
     http_connection_free(connection);

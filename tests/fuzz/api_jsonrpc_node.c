@@ -96,6 +96,35 @@ void cal_group_join_open(cal_node *node, const cal_group_id *group, cal_group_jo
     done(user, outcome(), some(2));
 }
 
+struct cal_member_watch {
+    cal_group_id group;
+    void (*handler)(void *user, const cal_member_event *event);
+    void *user;
+};
+static cal_member_watch *watched; /* the last one */
+cal_member_watch *cal_member_watch_start(cal_node *node, const cal_group_id *group,
+                                         void (*handler)(void *, const cal_member_event *),
+                                         void *user) {
+    (void)node;
+    watched = some(7) ? calloc(1, sizeof *watched) : NULL;
+    if (watched) *watched = (cal_member_watch){*group, handler, user};
+    return watched;
+}
+void cal_member_watch_stop(cal_node *node, cal_member_watch *watch) {
+    (void)node;
+    if (watch == watched) watched = NULL;
+    free(watch);
+}
+void member_came(void) {
+    if (!watched) return;
+    const cal_member_event event = {.type =
+                                        (cal_member_event_type)some(CAL_MEMBER_ROLE_CHANGED + 1),
+                                    .group = watched->group,
+                                    .account = some_account,
+                                    .role = (cal_role)some(4)};
+    watched->handler(watched->user, &event);
+}
+
 /* --- groups --- */
 
 int cal_group_get(cal_node *node, const cal_group_id *group,

@@ -16,5 +16,6 @@ extern char text[256];         /* what the node says: the start of the input */
 extern const cal_slice *bytes; /* what others brought to the node: the input */
 const cal_error *outcome(void);
 int code(void);
+void member_came(void); /* tells whoever watches the members of a group */
 
 #endif
