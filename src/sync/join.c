@@ -414,6 +414,7 @@ void sync_joins_tick(cal_sync *sync, uint64_t now_ms) {
         sync_join *join = CAL_CONTAINER_OF(at, sync_join, link);
         next = at->next;
         if (join->state >= JOIN_ABANDON) continue;
+        join->under_way++; /* a step may come to its end at once */
         bool late = now_ms >= join->deadline_ms;
         if (join->refusals >= REFUSALS_MAX || (late && join->refusals > 0))
             fail_join(join, join->refusal.code, join->refusal.message);
@@ -429,7 +430,7 @@ void sync_joins_tick(cal_sync *sync, uint64_t now_ms) {
             find(join, now_ms);
         else if (join->state == JOIN_HISTORY)
             look_at_history(join);
-        free_if_over(join);
+        leave_step(join);
     }
 }
 
@@ -437,7 +438,8 @@ void sync_joins_drain(cal_sync *sync) {
     for (cal_list *at = sync->joins.next, *next; at != &sync->joins; at = next) {
         sync_join *join = CAL_CONTAINER_OF(at, sync_join, link);
         next = at->next;
+        join->under_way++;
         fail_join(join, CAL_ECANCELED, "the node is stopping");
-        free_if_over(join);
+        leave_step(join);
     }
 }
