@@ -224,8 +224,10 @@ echo "  state root on carol  $before (as it was)"
 show_roots alice bob
 
 say "9. What is on the disks"
-for node in alice bob carol; do stop $node; done
-run merod --node alice check
+for node in alice bob carol; do
+    stop $node
+    run merod --node $node check
+done
 for node in alice bob carol; do
     if grep -rqs -e "not for carol" -e "hello yourself" "$work/$node"; then fail "plaintext on the disk of $node"; fi
 done

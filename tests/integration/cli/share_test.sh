@@ -107,6 +107,7 @@ run 0 a peers; has "$out" "count: 1"
 
 say "offline and back"
 down b
+run 0 "$merod" --node b check; has "$out" "all is well"
 run 0 a call set -c notes --args '{"key":"d","value":"meanwhile"}'
 up b
 until_has meanwhile b call get --args '{"key":"d"}'
