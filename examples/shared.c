@@ -120,8 +120,8 @@ static void compare(person *a, person *b, const cal_context_id *context) {
 
 /* Founds a namespace with a context in it; what to hand over is free()d by the caller. */
 static char *found(person *p, const char *application, cal_context_id *ret_context) {
-    cal_application_id id;
-    cal_group_id ns;
+    cal_application_id id = {{0}};
+    cal_group_id ns = {{0}};
     cal_context_create_options create = {.name = "notes"};
     cal_context_created context;
     char *invitation = NULL;
