@@ -293,6 +293,7 @@ static void opened(cal_task *task) {
             cal_hash genesis = delta->record.id; /* below whatever state there is */
             drop(delta);
             sync_context_cover(context, &genesis);
+            cal_contexts_cover(context->sync->options.contexts, &context->id, &genesis, 1);
         } else if (sync_cover_doubts(delta)) {
             delta->doubted = true;
             wait_in(delta, &context->doubtful);
