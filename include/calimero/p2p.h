@@ -510,6 +510,7 @@ void cal_p2p_stats_get(const cal_p2p *host, cal_p2p_stats *ret_stats);
 /* Of gossip. */
 #define CAL_P2P_GOSSIP_COUNTERS(X)                                                                 \
     X(published, "own messages published")                                                         \
+    X(published_bytes, "bytes of own messages published, bare")                                    \
     X(publish_refused, "own messages over the size limit")                                         \
     X(received, "messages received")                                                               \
     X(delivered, "messages delivered, once each")                                                  \

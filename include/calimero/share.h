@@ -129,6 +129,7 @@ int cal_context_join_wait(cal_node *node, const cal_context_id *context, cal_err
     X(heartbeats_received, "heartbeats of contexts received")                                      \
     X(heads_served, "questions for heads answered")                                                \
     X(trees_served, "answers about trees of contexts")                                             \
+    X(tree_hashes_served, "hashes in those answers")                                               \
     X(leaves_taken, "entities and deletions taken from trees of others")                           \
     X(leaves_sent, "entities and deletions sent out of trees")                                     \
     X(trees_compared, "comparisons of trees that came to an end")                                  \

@@ -303,6 +303,7 @@ int gossip_publish(cal_gossip *gossip, cal_slice name, cal_slice data, uint64_t 
     }
     size_t sent = send_published(gossip, topic, message);
     gossip->stats.published++;
+    gossip->stats.published_bytes += data.len;
     gossip_message_unref(message);
     if (ret_peers) *ret_peers = sent;
     return 0;

@@ -58,6 +58,9 @@ static void answer_tree(sync_serving *serving) {
         return;
     }
     sync->stats.trees_served++;
+    sync->stats.tree_hashes_served += serving->tree_answer.level_nodes.count;
+    for (uint32_t i = 0; i < serving->tree_answer.nodes.count; i++)
+        sync->stats.tree_hashes_served += 1 + serving->tree_answer.nodes.items[i].children.count;
     sync_serving_answer(serving, &serving->tree_answer);
 }
 
