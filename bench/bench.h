@@ -124,23 +124,33 @@ typedef struct bench_node {
     size_t context_count;
 } bench_node;
 
-void node_init(bench_node *n, const char *merod, const char *home_base);
-void node_start(bench_node *n);
-void node_stop(bench_node *n);
-void node_install(bench_node *n, const char *wasm_path); /* and makes the namespace */
-void node_grow(bench_node *n, size_t contexts);          /* creates until there are so many */
-void node_fill(bench_node *n, size_t first, size_t end); /* BENCH_KEYS entries in each */
+void bench_node_init(bench_node *n, const char *merod, const char *home_base);
+void bench_node_start(bench_node *n);
+void bench_node_stop(bench_node *n);
+void bench_node_install(bench_node *n, const char *wasm_path); /* and makes the namespace */
+void bench_node_grow(bench_node *n, size_t contexts);          /* creates until there are so many */
+void bench_node_fill(bench_node *n, size_t first, size_t end); /* BENCH_KEYS entries in each */
 /* From exec to the answer of a `get`; leaves the node running. */
-double node_first_answer_ms(bench_node *n, double *ret_listening_ms);
+double bench_node_first_answer_ms(bench_node *n, double *ret_listening_ms);
 typedef struct process_memory {
     double rss_kb, anonymous_kb;
 } process_memory;
 process_memory process_memory_get(pid_t pid);
-double node_cpu_us(const bench_node *n); /* user and system time so far */
+double bench_node_cpu_us(const bench_node *n); /* user and system time so far */
 
 /* --- deltas.c: received deltas, in this process --- */
 
 void deltas_measure(const char *wasm_path, const char *folder);
+double deltas_guest_rate(const char *wasm_path,
+                         const char *folder); /* of the guest alone, a second */
+
+/* --- share.c: a context on several nodes --- */
+
+/* "share", or one part of it: "meeting", "missed", "state", "cost"; false: no such part. The folder
+ * is made. `longer`: a million entities, 100,000 missed deltas. */
+bool share_measure(const char *part, const char *wasm_path, const char *folder, bool longer);
+/* Runs as one of its nodes when argv says so: a status; else -1. */
+int share_role(int argc, char **argv);
 
 /* --- net.c: the network's figures --- */
 

@@ -335,6 +335,17 @@ static void close_receiver(receiver *r) {
     free(r);
 }
 
+double deltas_guest_rate(const char *wasm_path, const char *folder) {
+    receiver *r = calloc(1, sizeof *r);
+    if (!r) bench_die("no memory");
+    open_receiver(r, wasm_path, folder);
+    cal_hash genesis = genesis_of(r);
+    make_deltas(r, &genesis);
+    double rate = measure_bare(r);
+    close_receiver(r);
+    return rate;
+}
+
 void deltas_measure(const char *wasm_path, const char *folder) {
     char note[200];
     receiver *r = calloc(1, sizeof *r);

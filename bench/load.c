@@ -122,7 +122,7 @@ load_result load_run(const load_plan *plan, samples *times) {
         clients[i].context = i % plan->contexts;
     }
     size_t before = times ? times->count : 0;
-    double node_before = node_cpu_us(plan->target), own_before = own_cpu_us();
+    double node_before = bench_node_cpu_us(plan->target), own_before = own_cpu_us();
     uint64_t began = bench_now_ns();
     run r = {.plan = plan,
              .times = times ? times : &own,
@@ -133,7 +133,7 @@ load_result load_run(const load_plan *plan, samples *times) {
         drive_many(&r, clients);
     double seconds = (double)(bench_now_ns() - began) / 1e9, calls = (double)r.done;
     load_result result = {.per_second = calls / seconds,
-                          .node_cpu = (node_cpu_us(plan->target) - node_before) / calls,
+                          .node_cpu = (bench_node_cpu_us(plan->target) - node_before) / calls,
                           .generator_cpu = (own_cpu_us() - own_before) / calls};
     for (size_t i = 0; i < plan->connections; i++) http_close(&clients[i].connection);
     free(clients);

@@ -58,7 +58,8 @@ void bench_sleep_ms(unsigned ms) {
 
 typedef struct bench {
     const char *merod, *stripped, *wasm, *folder, *json, *alone;
-    const char *only; /* "node", "deltas" (a part of node), or a part of net_measure; NULL: all */
+    const char *only; /* "node", "deltas" (a part of node), of share_ or net_measure; NULL: all */
+    bool longer;      /* of what is shared */
     double seconds;   /* of each cell of the table of calls per second */
     double hold_seconds; /* of the idle connections */
     bench_node n;
@@ -302,8 +303,8 @@ static void measure_start(bench *b) {
     char name[64];
     for (int i = 0; i < STARTS; i++) {
         double listens;
-        node_stop(&b->n);
-        samples_add(&answer, node_first_answer_ms(&b->n, &listens));
+        bench_node_stop(&b->n);
+        samples_add(&answer, bench_node_first_answer_ms(&b->n, &listens));
         samples_add(&listening, listens);
     }
     bench_sleep_ms(1000);
@@ -337,35 +338,41 @@ static void measure_node(bench *b) {
            "full.\n",
            BENCH_KEYS);
     measure_module(b);
-    node_init(&b->n, b->merod, b->folder);
-    node_start(&b->n);
-    node_install(&b->n, b->wasm);
-    node_grow(&b->n, 1);
-    node_fill(&b->n, 0, 1);
+    bench_node_init(&b->n, b->merod, b->folder);
+    bench_node_start(&b->n);
+    bench_node_install(&b->n, b->wasm);
+    bench_node_grow(&b->n, 1);
+    bench_node_fill(&b->n, 0, 1);
     measure_start(b);
     measure_get(b);
     measure_set(b);
     bench_say("growing to %d contexts", BENCH_CALLED);
-    node_grow(&b->n, BENCH_CALLED);
-    node_fill(&b->n, 1, BENCH_CALLED);
+    bench_node_grow(&b->n, BENCH_CALLED);
+    bench_node_fill(&b->n, 1, BENCH_CALLED);
     measure_throughput(b);
     process_memory busy = process_memory_get(b->n.pid);
     bench_say("growing to %d contexts", BENCH_CONTEXTS);
     uint64_t began = bench_now_ns();
-    node_grow(&b->n, BENCH_CONTEXTS);
+    bench_node_grow(&b->n, BENCH_CONTEXTS);
     double created = (double)(bench_now_ns() - began) / 1e9;
     measure_start(b);
     report_value("memory after the calls above", busy.rss_kb * 1024 / 1e6, "MB",
                  "64 contexts in use, before the restart");
     report_value("contexts created", (BENCH_CONTEXTS - BENCH_CALLED) / created, "/s",
                  "over 8 connections, in one namespace");
-    node_stop(&b->n);
+    bench_node_stop(&b->n);
     deltas_measure(b->wasm, b->folder);
     report_section("Size");
     report_limit("merod, stripped", probe_size(b->stripped) / 1e6, SIZE_LIMIT_MB, "MB", NULL);
     guest_close(b->bare);
     vm_loop_close(b->vm);
     free(b->n.contexts);
+}
+
+static bool measure_share(const bench *b, const char *part) {
+    char folder[BENCH_PATH_MAX];
+    snprintf(folder, sizeof folder, "%s/share", b->folder);
+    return share_measure(part, b->wasm, folder, b->longer);
 }
 
 /* One cell of the table alone, for a profiler to look at: "set,64,64". */
@@ -375,35 +382,40 @@ static void measure_alone(bench *b) {
     if (sscanf(b->alone, "%7[a-z],%zu,%zu", method, &connections, &contexts) != 3 ||
         connections == 0 || contexts == 0 || contexts > BENCH_CONTEXTS)
         bench_die("--load is METHOD,CONNECTIONS,CONTEXTS, like set,64,64");
-    node_init(&b->n, b->merod, b->folder);
-    node_start(&b->n);
-    node_install(&b->n, b->wasm);
-    node_grow(&b->n, contexts);
-    node_fill(&b->n, 0, contexts);
+    bench_node_init(&b->n, b->merod, b->folder);
+    bench_node_start(&b->n);
+    bench_node_install(&b->n, b->wasm);
+    bench_node_grow(&b->n, contexts);
+    bench_node_fill(&b->n, 0, contexts);
     fprintf(stderr, "bench: merod is process %d, port %u\n", (int)b->n.pid, b->n.port);
     report_section("Calls per second");
     measure_cell(b, strcmp(method, "set") == 0, connections, contexts);
-    node_stop(&b->n);
+    bench_node_stop(&b->n);
     free(b->n.contexts);
 }
 
 static _Noreturn void usage(void) {
-    fprintf(stderr, "usage: calimero_bench [--json FILE] [--only "
-                    "node|deltas|net|handshake|stream|message|idle] "
-                    "[--seconds N] "
-                    "[--hold-seconds N] [--load METHOD,CONNECTIONS,CONTEXTS] "
-                    "MEROD STRIPPED_MEROD APP.wasm FOLDER\n"
-                    "FOLDER must be empty and lie on the file system to measure.\n");
+    fprintf(stderr,
+            "usage: calimero_bench [--json FILE] [--only "
+            "node|deltas|share|meeting|missed|state|cost|net|handshake|stream|message|idle] "
+            "[--seconds N] [--longer] "
+            "[--hold-seconds N] [--load METHOD,CONNECTIONS,CONTEXTS] "
+            "MEROD STRIPPED_MEROD APP.wasm FOLDER\n"
+            "FOLDER must be empty and lie on the file system to measure.\n");
     exit(2);
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {
-        {"json", required_argument, NULL, 'j'},    {"only", required_argument, NULL, 'o'},
-        {"seconds", required_argument, NULL, 's'}, {"hold-seconds", required_argument, NULL, 'h'},
-        {"load", required_argument, NULL, 'l'},    {0}};
+    static const struct option options[] = {{"json", required_argument, NULL, 'j'},
+                                            {"only", required_argument, NULL, 'o'},
+                                            {"seconds", required_argument, NULL, 's'},
+                                            {"hold-seconds", required_argument, NULL, 'h'},
+                                            {"load", required_argument, NULL, 'l'},
+                                            {"longer", no_argument, NULL, 'L'},
+                                            {0}};
     bench b = {.seconds = 2, .hold_seconds = 60};
     int option, role = net_role(argc, argv);
+    if (role < 0) role = share_role(argc, argv);
     if (role >= 0) return role;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == 'j')
@@ -416,6 +428,8 @@ int main(int argc, char **argv) {
             b.only = optarg;
         else if (option == 'l')
             b.alone = optarg;
+        else if (option == 'L')
+            b.longer = true;
         else
             usage();
     }
@@ -433,7 +447,10 @@ int main(int argc, char **argv) {
         bool deltas = b.only && strcmp(b.only, "deltas") == 0;
         if (!b.only || node) measure_node(&b);
         if (deltas) deltas_measure(b.wasm, b.folder);
-        if (!node && !deltas && !net_measure(b.only ? b.only : "net", b.hold_seconds)) usage();
+        if (!b.only) measure_share(&b, "share");
+        if (!node && !deltas && !(b.only && measure_share(&b, b.only)) &&
+            !net_measure(b.only ? b.only : "net", b.hold_seconds))
+            usage();
     }
     if (b.json) report_json(b.json);
     printf("\n%u missed, %u not judged (disturbed or bounded by something else); %.0f s\n",

@@ -34,7 +34,7 @@ static void run_to_end(const char *const argv[]) {
     if (waitpid(pid, &status, 0) != pid || status != 0) bench_die("%s %s failed", argv[0], argv[5]);
 }
 
-void node_init(bench_node *n, const char *merod, const char *home_base) {
+void bench_node_init(bench_node *n, const char *merod, const char *home_base) {
     *n = (bench_node){.merod = merod, .home_base = home_base, .log = -1};
     n->contexts = calloc(BENCH_CONTEXTS, sizeof *n->contexts);
     if (!n->contexts) bench_die("no memory");
@@ -70,7 +70,7 @@ static void wait_until_listening(bench_node *n) {
 }
 
 /* The node's standard error comes to us; it stops by itself when we end, however that happens. */
-void node_start(bench_node *n) {
+void bench_node_start(bench_node *n) {
     const char *argv[] = {n->merod, "--home", n->home_base,    "--node", "bench", "--log-level",
                           "error",  "run",    "--exit-on-eof", "3",      NULL};
     int said[2], leash[2];
@@ -91,7 +91,7 @@ void node_start(bench_node *n) {
     wait_until_listening(n);
 }
 
-void node_stop(bench_node *n) {
+void bench_node_stop(bench_node *n) {
     int status;
     if (n->pid == 0) return;
     if (kill(n->pid, SIGTERM) != 0 || waitpid(n->pid, &status, 0) != n->pid || status != 0)
@@ -101,13 +101,13 @@ void node_stop(bench_node *n) {
     n->pid = 0;
 }
 
-double node_first_answer_ms(bench_node *n, double *ret_listening_ms) {
+double bench_node_first_answer_ms(bench_node *n, double *ret_listening_ms) {
     char request[BENCH_REQUEST_MAX];
     size_t len = load_request(request, n->contexts[0], false, 0);
     http_connection *connection = malloc(sizeof *connection);
     if (!connection) bench_die("no memory");
     uint64_t began = bench_now_ns();
-    node_start(n);
+    bench_node_start(n);
     *ret_listening_ms = (double)(bench_now_ns() - began) / 1e6;
     http_open(connection, n->port, true);
     const char *body = http_call(connection, request, len);
@@ -132,7 +132,7 @@ process_memory process_memory_get(pid_t pid) {
     return memory;
 }
 
-double node_cpu_us(const bench_node *n) {
+double bench_node_cpu_us(const bench_node *n) {
     char path[64], text[1024];
     unsigned long user = 0, system = 0;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)n->pid);
@@ -165,7 +165,7 @@ static void post(http_connection *connection, const char *path, const char *body
     take_text(http_call(connection, request, len), name, ret_text);
 }
 
-void node_install(bench_node *n, const char *wasm_path) {
+void bench_node_install(bench_node *n, const char *wasm_path) {
     char body[BENCH_REQUEST_MAX];
     http_connection *connection = malloc(sizeof *connection);
     if (!connection) bench_die("no memory");
@@ -221,7 +221,7 @@ static void create_context(bench_node *n, http_connection *connection, size_t in
     post(connection, "/admin-api/contexts", body, "contextId", n->contexts[index]);
 }
 
-void node_grow(bench_node *n, size_t contexts) {
+void bench_node_grow(bench_node *n, size_t contexts) {
     for_contexts(n, n->context_count, contexts, create_context);
     n->context_count = contexts;
 }
@@ -235,6 +235,6 @@ static void fill_context(bench_node *n, http_connection *connection, size_t inde
     }
 }
 
-void node_fill(bench_node *n, size_t first, size_t end) {
+void bench_node_fill(bench_node *n, size_t first, size_t end) {
     for_contexts(n, first, end, fill_context);
 }

@@ -7,7 +7,7 @@
 
 #include "bench.h"
 
-enum { FIGURES_MAX = 128, TEXT_MAX = 200 };
+enum { FIGURES_MAX = 192, TEXT_MAX = 200 };
 
 typedef struct figure {
     char section[64], name[64], unit[16], formula[TEXT_MAX];
