@@ -66,7 +66,9 @@ const cli_command mero_namespace_commands[] = {
     {"join", NULL, "[NAMESPACE_ID] INVITATION", "Join with an invitation",
      "The invitation is its line of text, its JSON, a file that holds either, or - for standard "
      "input.\n\nExamples:\n  meroctl namespace join calimero1...\n"
-     "  meroctl namespace join invitation.json",
+     "  meroctl namespace join invitation.json\n\nThe JSON says nothing of where to dial: the node "
+     "must "
+     "be connected to somebody of the namespace. The line does.",
      mero_join_options, NULL, mero_join_run},
     {"leave", NULL, "NAMESPACE", "Leave it, and all groups in it", NULL, NULL, NULL, leave_run},
     {"groups", NULL, "NAMESPACE", "Groups directly below it", NULL, NULL, NULL, groups_run},
