@@ -48,7 +48,8 @@ static void end_history(sync_history *history, bool success) {
     if (history->over)
         free(history);
     else
-        history->ns = NULL; /* goes with its session */
+        history->ns = NULL;             /* goes with its session */
+    if (success) sync_joins_judged(ns); /* who joins waits for no more than this */
 }
 
 static const sync_session_events events;

@@ -143,6 +143,7 @@ static void free_items(cal_list *items) {
 /* All that waits is judged: whoever waited for that goes on. */
 static void settle(sync_namespace *ns) {
     sync_history_judged(ns);
+    sync_history_tick(ns, sync_now_ms(ns->sync)); /* it may have been wanted meanwhile */
     sync_joins_judged(ns);
     sync_servings_look(ns->sync, sync_now_ms(ns->sync));
 }
