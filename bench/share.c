@@ -251,6 +251,7 @@ static void measure_snapshot(share_run *r, uint32_t entities) {
     double megabytes = (double)share_number(a, 0) / 1e6;
     double disk = probe_disk(r->folder), aead = probe_aead(), limit = disk < aead ? disk : aead;
     share_counters before = share_count(c);
+    double cpu = share_cpu_s(c);
     share_tell(a, "begin");
     share_watch watch = share_watch_begin(r);
     share_tell(c, "join %s", code);
@@ -259,6 +260,7 @@ static void measure_snapshot(share_run *r, uint32_t entities) {
     share_tell(c, "rooted");
     uint64_t there = share_number(c, 0);
     share_watch_end(r, &watch);
+    cpu = share_cpu_s(c) - cpu;
     share_counters after = share_count(c);
     share_tell(a, "end");
     uint64_t written = share_number(a, 0);
@@ -274,6 +276,7 @@ static void measure_snapshot(share_run *r, uint32_t entities) {
              ms_between(joined, there));
     share_report(r, "taken", megabytes / seconds, 0.6 * limit, true, "MB/s", formula);
     report_value("entities", entities / seconds, "/s", NULL);
+    report_value("processor time of who takes it", 1e6 * cpu / entities, "us", "an entity");
     report_value("on the wire", (double)(after.bytes_in - before.bytes_in) / 1e6, "MB", NULL);
     snprintf(formula, sizeof formula, "%llu written meanwhile; grown in %.1f s",
              (unsigned long long)written, grown);
