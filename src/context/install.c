@@ -223,8 +223,16 @@ void cal_contexts_cover(cal_contexts *contexts, const cal_context_id *id, const 
     if (!batch) return;
     for (size_t i = 0; i < count && rc == 0; i++) {
         cal_delta_record checkpoint;
+        cal_buffer row;
+        cal_buffer_init(&row, CAL_STORE_VALUE_MAX);
+        int here = cal_context_delta_read(contexts->options.store, id, &deltas[i], &row);
+        cal_buffer_deinit(&row);
+        if (here != CAL_ENOTFOUND) continue; /* it came meanwhile, and is worth more */
         cal_delta_checkpoint(&deltas[i], 0, &checkpoint);
         rc = commit_put_delta(batch, id, &checkpoint);
     }
-    cal_store_submit(contexts->options.store, batch, NULL, NULL);
+    if (rc == 0)
+        cal_store_submit(contexts->options.store, batch, NULL, NULL);
+    else
+        cal_batch_free(batch);
 }

@@ -18,8 +18,9 @@ enum {
     SESSION_MS = 10 * 60 * 1000,
     ROUNDS_MAX = 16,        /* comparisons in one session */
     GOSSIP_GRACE_MS = 1000, /* for what is on its way by itself */
-    LOOK_AGAIN_MS = 10000,  /* while others may still be ahead */
-    SINGLES_MAX = 4,        /* deltas fetched one by one before the peer is asked for all at once */
+    SHOW_AGAIN_MS = 5000,
+    LOOK_AGAIN_MS = 10000, /* while others may still be ahead */
+    SINGLES_MAX = 4,       /* deltas fetched one by one before the peer is asked for all at once */
 };
 
 typedef enum compare_phase {
@@ -291,8 +292,18 @@ static void on_taken(void *user, int result, const char *why) {
     if (compare->context) ask_heads(compare);
 }
 
+/* Whoever hears the topic may answer; a state, or a promise to be in step, is taken from a member
+ * only, and given to none but members. Members show themselves when they compare with this node. */
+static bool is_member(const sync_compare *compare) {
+    return sync_met_member(compare->context, &compare->peer);
+}
+
 static void take_state(sync_compare *compare) {
     sync_context *context = compare->context;
+    if (!is_member(compare)) {
+        fail_compare(compare, CAL_ESTATE, "the peer has not shown yet that it is a member");
+        return;
+    }
     context->status.state = CAL_SYNC_BEHIND;
     compare->phase = COMPARE_STATE;
     if (sync_take_new(context, compare->session, on_taken, compare, &compare->take))
@@ -319,7 +330,9 @@ static void on_trees(void *user, int result, const char *why) {
 static void compare_trees(sync_compare *compare, const cal_hash *root) {
     sync_context *context = compare->context;
     compare->phase = COMPARE_TREE;
-    if (compare->trees++ >= TREES_MAX)
+    if (!is_member(compare))
+        fail_compare(compare, CAL_ESTATE, "the peer has not shown yet that it is a member");
+    else if (compare->trees++ >= TREES_MAX)
         fail_different(compare, CAL_EBUSY,
                        "the states still differ after what may be exchanged was");
     else if (sync_tree_new(context, compare->session, root, on_trees, compare, &compare->tree))
@@ -376,7 +389,7 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
     } else if (peer_empty) {
         fail_compare(compare, CAL_ESTATE, "the peer has no state of the context yet");
     } else if (equal) {
-        succeed(compare, CAL_SYNC_EQUAL);
+        succeed(compare, is_member(compare) ? CAL_SYNC_EQUAL : CAL_SYNC_UNKNOWN);
     } else if (same || compare->lacks || (compare->trees > 0 && answer->heads.count == 0)) {
         /* after trees, the reference names no heads */
         compare_trees(compare, &answer->root);
@@ -487,6 +500,28 @@ void sync_compare_soon(sync_context *context, const cal_peer_id *peer) {
     if (!wanted && context->compare_due_ms < grace) context->compare_due_ms = grace;
 }
 
+static void on_shown(void *user, sync_session *session, const sync_message *message) {
+    (void)user, (void)message;
+    sync_session_finish(session);
+}
+
+static void on_shown_end(void *user, sync_session *session, int reason) {
+    (void)user, (void)session, (void)reason;
+}
+
+void sync_compare_show(sync_context *context, const cal_peer_id *peer) {
+    static const sync_session_events shown = {.answer = on_shown, .ended = on_shown_end};
+    sync_request request = {.kind = SYNC_HEADS, .context = context->id};
+    uint64_t now = sync_now_ms(context->sync);
+    sync_session *session;
+    bool same = cal_peer_id_equal(&context->shown, peer);
+    if (same && now < context->shown_ms + SHOW_AGAIN_MS) return;
+    if (sync_session_open(context->sync, peer, SHOW_AGAIN_MS, &shown, NULL, &session)) return;
+    context->shown = *peer;
+    context->shown_ms = now;
+    if (sync_session_ask(session, &context->id, &request)) sync_session_finish(session);
+}
+
 void sync_compare_tick(sync_context *context, uint64_t now_ms) {
     cal_peer_id peers[SYNC_PEERS_ASKED_MAX], first = context->ahead;
     if (context->compare || !context->compare_wanted || now_ms < context->compare_due_ms ||
@@ -522,7 +557,7 @@ void sync_compare_heard(sync_context *context, const sync_heartbeat *heartbeat,
     bool same = rc == 0 && same_heads(&record, heartbeat->heads);
     if (ahead || (same && !equal)) {
         sync_compare_soon(context, peer);
-    } else if (equal && same) {
+    } else if (equal && same && sync_met_member(context, peer)) {
         context->status.state = CAL_SYNC_EQUAL;
         context->status.peer = *peer;
         context->status.compared_ms = sync_wall_ms(context->sync);

@@ -34,7 +34,9 @@ bool sync_context_holds(const sync_context *context, const cal_hash *id) {
     for (size_t i = 0; i < SYNC_REFUSED_MAX; i++)
         if (memcmp(&context->refused[i], id, sizeof *id) == 0) return true;
     if (cal_map_get(&context->covered, key_of(id))) return true;
-    return cal_map_get(&context->by_id, key_of(id)) != NULL;
+    /* One that only came says what its id is; it may not keep the real one away. */
+    const sync_delta *delta = cal_map_get(&context->by_id, key_of(id));
+    return delta && (delta->opened || delta->fetched);
 }
 
 size_t sync_context_waiting(const sync_context *context) { return context->by_id.count; }
@@ -55,8 +57,10 @@ static void refuse(sync_delta *delta, const char *why) {
     cal_log(CAL_LOG_DEBUG, "sync", "context %s: delta %s is refused: %s", context->topic, id,
             why ? why : "");
     context->sync->stats.deltas_refused++;
-    context->refused[context->refused_at] = delta->record.id;
-    context->refused_at = (context->refused_at + 1) % SYNC_REFUSED_MAX;
+    if (delta->opened) { /* else the id may be another delta's, which is yet to come */
+        context->refused[context->refused_at] = delta->record.id;
+        context->refused_at = (context->refused_at + 1) % SYNC_REFUSED_MAX;
+    }
     snprintf(context->status.why, sizeof context->status.why, "a delta was refused: %s",
              why ? why : "");
     drop(delta);
@@ -291,7 +295,9 @@ static void opened(cal_task *task) {
             sync_compare_want(context, NULL);
         } else if (!delta->record.has_author && has_state(context)) {
             cal_hash genesis = delta->record.id; /* below whatever state there is */
+            bool waited = cal_map_get(&context->buckets, key_of(&genesis)) != NULL;
             drop(delta);
+            if (!waited) continue; /* nobody descends from it: not one that was asked for */
             sync_context_cover(context, &genesis);
             cal_contexts_cover(context->sync->options.contexts, &context->id, &genesis, 1);
         } else if (sync_cover_doubts(delta)) {
@@ -338,7 +344,25 @@ static bool has_parent(const sync_delta *delta, const cal_hash *id) {
 }
 
 /* What is ready and descends from one that failed goes with it; it comes again with it. */
+static void drop_descendants(sync_context *context, const cal_hash *failed);
+
+/* One that waits for another parent still. */
+static sync_delta *waiting_child(const sync_context *context, const cal_hash *parent) {
+    cal_map_cursor cursor = {0};
+    void *value;
+    while (cal_map_next(&context->by_id, &cursor, NULL, &value)) {
+        sync_delta *delta = value;
+        if (delta->lacking > 0 && has_parent(delta, parent)) return delta;
+    }
+    return NULL;
+}
+
 static void drop_descendants(sync_context *context, const cal_hash *failed) {
+    for (sync_delta *child; (child = waiting_child(context, failed));) {
+        cal_hash id = child->record.id;
+        drop(child);
+        drop_descendants(context, &id);
+    }
     for (cal_list *at = context->ready.next, *next; at != &context->ready; at = next) {
         sync_delta *delta = CAL_CONTAINER_OF(at, sync_delta, link);
         next = at->next;
@@ -452,9 +476,19 @@ static bool make_room(sync_context *context, const sync_delta *delta) {
     return !full;
 }
 
+/* Whether one of that id keeps this one out: not one that has yet to be opened, when this one was
+ * asked for. In a step it stays where it is. */
+static bool is_taken(sync_context *context, const sync_delta *delta) {
+    sync_delta *old = cal_map_get(&context->by_id, key_of(&delta->record.id));
+    if (sync_context_holds(context, &delta->record.id)) return true;
+    if (!old) return false;
+    if (!delta->fetched || cal_list_empty(&old->link)) return true;
+    drop(old);
+    return false;
+}
+
 bool sync_context_take(sync_context *context, sync_delta *delta) {
-    if (context->gone || sync_context_holds(context, &delta->record.id) ||
-        !make_room(context, delta) ||
+    if (context->gone || is_taken(context, delta) || !make_room(context, delta) ||
         cal_map_put(&context->by_id, key_of(&delta->record.id), delta)) {
         sync_delta_free(delta);
         return false;

@@ -87,7 +87,9 @@ typedef struct sync_context {
     struct sync_cover *cover; /* cover.c: of the state that came whole; NULL: none did, or */
     bool cover_read;          /* not read yet */
     cal_peer_id ahead;        /* who is to be asked next; len 0: anybody */
-    cal_peer_id tried;        /* the last one that was of no use */
+    cal_peer_id shown;        /* whom this node has shown last that it is a member */
+    uint64_t shown_ms;
+    cal_peer_id tried; /* the last one that was of no use */
     bool compare_wanted;
     uint64_t compare_due_ms;
     uint32_t failures;
@@ -139,6 +141,8 @@ bool sync_context_codeless(sync_context *context);
 void sync_compare_want(sync_context *context, const cal_peer_id *peer);
 /* The same, after a moment: what is missing may be on its way by itself. */
 void sync_compare_soon(sync_context *context, const cal_peer_id *peer);
+/* Shows the peer that this node is a member, by asking it what only a member may ask. */
+void sync_compare_show(sync_context *context, const cal_peer_id *peer);
 void sync_compare_tick(sync_context *context, uint64_t now_ms);
 void sync_compare_moved(sync_context *context); /* deltas were applied, or can go no further */
 void sync_compare_free(sync_context *context);

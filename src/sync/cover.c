@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "sync/bulk.h"
+#include "sync/tree.h"
 
 enum { USELESS_MAX = 16, USELESS_MS = 60000 };
 
@@ -184,7 +185,8 @@ static bool is_of_use(const struct sync_cover *cover, const cal_peer_id *peer) {
     if (!peer || peer->len == 0) return false;
     for (size_t i = 0; i < cover->useless_count; i++)
         if (cal_peer_id_equal(&cover->useless[i], peer)) return false;
-    return cal_p2p_is_connected(cover->context->sync->options.host, peer);
+    return sync_met_member(cover->context, peer) && /* others' word is worth nothing */
+           cal_p2p_is_connected(cover->context->sync->options.host, peer);
 }
 
 /* Whom the state came from, the one that is given, somebody else. */

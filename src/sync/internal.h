@@ -95,6 +95,7 @@ typedef struct sync_namespace {
     size_t intake_count, intake_bytes;
     struct sync_batch *batch; /* being verified and judged */
     uint64_t beacon_due_ms, beacon_sent_ms;
+    uint64_t batch_due_ms;   /* after a failure */
     uint8_t foreign_version; /* of operations that were refused for it; named once */
     bool gone;               /* purged: goes when nothing of it is under way */
 

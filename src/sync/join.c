@@ -17,6 +17,7 @@ enum {
     ASKED_MAX = 16,
     REFUSALS_MAX = 5,
     ASK_AGAIN_MS = 3000,
+    HISTORY_PATIENCE_MS = 5000,
     SESSION_MS = 30000,
 };
 
@@ -43,7 +44,7 @@ typedef struct sync_join {
     gov_invitation invitation;
     char *name;
     cal_group_id namespace_id;
-    uint64_t deadline_ms;
+    uint64_t deadline_ms, history_by_ms;
     cal_peer_id dialled[ADDRESSES_MAX]; /* who answered at the addresses */
     size_t dialled_count;
     asked asked[ASKED_MAX];
@@ -160,12 +161,15 @@ static void published(gov_commit *commit, const cal_error *err) {
 
 /* --- history --- */
 
-/* Whether all that anybody mentioned is here and judged. */
+/* Whether all that anybody mentioned is here and judged; what nobody has is not waited for: anybody
+ * may mention what there is not. */
 static void look_at_history(sync_join *join) {
     cal_hash one;
     sync_namespace *ns = sync_namespace_get(join->sync, &join->namespace_id, false);
-    if (!ns || sync_namespace_busy(ns) || ns->history || ns->behind.len ||
-        gov_missing(join->sync->options.gov, &ns->id, &one, 1) > 0)
+    bool patient = sync_now_ms(join->sync) < join->history_by_ms;
+    if (!ns || sync_namespace_busy(ns)) return;
+    if (patient && (ns->history || ns->behind.len ||
+                    gov_missing(join->sync->options.gov, &ns->id, &one, 1) > 0))
         return;
     join->state = JOIN_PUBLISH;
     run_commit(join, &join->commit, prepare_publish, published);
@@ -196,6 +200,7 @@ static void taken(gov_commit *commit, const cal_error *err) {
         join->state = JOIN_FIND;
     } else if (join->state == JOIN_TAKE && ns) {
         join->state = JOIN_HISTORY;
+        join->history_by_ms = sync_now_ms(join->sync) + HISTORY_PATIENCE_MS;
         sync_history_want(ns, &join->peer, true);
         look_at_history(join);
     }

@@ -76,9 +76,9 @@ static void finished(gov_commit *commit, const cal_error *err) {
     sync_key_pull *pull = CAL_CONTAINER_OF(commit, sync_key_pull, commit);
     cal_sync *sync = commit->owner;
     pull->committing = false;
-    if (!err || err->code == CAL_EEXISTS) {
+    if (!err) {
         pull->taken++;
-        sync->stats.keys_taken += !err;
+        sync->stats.keys_taken++;
     } else {
         cal_log(CAL_LOG_DEBUG, "sync", "a key was not taken: %s", err->message);
     }

@@ -202,9 +202,11 @@ static void batch_durable(gov_commit *commit) {
 
 static void batch_finished(gov_commit *commit, const cal_error *err) {
     sync_batch *batch = CAL_CONTAINER_OF(commit, sync_batch, commit);
-    if (err)
+    if (err) {
         cal_log(CAL_LOG_WARN, "sync", "%zu governance operations could not be taken in: %s",
                 batch->count, err->message);
+        batch->ns->batch_due_ms = sync_now_ms(batch->ns->sync) + SYNC_RETRY_MIN_MS;
+    }
     end_batch(batch);
 }
 
@@ -259,6 +261,7 @@ static void next_batch(sync_namespace *ns) {
     cal_sync *sync = ns->sync;
     const cal_runner *runner = sync->options.runner;
     if (ns->batch || sync->stopping || ns->gone) return;
+    if (sync_now_ms(sync) < ns->batch_due_ms) return; /* the tick tries again */
     if (cal_list_empty(&ns->intake) && !gov_receive_pending(sync->options.gov, &ns->id)) return;
     sync_batch *batch = calloc(1, sizeof *batch);
     if (!batch) return; /* the next tick tries again */
@@ -273,8 +276,9 @@ static void next_batch(sync_namespace *ns) {
                                  .finished = batch_finished};
     ns->batch = batch;
     sync_hold(sync);
-    if (batch->count == 0) {
-        gov_commit_run(&batch->commit);
+    if (batch->count == 0) { /* never from inside the end of the one before */
+        batch->task.run = batch_verified;
+        runner->on_loop(runner->user, &batch->task);
         return;
     }
     batch->task.run = verify_batch;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "context/record.h"
+#include "sync/context.h"
 #include "sync/tree.h"
 
 enum {
@@ -217,6 +218,11 @@ static void serve_heads(sync_serving *serving) {
     answer.heads = (sync_ids){record.heads, (uint32_t)record.head_count};
     serving->sync->stats.heads_served++;
     sync_serving_answer(serving, &answer);
+    /* Who asks may take what it then hears of a member only. */
+    sync_context *context = sync_context_get(serving->sync, &serving->request.context);
+    cal_peer_id peer;
+    net_messages_peer(serving->messages, &peer);
+    if (context && serving->asked++ == 0) sync_compare_show(context, &peer);
 }
 
 static int read_delta(sync_serving *serving) {

@@ -15,6 +15,7 @@ struct sync_serving {
     uint64_t sequence;
     bool gone, working; /* the stream is over; a worker has it */
     bool proven;
+    uint32_t asked; /* for heads */
 
     /* Of the present request; everything it points to is in the arena. */
     cal_arena arena;

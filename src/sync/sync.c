@@ -61,17 +61,23 @@ size_t sync_publish(cal_sync *sync, const char *topic, cal_slice message) {
 
 struct hearers {
     cal_peer_id *peers;
-    size_t count, max;
+    size_t count, max, seen;
+    const cal_sync *sync;
 };
 
 static void note_hearer(void *user, const cal_peer_id *peer, bool mesh) {
     struct hearers *hearers = user;
     (void)mesh;
-    if (hearers->count < hearers->max) hearers->peers[hearers->count++] = *peer;
+    uint32_t place = (uint32_t)hearers->seen++;
+    if (hearers->count < hearers->max) { /* each has the same chance, however many hear it */
+        hearers->peers[hearers->count++] = *peer;
+    } else if ((place = sync_random(hearers->sync, place + 1)) < hearers->max) {
+        hearers->peers[place] = *peer;
+    }
 }
 
 size_t sync_hearers(cal_sync *sync, const char *topic, cal_peer_id *ret_peers, size_t max) {
-    struct hearers hearers = {.peers = ret_peers, .max = max};
+    struct hearers hearers = {.peers = ret_peers, .max = max, .sync = sync};
     cal_p2p_topic_peers(sync->options.host, topic, note_hearer, &hearers);
     for (size_t i = hearers.count; i > 1; i--) { /* so that not always the same one is asked */
         size_t other = sync_random(sync, (uint32_t)i);

@@ -35,6 +35,8 @@ bool sync_judge_deletion(sync_judge *judge, const sync_deletion *deletion, cal_a
 
 /* Members that have proved a key on a stream of theirs, by peer: a peer answers without proof. */
 void sync_met(sync_context *context, const cal_peer_id *peer, const cal_public_key *party);
+/* Whether the peer has proved a key that speaks for a member now. */
+bool sync_met_member(const sync_context *context, const cal_peer_id *peer);
 /* Whether the peer has proved a key that may write to the context now. */
 bool sync_met_writer(sync_context *context, const cal_peer_id *peer);
 

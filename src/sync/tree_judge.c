@@ -55,14 +55,33 @@ bool sync_judge_deletion(sync_judge *judge, const sync_deletion *deletion, cal_a
 
 /* --- who peers are --- */
 
+static bool is_member(const sync_context *context, const cal_public_key *party) {
+    cal_gov *gov = context->sync->options.gov;
+    cal_group_id group, ns;
+    return gov_context_group(gov, &context->id, &group, &ns) == 0 &&
+           gov_key_is_member(gov, &group, party);
+}
+
+bool sync_met_member(const sync_context *context, const cal_peer_id *peer) {
+    for (size_t i = 0; i < SYNC_MET_MAX; i++)
+        if (cal_peer_id_equal(&context->met[i].peer, peer) &&
+            is_member(context, &context->met[i].party))
+            return true;
+    return false;
+}
+
 void sync_met(sync_context *context, const cal_peer_id *peer, const cal_public_key *party) {
+    size_t place = context->met_at;
     for (size_t i = 0; i < SYNC_MET_MAX; i++)
         if (cal_peer_id_equal(&context->met[i].peer, peer) &&
             memcmp(&context->met[i].party, party, sizeof *party) == 0)
             return;
-    context->met[context->met_at].peer = *peer;
-    context->met[context->met_at].party = *party;
-    context->met_at = (context->met_at + 1) % SYNC_MET_MAX;
+    /* Strangers, and those of whom nothing is known yet, take no member's place. */
+    for (size_t i = 0; i < SYNC_MET_MAX; i++)
+        if (context->met[i].peer.len == 0 || !is_member(context, &context->met[i].party)) place = i;
+    if (place == context->met_at) context->met_at = (context->met_at + 1) % SYNC_MET_MAX;
+    context->met[place].peer = *peer;
+    context->met[place].party = *party;
 }
 
 bool sync_met_writer(sync_context *context, const cal_peer_id *peer) {
