@@ -86,8 +86,8 @@ static void put_key(gov_change *change, const cal_group_id *group, const cal_sec
     gov_key_id(secret, &key.id);
     if (gov_key_find(&view, group, &key.id, &known))
         key.order = known.order;
-    else if (!old)
-        key.order = gov_walk_count(&view, ROW_KEY, group->bytes);
+    else if (!old) /* never 0, which is that of keys fetched to read history */
+        key.order = gov_walk_count(&view, ROW_KEY, group->bytes) + 1;
     key.epoch = epoch_of(&view, group, &key.id);
     if (epoch > key.epoch) key.epoch = epoch;
     if (known.epoch > key.epoch) key.epoch = known.epoch;
