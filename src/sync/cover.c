@@ -185,7 +185,8 @@ static bool is_of_use(const struct sync_cover *cover, const cal_peer_id *peer) {
     if (!peer || peer->len == 0) return false;
     for (size_t i = 0; i < cover->useless_count; i++)
         if (cal_peer_id_equal(&cover->useless[i], peer)) return false;
-    return sync_met_member(cover->context, peer) && /* others' word is worth nothing */
+    return !cover->context->sync->stopping &&
+           sync_met_member(cover->context, peer) && /* others' word is worth nothing */
            cal_p2p_is_connected(cover->context->sync->options.host, peer);
 }
 

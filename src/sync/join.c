@@ -305,7 +305,7 @@ static void find(sync_join *join, uint64_t now_ms) {
     cal_peer_id peers[ASKED_MAX];
     char topic[GOV_TOPIC_TEXT_MAX];
     size_t count = 0;
-    if (join->session) return; /* the last one is being put away */
+    if (join->session || sync->stopping) return; /* the last one is being put away */
     for (; count < join->dialled_count; count++) peers[count] = join->dialled[count];
     gov_topic_text(&join->namespace_id, topic);
     count += sync_hearers(sync, topic, peers + count, ASKED_MAX - count);
@@ -317,7 +317,7 @@ static void find(sync_join *join, uint64_t now_ms) {
 
 static void on_dialled(void *user, const cal_error *err, const cal_peer_id *peer) {
     sync_join *join = user;
-    if (!err && peer && join->dialled_count < ADDRESSES_MAX) {
+    if (!err && peer && !join->sync->stopping && join->dialled_count < ADDRESSES_MAX) {
         cal_p2p_keep(join->sync->options.host, peer, true);
         join->dialled[join->dialled_count++] = *peer;
         if (join->state == JOIN_FIND) find(join, sync_now_ms(join->sync));

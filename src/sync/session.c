@@ -64,7 +64,7 @@ int sync_session_ask(sync_session *session, const cal_context_id *context,
     sync_message message = {.kind = SYNC_INIT, .init = {.request = *request}};
     sync_init *init = &message.init;
     cal_peer_id self;
-    if (session->finished) return CAL_ESTATE;
+    if (session->finished || sync->stopping) return CAL_ESTATE;
     if (context) init->context = *context;
     init->party = gov_self(sync->options.gov)->sign_key;
     cal_random(sync->options.os, init->next_nonce, sizeof init->next_nonce);

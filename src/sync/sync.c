@@ -53,6 +53,7 @@ void sync_sign(void *user, cal_slice message, uint8_t ret_signature[CAL_SIGNATUR
 size_t sync_publish(cal_sync *sync, const char *topic, cal_slice message) {
     cal_error err;
     size_t peers = 0;
+    if (sync->stopping) return 0; /* the host may be gone before what is under way has ended */
     int rc = cal_p2p_publish(sync->options.host, topic, message.data, message.len, &peers, &err);
     if (rc != 0 && rc != CAL_ECANCELED)
         cal_log(CAL_LOG_DEBUG, "sync", "nothing published on %s: %s", topic, err.message);
@@ -78,7 +79,7 @@ static void note_hearer(void *user, const cal_peer_id *peer, bool mesh) {
 
 size_t sync_hearers(cal_sync *sync, const char *topic, cal_peer_id *ret_peers, size_t max) {
     struct hearers hearers = {.peers = ret_peers, .max = max, .sync = sync};
-    cal_p2p_topic_peers(sync->options.host, topic, note_hearer, &hearers);
+    if (!sync->stopping) cal_p2p_topic_peers(sync->options.host, topic, note_hearer, &hearers);
     for (size_t i = hearers.count; i > 1; i--) { /* so that not always the same one is asked */
         size_t other = sync_random(sync, (uint32_t)i);
         cal_peer_id swapped = ret_peers[i - 1];
