@@ -33,6 +33,7 @@ int node_share_start(cal_node *node) {
                                 .store = node->store,
                                 .gov = node->gov,
                                 .contexts = node->contexts,
+                                .blobs = node->blobs,
                                 .committer = &node->committer,
                                 .runner = &node->runner,
                                 .host = node->network.host,

@@ -426,10 +426,12 @@ static void on_request(void *user, net_messages *messages, cal_slice bytes) {
     bool pushes =
         message.init.request.kind == SYNC_PUSH || message.init.request.kind == SYNC_PUSH_DELETIONS;
     if (serving->proven) meet(serving, &message.init);
-    if (serving->proven && (!pushes || may_push(serving)))
-        serve(serving);
-    else
+    if (!serving->proven || (pushes && !may_push(serving)))
         sync_serving_decline(serving, false);
+    else if (serving->request.kind == SYNC_BLOB_SHARE)
+        sync_serve_blob(serving, &message.init.context);
+    else
+        serve(serving);
 }
 
 /* One stream may carry many requests, one after the other. */

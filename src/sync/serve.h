@@ -58,6 +58,8 @@ void sync_serving_work(sync_serving *serving, int (*fn)(sync_serving *serving),
 void sync_serving_hold(sync_serving *serving);
 bool sync_serving_back(sync_serving *serving);
 
+/* blob_session.c: BlobShare. */
+void sync_serve_blob(sync_serving *serving, const cal_context_id *context);
 /* state.c: SnapshotBoundaryRequest and SnapshotStreamRequest. */
 void sync_serve_state(sync_serving *serving);
 

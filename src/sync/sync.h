@@ -23,6 +23,7 @@ typedef struct cal_sync_options {
     cal_store *store;
     cal_gov *gov;
     cal_contexts *contexts;
+    struct cal_blobs *blobs; /* of which a context's code is handed out */
     const gov_committer *committer;
     const cal_runner *runner;
     cal_p2p *host; /* it stops before sync is freed */
