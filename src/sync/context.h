@@ -87,7 +87,9 @@ typedef struct sync_context {
     struct sync_cover *cover; /* cover.c: of the state that came whole; NULL: none did, or */
     bool cover_read;          /* not read yet */
     cal_peer_id ahead;        /* who is to be asked next; len 0: anybody */
-    cal_peer_id shown;        /* whom this node has shown last that it is a member */
+    cal_peer_id declined;     /* whose comparison of trees was, last */
+    uint64_t declined_ms;
+    cal_peer_id shown; /* whom this node has shown last that it is a member */
     uint64_t shown_ms;
     cal_peer_id tried; /* the last one that was of no use */
     bool compare_wanted;

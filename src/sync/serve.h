@@ -15,7 +15,8 @@ struct sync_serving {
     uint64_t sequence;
     bool gone, working; /* the stream is over; a worker has it */
     bool proven;
-    uint32_t asked; /* for heads */
+    uint32_t asked;      /* for heads */
+    bool compares_trees; /* node by node, as the reference does */
 
     /* Of the present request; everything it points to is in the arena. */
     cal_arena arena;

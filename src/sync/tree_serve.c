@@ -138,9 +138,30 @@ static void take_push(sync_serving *serving) {
                        on_merged, push);
 }
 
+/* Nodes of the reference compare trees where deltas would do, and end apart: the own bytes of
+ * whatever has children do not travel that way. Declined, they go on with deltas in the same
+ * session (network-sync.md 8.3); whoever comes back at once lacks none of them. */
+static bool better_by_deltas(sync_serving *serving) {
+    enum { AT_ONCE_MS = 25000 };
+    sync_context *context = sync_context_get(serving->sync, &serving->request.context);
+    uint64_t now = sync_now_ms(serving->sync);
+    cal_peer_id peer;
+    if (!context || serving->request.depth == SYNC_TREE_DEPTH || serving->compares_trees)
+        return false;
+    net_messages_peer(serving->messages, &peer);
+    bool back =
+        cal_peer_id_equal(&context->declined, &peer) && now < context->declined_ms + AT_ONCE_MS;
+    context->declined = peer;
+    context->declined_ms = back ? 0 : now;
+    serving->compares_trees = back;
+    return !back;
+}
+
 void sync_serve_tree(sync_serving *serving) {
     const sync_request *request = &serving->request;
-    if (request->kind == SYNC_TREE_NODE)
+    if (request->kind == SYNC_TREE_NODE && better_by_deltas(serving))
+        sync_serving_decline(serving, false);
+    else if (request->kind == SYNC_TREE_NODE)
         read_tree(serving, read_nodes);
     else if (request->kind == SYNC_LEVEL && request->level == SYNC_TREE_LEVEL && request->has_ids)
         read_tree(serving, read_ranges);
