@@ -125,6 +125,18 @@ class Node:
         return self.json("context", "get", context)["data"]["contextStateHash"]
 
 
+def can_netns():
+    """Root, `ip`, and a kernel that lets it."""
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        return False
+    name, link = f"calt{os.getpid() % 10000}", f"calt{os.getpid() % 10000}b"
+    tried = [["ip", "netns", "add", name], ["ip", "link", "add", link, "type", "bridge"]]
+    able = all(subprocess.run(c, capture_output=True).returncode == 0 for c in tried)
+    subprocess.run(["ip", "netns", "del", name], capture_output=True)
+    subprocess.run(["ip", "link", "del", link], capture_output=True)
+    return able
+
+
 def free_ports(count):
     sockets = [socket.socket() for _ in range(count)]
     for s in sockets:
@@ -195,7 +207,7 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--netns", action="store_true")
     options = parser.parse_args()
-    if options.netns and (os.geteuid() != 0 or not shutil.which("ip")):
+    if options.netns and not can_netns():
         print("no network namespaces here: nothing was tested")
         return
     build = os.path.realpath(options.build)
