@@ -339,20 +339,11 @@ static int set_past(scope *s, gov_fold *fold, const gov_key *key) {
     return fold->error;
 }
 
-static int fold_cut(scope *s, gov_fold *fold) {
-    const gov_graph *graph = s->change->ns->graph;
+/* Chooses the winner of every key in `fold`, then adds what this change has written below. */
+static int settle(scope *s, gov_fold *fold) {
     const gov_draft *draft = s->change->draft;
-    bool all = s->low > graph->count;
     int result = 0;
-    cal_sorted_node *node = all ? NULL : cal_sorted_from(&graph->fold.slots, (cal_slice){0});
-    for (; node && !result; node = node->next[0]) {
-        const gov_row *row = node->value;
-        gov_write write;
-        if (row == &gov_row_absent) continue;
-        gov_slot_read(node->key, cal_slice_of(row->bytes, row->len), &write);
-        if (!is_below(s, write.sequence)) result = set_past(s, fold, &write.key);
-    }
-    node = cal_sorted_from(&fold->slots, (cal_slice){0});
+    cal_sorted_node *node = cal_sorted_from(&fold->slots, (cal_slice){0});
     for (; node && !result; node = node->next[0]) {
         gov_key key = {.len = node->key.len};
         memcpy(key.bytes, node->key.data, node->key.len);
@@ -367,6 +358,21 @@ static int fold_cut(scope *s, gov_fold *fold) {
         if (is_below(s, write.sequence)) result = put_write(fold, &draft->writes[i]);
     }
     return result;
+}
+
+static int fold_cut(scope *s, gov_fold *fold) {
+    const gov_graph *graph = s->change->ns->graph;
+    bool all = s->low > graph->count;
+    int result = 0;
+    cal_sorted_node *node = all ? NULL : cal_sorted_from(&graph->fold.slots, (cal_slice){0});
+    for (; node && !result; node = node->next[0]) {
+        const gov_row *row = node->value;
+        gov_write write;
+        if (row == &gov_row_absent) continue;
+        gov_slot_read(node->key, cal_slice_of(row->bytes, row->len), &write);
+        if (!is_below(s, write.sequence)) result = set_past(s, fold, &write.key);
+    }
+    return result ? result : settle(s, fold);
 }
 
 static int make_cut(gov_change *change, const uint64_t *parents, size_t count, const cal_hash *key,
@@ -398,7 +404,6 @@ static int set_before(scope *s, gov_fold *fold, const gov_key *key) {
 
 /* As fold_cut, over what stands in `past` instead of the present. */
 static int fold_before(scope *s, const gov_fold *past, gov_fold *fold) {
-    const gov_draft *draft = s->change->draft;
     int result = 0;
     cal_sorted_node *node = cal_sorted_from(&past->slots, (cal_slice){0});
     for (; node && !result; node = node->next[0]) {
@@ -408,21 +413,7 @@ static int fold_before(scope *s, const gov_fold *past, gov_fold *fold) {
         gov_slot_read(node->key, cal_slice_of(row->bytes, row->len), &write);
         if (!is_below(s, write.sequence)) result = set_before(s, fold, &write.key);
     }
-    node = cal_sorted_from(&fold->slots, (cal_slice){0});
-    for (; node && !result; node = node->next[0]) {
-        gov_key key = {.len = node->key.len};
-        memcpy(key.bytes, node->key.data, node->key.len);
-        gov_fold_settle(fold, &key);
-        result = fold->error;
-    }
-    for (size_t i = 0; draft && i < draft->write_count && !result; i++) {
-        const gov_row *slot = draft->writes[i].slot;
-        gov_write write;
-        gov_slot_read(cal_slice_of(draft->writes[i].key.bytes, draft->writes[i].key.len),
-                      cal_slice_of(slot->bytes, slot->len), &write);
-        if (is_below(s, write.sequence)) result = put_write(fold, &draft->writes[i]);
-    }
-    return result;
+    return result ? result : settle(s, fold);
 }
 
 int gov_cut_before(gov_change *change, uint64_t sequence, const uint64_t *parents, size_t count,
