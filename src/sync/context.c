@@ -20,7 +20,6 @@ typedef struct sync_bucket {
 typedef struct sync_step {
     cal_task task;
     sync_context *context;
-    bool applies;
     size_t count;
     sync_delta *deltas[STEP_MAX];
     cal_received_delta received[STEP_MAX];
@@ -248,11 +247,10 @@ static void end_step(sync_step *step) {
     sync_release(sync);
 }
 
-static sync_step *new_step(sync_context *context, bool applies) {
+static sync_step *new_step(sync_context *context) {
     sync_step *step = calloc(1, sizeof *step);
     if (!step) return NULL;
     step->context = context;
-    step->applies = applies;
     context->step = step;
     sync_hold(context->sync);
     return step;
@@ -328,7 +326,7 @@ static void open_all(cal_task *task) { /* worker */
 }
 
 static void start_opening(sync_context *context) {
-    sync_step *step = new_step(context, false);
+    sync_step *step = new_step(context);
     if (!step) return;
     while (!cal_list_empty(&context->to_open) && step->count < STEP_MAX)
         step_add(step, CAL_CONTAINER_OF(context->to_open.next, sync_delta, link));
@@ -426,7 +424,7 @@ static void find_writers(cal_task *task) { /* worker */
 }
 
 static void start_applying(sync_context *context) {
-    sync_step *step = new_step(context, true);
+    sync_step *step = new_step(context);
     size_t bytes = 0;
     if (!step) return;
     while (!cal_list_empty(&context->ready) && step->count < STEP_MAX) {
@@ -469,11 +467,10 @@ void sync_context_go(sync_context *context) {
         sync_compare_moved(context);
 }
 
-/* Whoever waits longest gives way to what was asked for; what only came is refused. */
-static bool make_room(sync_context *context, const sync_delta *delta) {
-    bool full = context->by_id.count >= SYNC_WAITING_MAX ||
-                context->waiting_bytes + delta->cost > SYNC_WAITING_BYTES_MAX;
-    return !full;
+/* Nothing that waits gives way: what finds no room is refused, and can be asked for again. */
+static bool has_room(const sync_context *context, const sync_delta *delta) {
+    return context->by_id.count < SYNC_WAITING_MAX &&
+           context->waiting_bytes + delta->cost <= SYNC_WAITING_BYTES_MAX;
 }
 
 /* Whether one of that id keeps this one out: not one that has yet to be opened, when this one was
@@ -488,7 +485,7 @@ static bool is_taken(sync_context *context, const sync_delta *delta) {
 }
 
 bool sync_context_take(sync_context *context, sync_delta *delta) {
-    if (context->gone || is_taken(context, delta) || !make_room(context, delta) ||
+    if (context->gone || is_taken(context, delta) || !has_room(context, delta) ||
         cal_map_put(&context->by_id, key_of(&delta->record.id), delta)) {
         sync_delta_free(delta);
         return false;

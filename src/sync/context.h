@@ -32,10 +32,9 @@ typedef struct sync_absent { /* a parent that is not stored, in its bucket */
 struct sync_delta {
     cal_list link; /* in one of the context's lists, or in the step under way */
     struct sync_context *context;
-    cal_peer_id peer; /* who brought it */
-    uint64_t since_ms;
+    cal_peer_id peer;     /* who brought it */
     bool sealed;          /* by gossip: under a group key */
-    bool fetched;         /* asked for: it is not refused for want of room */
+    bool fetched;         /* asked for: replaces one of its id yet to be opened */
     gov_state_delta wire; /* what is not in `record`; borrows from bytes */
     cal_delta_record record;
     cal_account_id signer;

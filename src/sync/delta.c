@@ -13,7 +13,6 @@ static sync_delta *new_delta(sync_context *context, const cal_peer_id *peer, cal
     if (!delta) return NULL;
     delta->context = context;
     delta->peer = *peer;
-    delta->since_ms = sync_now_ms(context->sync);
     delta->len = bytes.len;
     memcpy(delta->bytes, bytes.data, bytes.len);
     delta->cost = sizeof *delta + 2 * bytes.len + DELTA_OVERHEAD;
