@@ -242,6 +242,7 @@ int node_network_open(cal_node *node, cal_error *err) {
 
 void node_network_free(cal_node *node) {
     node_blobs_quit(node);
+    if (node->sync) cal_sync_quit(node->sync);
     net_host_free(node->network.host);
     node->network.host = NULL;
     node->world->transport_free(node->world->user, node->network.transport, NULL, NULL);

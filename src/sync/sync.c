@@ -187,11 +187,13 @@ void cal_sync_tick(cal_sync *sync) {
     sync_joins_tick(sync, now);
 }
 
+void cal_sync_quit(cal_sync *sync) { sync->stopping = true; }
+
 void cal_sync_drain(cal_sync *sync, void (*done)(void *user), void *user) {
     sync->drained = done;
     sync->drained_user = user;
     sync_hold(sync);
-    sync->stopping = true;
+    cal_sync_quit(sync);
     sync_joins_drain(sync);
     sync_release(sync);
 }
