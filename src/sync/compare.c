@@ -121,6 +121,7 @@ static void succeed(sync_compare *compare, cal_sync_state state) {
                                                         : LOOK_AGAIN_MS);
     context->sync->stats.comparisons++;
     let_go(compare);
+    sync_context_alarm(context);
     tell_waiters(context, NULL);
 }
 
@@ -142,6 +143,7 @@ static void fail_compare(sync_compare *compare, int code, const char *why) {
     context->compare_due_ms = sync_now_ms(context->sync) + ((uint64_t)SYNC_RETRY_MIN_MS << shift);
     cal_fail(&err, code, "%s", why);
     let_go(compare);
+    sync_context_alarm(context);
     tell_waiters(context, &err);
 }
 
@@ -478,6 +480,7 @@ static bool start(sync_context *context, const cal_peer_id *peer) {
     }
     context->compare = compare;
     context->compare_wanted = false;
+    context->compare_began_ms = sync_now_ms(context->sync);
     ask_heads(compare);
     return true;
 }
@@ -491,6 +494,7 @@ void sync_compare_want(sync_context *context, const cal_peer_id *peer) {
     context->compare_wanted = true;
     if ((peer || context->failures == 0) && context->compare_due_ms > soon)
         context->compare_due_ms = soon;
+    sync_context_alarm(context);
 }
 
 void sync_compare_soon(sync_context *context, const cal_peer_id *peer) {
@@ -498,6 +502,7 @@ void sync_compare_soon(sync_context *context, const cal_peer_id *peer) {
     bool wanted = context->compare_wanted;
     sync_compare_want(context, peer);
     if (!wanted && context->compare_due_ms < grace) context->compare_due_ms = grace;
+    sync_context_alarm(context);
 }
 
 static void on_shown(void *user, sync_session *session, const sync_message *message) {
@@ -522,12 +527,17 @@ void sync_compare_show(sync_context *context, const cal_peer_id *peer) {
     if (sync_session_ask(session, &context->id, &request)) sync_session_finish(session);
 }
 
+/* Not while something that came is not judged or applied: what is missing may be among it. And not
+ * two within a tick, whatever peers say. */
+uint64_t sync_compare_due(const sync_context *context) {
+    uint64_t again = context->compare_began_ms + CAL_SYNC_TICK_MS;
+    if (context->compare || !context->compare_wanted || !sync_context_idle(context))
+        return UINT64_MAX;
+    return context->compare_due_ms > again ? context->compare_due_ms : again;
+}
+
 void sync_compare_tick(sync_context *context, uint64_t now_ms) {
     cal_peer_id peers[SYNC_PEERS_ASKED_MAX], first = context->ahead;
-    if (context->compare || !context->compare_wanted || now_ms < context->compare_due_ms ||
-        context->sync->stopping || context->gone)
-        return;
-    if (!sync_context_idle(context)) return; /* what is missing may be among it */
     context->ahead.len = 0;
     if (first.len && start(context, &first)) return;
     size_t count = sync_hearers(context->sync, context->topic, peers, SYNC_PEERS_ASKED_MAX);
@@ -536,8 +546,9 @@ void sync_compare_tick(sync_context *context, uint64_t now_ms) {
             start(context, &peers[i]))
             return;
     context->compare_due_ms = now_ms + SYNC_RETRY_MIN_MS;
-    if (count == 0) {
+    if (count == 0) { /* who comes is asked at once */
         cal_error err;
+        context->compare_due_ms = now_ms + SYNC_RETRY_MAX_MS;
         context->status.state = CAL_SYNC_ALONE;
         cal_fail(&err, CAL_EUNREACHABLE, "nobody who hears the context is connected");
         tell_waiters(context, &err);

@@ -400,6 +400,7 @@ static void applied(void *user, const cal_apply_outcome *outcomes, size_t count)
     if (any) {
         uint64_t due = sync_now_ms(context->sync) + HEARTBEAT_SOON_MS;
         if (due < context->heartbeat_due_ms) context->heartbeat_due_ms = due;
+        sync_context_alarm(context);
     }
     end_step(step);
 }
@@ -463,8 +464,10 @@ void sync_context_go(sync_context *context) {
         start_opening(context);
     else if (!cal_list_empty(&context->doubtful))
         sync_cover_look(context);
-    else
+    else {
         sync_compare_moved(context);
+        sync_context_alarm(context);
+    }
 }
 
 /* Nothing that waits gives way: what finds no room is refused, and can be asked for again. */
@@ -591,15 +594,11 @@ void sync_context_hearer(sync_context *context, const cal_peer_id *peer, bool he
     if (hears) sync_compare_want(context, peer);
 }
 
-void sync_contexts_tick(cal_sync *sync, uint64_t now_ms) {
-    cal_map_cursor cursor = {0};
-    void *value;
-    while (cal_map_next(&sync->contexts, &cursor, NULL, &value)) {
-        sync_context *context = value;
-        if (context->gone) continue;
-        if (now_ms >= context->heartbeat_due_ms) send_heartbeat(context, now_ms);
-        sync_compare_tick(context, now_ms);
-    }
+void sync_context_look(sync_context *context, uint64_t now_ms) {
+    if (context->gone) return;
+    if (now_ms >= context->heartbeat_due_ms) send_heartbeat(context, now_ms);
+    if (now_ms >= sync_compare_due(context)) sync_compare_tick(context, now_ms);
+    sync_context_alarm(context);
 }
 
 void cal_sync_authored(cal_sync *sync, const cal_authored_delta *delta) {
@@ -623,6 +622,7 @@ int sync_context_add(cal_sync *sync, const cal_context_id *id) {
     sync_context *context = cal_map_get(&sync->contexts, key);
     if (context) {
         context->gone = false;
+        sync_context_alarm(context);
         return 0;
     }
     context = calloc(1, sizeof *context);
@@ -633,9 +633,9 @@ int sync_context_add(cal_sync *sync, const cal_context_id *id) {
     cal_map_init(&context->by_id, sync->seed);
     cal_map_init(&context->buckets, sync->seed);
     cal_map_init(&context->covered, sync->seed);
-    cal_list *lists[] = {&context->came,    &context->governed,     &context->stateless,
-                         &context->to_open, &context->doubtful,     &context->ready,
-                         &context->waiters, &context->governed_link};
+    cal_list *lists[] = {&context->came,    &context->governed,      &context->stateless,
+                         &context->to_open, &context->doubtful,      &context->ready,
+                         &context->waiters, &context->governed_link, &context->due_link};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) cal_list_init(lists[i]);
     context->heartbeat_due_ms = sync_now_ms(sync) + sync_random(sync, SYNC_HEARTBEAT_MS);
     context->compare_wanted = true;
@@ -645,6 +645,7 @@ int sync_context_add(cal_sync *sync, const cal_context_id *id) {
         return rc;
     }
     listen(context);
+    sync_context_alarm(context);
     return 0;
 }
 
@@ -664,6 +665,7 @@ static void free_context(sync_context *context) {
     cal_map_deinit(&context->buckets);
     cal_map_deinit(&context->covered);
     cal_list_remove(&context->governed_link);
+    cal_list_remove(&context->due_link);
     free(context);
 }
 

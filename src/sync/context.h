@@ -79,7 +79,8 @@ typedef struct sync_context {
     size_t refused_at;
     cal_blob_id foreign_code; /* what a member runs that this node does not; named once */
     struct sync_step *step;   /* on a worker, or being applied */
-    uint64_t heartbeat_due_ms, heartbeat_sent_ms;
+    uint64_t heartbeat_due_ms;
+    cal_list due_link; /* due.c: in a slot, or with those that are due */
 
     /* compare.c */
     struct sync_compare *compare;
@@ -92,7 +93,7 @@ typedef struct sync_context {
     uint64_t shown_ms;
     cal_peer_id tried; /* the last one that was of no use */
     bool compare_wanted;
-    uint64_t compare_due_ms;
+    uint64_t compare_due_ms, compare_began_ms;
     uint32_t failures;
     cal_sync_status status;
     cal_list waiters; /* of cal_sync_now */
@@ -134,6 +135,11 @@ void sync_context_cover(sync_context *context, const cal_hash *id);
 void sync_context_stated(sync_context *context);
 bool sync_context_idle(const sync_context *context); /* nothing of what came can go on */
 size_t sync_context_waiting(const sync_context *context);
+/* Something of it may be due. */
+void sync_context_look(sync_context *context, uint64_t now_ms);
+
+/* due.c: what is due of it has changed, or when. */
+void sync_context_alarm(sync_context *context);
 
 /* follow.c: whether what the context runs is not here; then it is wanted. */
 bool sync_context_codeless(sync_context *context);
@@ -144,6 +150,8 @@ void sync_compare_want(sync_context *context, const cal_peer_id *peer);
 void sync_compare_soon(sync_context *context, const cal_peer_id *peer);
 /* Shows the peer that this node is a member, by asking it what only a member may ask. */
 void sync_compare_show(sync_context *context, const cal_peer_id *peer);
+/* UINT64_MAX: not before something else happens. */
+uint64_t sync_compare_due(const sync_context *context);
 void sync_compare_tick(sync_context *context, uint64_t now_ms);
 void sync_compare_moved(sync_context *context); /* deltas were applied, or can go no further */
 void sync_compare_free(sync_context *context);

@@ -5,6 +5,7 @@
  *   namespace.c  governance on a topic        history.c    fetching operations that are missing
  *   keys.c       fetching keys                join.c       joining a namespace
  *   context.c    a context on its topic       delta.c      a received delta, judged and opened
+ *   due.c        when each is looked at
  *   bulk.h       many deltas or operations at once, between nodes of this kind
  *   compare.c    catching up with a peer      take.c  state.c    a whole state, taken, handed out
  *   snapshot.h   the machines of both         blobs.c      blobs, on a protocol of their own
@@ -32,6 +33,7 @@ enum {
     SYNC_HEARTBEAT_MS = 30000,
     SYNC_RETRY_MIN_MS = 500, /* pause before asking again; doubles up to: */
     SYNC_RETRY_MAX_MS = 60000,
+    SYNC_DUE_SLOTS = 256, /* of CAL_SYNC_TICK_MS each: longer than any of those pauses */
 };
 
 struct sync_namespace;
@@ -41,6 +43,13 @@ struct cal_sync {
     cal_sync_options options;
     cal_map namespaces; /* id -> sync_namespace */
     cal_map contexts;   /* id -> sync_context */
+    struct {
+        cal_list slots[SYNC_DUE_SLOTS];
+        cal_list now;
+        uint64_t tick; /* whose slot was taken last */
+        cal_task task;
+        bool posted;
+    } due; /* due.c */
     cal_list joins;
     cal_list governed; /* contexts of which something waits for governance */
     cal_list adoptions;
@@ -147,9 +156,12 @@ void sync_context_drop(cal_sync *sync, const cal_context_id *id);
 void sync_contexts_free(cal_sync *sync);
 void sync_context_gossip(struct sync_context *context, const cal_p2p_message *message);
 void sync_context_hearer(struct sync_context *context, const cal_peer_id *peer, bool hears);
-void sync_contexts_tick(cal_sync *sync, uint64_t now_ms);
 /* Governance has moved: what waited for it is judged again. */
 void sync_contexts_governed(cal_sync *sync);
+
+/* due.c */
+void sync_due_init(cal_sync *sync);
+void sync_contexts_tick(cal_sync *sync, uint64_t now_ms);
 
 /* follow.c: contexts that others made, and that this node may have. */
 void sync_follow_change(cal_sync *sync, const gov_change *change);

@@ -128,6 +128,7 @@ int cal_sync_new(const cal_sync_options *options, cal_sync **ret_sync) {
     cal_random(options->os, &sync->seed, sizeof sync->seed);
     cal_map_init(&sync->namespaces, sync->seed);
     cal_map_init(&sync->contexts, sync->seed);
+    sync_due_init(sync);
     cal_list_init(&sync->joins);
     cal_list_init(&sync->governed);
     cal_list_init(&sync->adoptions);

@@ -48,7 +48,8 @@ int cal_sync_new(const cal_sync_options *options, cal_sync **ret_sync);
 /* Reads what is there: namespaces and contexts that are to be heard. Once, before the loop runs. */
 int cal_sync_open(cal_sync *sync, cal_error *err);
 void cal_sync_tick(cal_sync *sync); /* every CAL_SYNC_TICK_MS */
-/* Begins nothing more, and asks nothing of the host: before a host is freed that drain did not close. */
+/* Begins nothing more, and asks nothing of the host: before a host is freed that drain did not
+ * close. */
 void cal_sync_quit(cal_sync *sync);
 /* Quits; done once nothing of it is under way, perhaps at once. */
 void cal_sync_drain(cal_sync *sync, void (*done)(void *user), void *user);
