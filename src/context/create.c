@@ -1,17 +1,16 @@
 /* A new context: its id, its init, its genesis delta; or the record of one that others made
- * (runtime-abi.md 22; governance.md 12). A turn of a context that is not there yet: nothing to wait
- * for, and its batch goes to whoever asked. */
+ * (runtime-abi.md 22; governance.md 12). The turn of a context that is not there yet
+ * (turn_enter_new): its batch goes to whoever asked. */
 #include <stdlib.h>
 
 #include "base/error.h"
 #include "context/commit.h"
 
 struct genesis {
-    cal_task task;
+    struct turn turn;
     struct guest guest;
     cal_buffer params;
     char *service;
-    cal_batch *batch;
     cal_context_genesis told;
     cal_context_genesis_done done;
     void *user;
@@ -19,24 +18,23 @@ struct genesis {
 
 static void free_genesis(struct genesis *genesis) {
     if (!genesis) return;
-    cal_batch_free(genesis->batch);
+    turn_deinit(&genesis->turn);
     guest_deinit(&genesis->guest);
     cal_buffer_deinit(&genesis->params);
     free(genesis->service);
     free(genesis);
 }
 
-static void created(cal_task *task) {
-    struct genesis *genesis = CAL_CONTAINER_OF(task, struct genesis, task);
-    cal_contexts *contexts = genesis->guest.contexts;
-    size_t bytes = genesis->params.len;
+static void created(struct turn *turn) {
+    struct genesis *genesis = CAL_CONTAINER_OF(turn, struct genesis, turn);
+    cal_contexts *contexts = turn->contexts;
+    size_t bytes = turn->cost;
     cal_error err = {0};
-    cal_batch *batch = genesis->batch;
-    genesis->batch = NULL;
     if (genesis->guest.status == CAL_CALL_OK) {
+        cal_batch *batch = turn->batch;
+        turn->batch = NULL;
         genesis->done(genesis->user, NULL, &genesis->told, batch);
     } else {
-        cal_batch_free(batch);
         cal_fail(&err, genesis->guest.error, "%s", genesis->guest.message);
         genesis->done(genesis->user, &err, NULL, NULL);
     }
@@ -65,15 +63,15 @@ static void take_init(struct genesis *genesis) {
         return;
     }
     int rc = commit_build(&commit);
-    genesis->batch = commit.batch;
+    genesis->turn.batch = commit.batch;
     genesis->told.delta = commit.head;
     if (rc != 0 && guest->status == CAL_CALL_OK)
         guest_fail(guest, CAL_CALL_INTERNAL, rc,
                    "the context's first state could not be recorded: %s", cal_error_text(rc));
 }
 
-static void create_run(cal_task *task) {
-    struct genesis *genesis = CAL_CONTAINER_OF(task, struct genesis, task);
+static void create_run(struct turn *turn) {
+    struct genesis *genesis = CAL_CONTAINER_OF(turn, struct genesis, turn);
     struct guest *guest = &genesis->guest;
     const cal_contexts_options *options = &guest->contexts->options;
     if (guest_load(guest, genesis->service) == 0) {
@@ -84,9 +82,9 @@ static void create_run(cal_task *task) {
         if (guest->status == CAL_CALL_OK) take_init(genesis);
     }
     guest_unload(guest);
-    genesis->task.run = created;
-    options->runner->on_loop(options->runner->user, &genesis->task);
 }
+
+static const turn_kind genesis_turn = {.run = create_run, .settled = created};
 
 /* A context id is the public key of a key pair whose secret is thrown away. */
 static void make_id(const cal_contexts *contexts, const uint8_t *seed, cal_context_id *ret_id) {
@@ -119,6 +117,7 @@ static struct genesis *new_genesis(cal_contexts *contexts, const cal_context_id 
                                    const cal_context_create_options *options) {
     struct genesis *genesis = calloc(1, sizeof *genesis);
     if (!genesis) return NULL;
+    turn_init(&genesis->turn, &genesis_turn, contexts, options->init_params_len);
     guest_init(&genesis->guest, contexts, id);
     cal_buffer_init(&genesis->params, CAL_INIT_PARAMS_MAX);
     if (options->service) genesis->service = strdup(options->service);
@@ -155,9 +154,8 @@ void cal_contexts_create(cal_contexts *contexts, const cal_context_create_option
     genesis->told.code = genesis->guest.code;
     genesis->done = done;
     genesis->user = user;
-    contexts_opened(contexts, genesis->params.len);
-    genesis->task.run = create_run;
-    contexts->options.runner->on_worker(contexts->options.runner->user, &genesis->task);
+    contexts_opened(contexts, genesis->turn.cost);
+    turn_enter_new(&genesis->turn);
 }
 
 void cal_contexts_created(cal_contexts *contexts, const cal_context_genesis *genesis) {

@@ -182,6 +182,25 @@ static void run_on_worker(cal_task *task) {
     leave(context);
 }
 
+static void settle_new(cal_task *task) {
+    struct turn *turn = CAL_CONTAINER_OF(task, struct turn, task);
+    turn->kind->settled(turn);
+}
+
+static void run_new(cal_task *task) {
+    struct turn *turn = CAL_CONTAINER_OF(task, struct turn, task);
+    const cal_runner *runner = turn->contexts->options.runner;
+    turn->kind->run(turn);
+    turn->task.run = settle_new;
+    runner->on_loop(runner->user, &turn->task);
+}
+
+void turn_enter_new(struct turn *turn) {
+    const cal_runner *runner = turn->contexts->options.runner;
+    turn->task.run = run_new;
+    runner->on_worker(runner->user, &turn->task);
+}
+
 /* --- hand-over: loop --- */
 
 static const char *const being_deleted = "the context is being deleted";

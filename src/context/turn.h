@@ -1,6 +1,6 @@
 /* Turns: whatever changes a context waits for its turn in one queue: a client's call, deltas that
- * were received, a snapshot to install, a removal. (A genesis is one without a context yet; views
- * take no turn: they run beside the queue on snapshots.)
+ * were received, a snapshot to install, a removal. A genesis is one without a context yet, and so
+ * without a queue. (Views take no turn: they run beside the queue on snapshots.)
  *
  *   loop     waiting --hand-over--> in flight ............................ settled, in order
  *   worker                  run, run, run (each on what the one before left)
@@ -79,6 +79,10 @@ void turn_deinit(struct turn *turn);
 
 /* Loop. Queues it; settled or refused is called for it once, perhaps at once. */
 void turn_enter(struct turn *turn, struct context *context);
+/* Loop. The turn of a context that is not there yet: it runs at once, and its batch is still with
+ * it when it is settled, with result 0: that the context is there is for whoever stores it to say.
+ */
+void turn_enter_new(struct turn *turn);
 
 /* Worker, in `run`: what the overlay has becomes part of what later turns see; the overlay is empty
  * afterwards. CAL_ENOMEM: nothing of this turn or of later ones may be stored. */
