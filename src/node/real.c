@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>
@@ -29,6 +31,7 @@
 
 /* A pool of threads that take tasks in order. */
 typedef struct real_pool {
+    bool background; /* gives way to whoever is waited for */
     pthread_mutex_t lock;
     pthread_cond_t ready;
     cal_list tasks;
@@ -73,8 +76,11 @@ static uint32_t processors(void) {
 
 /* --- pools --- */
 
+enum { BACKGROUND_NICE = 5 };
+
 static void *pool_thread(void *user) {
     real_pool *pool = user;
+    if (pool->background) setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), BACKGROUND_NICE);
     pthread_mutex_lock(&pool->lock);
     for (;;) {
         cal_list *next = cal_list_pop(&pool->tasks);
@@ -99,7 +105,8 @@ static void pool_init(real_pool *pool) {
     cal_list_init(&pool->tasks);
 }
 
-static int pool_start(real_pool *pool, uint32_t threads) {
+static int pool_start(real_pool *pool, uint32_t threads, bool background) {
+    pool->background = background;
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, CAL_VM_THREAD_STACK);
@@ -322,9 +329,9 @@ static int real_run(void *user, uint32_t guests, void (*first)(void *first_user)
     real_world *real = user;
     real->first = first;
     real->first_user = first_user;
-    int rc = pool_start(&real->pools[NODE_WORKER_GUEST], guests);
-    if (rc == 0) rc = pool_start(&real->pools[NODE_WORKER_SLOW], NODE_SLOW_WORKERS);
-    if (rc == 0) rc = pool_start(&real->pools[NODE_WORKER_INSTALL], NODE_SLOW_WORKERS);
+    int rc = pool_start(&real->pools[NODE_WORKER_GUEST], guests, false);
+    if (rc == 0) rc = pool_start(&real->pools[NODE_WORKER_SLOW], NODE_SLOW_WORKERS, true);
+    if (rc == 0) rc = pool_start(&real->pools[NODE_WORKER_INSTALL], NODE_SLOW_WORKERS, true);
     if (rc == 0 && uv_thread_create(&real->thread, loop_thread, real) != 0) rc = CAL_ENOMEM;
     if (rc != 0) stop_pools(real);
     return rc;
