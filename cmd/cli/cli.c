@@ -123,7 +123,7 @@ static int add_value(cli *line, const cli_option *option, const char *value) {
 /* One argument that starts with a dash; *i moves past its value. 0 or an exit code. */
 static int parse_option(cli *line, int argc, char **argv, int *i) {
     const char *arg = argv[*i];
-    const cli_option *option;
+    const cli_option *option = NULL;
     const char *value = NULL;
     if (arg[1] == '-') {
         const char *equals = strchr(arg, '=');

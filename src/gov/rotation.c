@@ -40,7 +40,7 @@ static int generation_of(const gov_apply *apply, uint32_t *ret_generation) {
  * not what it says is as if it were not there; who gets no envelope asks for the key. */
 void gov_take_rotation(gov_apply *apply, const cal_group_id *group, const gov_rotation *rotation,
                        const gov_group_op *plain) {
-    uint32_t generation;
+    uint32_t generation = 0;
     bool wrong = false, ours = false;
     cal_secret next = {0};
     if (!rotation->present || !apply->attributed || !gov_admin(&apply->cut, group, &apply->signer))

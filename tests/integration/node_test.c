@@ -2,6 +2,7 @@
  * backups and a change of keys. The application is apps/kv-store, compiled to WebAssembly. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -264,7 +265,7 @@ static void count_context(void *user, const cal_context_info *info) {
 
 struct done {
     int code;
-    volatile bool called;
+    atomic_bool called;
 };
 
 static void finished(void *user, const cal_error *error) {
