@@ -18,6 +18,7 @@ typedef struct sync_key_pull {
     gov_key_want wants[WANTS_MAX];
     size_t count, at;
     size_t taken;
+    uint32_t peers; /* that could have been asked */
     gov_envelope envelope;
     cal_buffer bytes; /* what the envelope borrows from */
     cal_public_key responder;
@@ -31,7 +32,8 @@ static void end_pull(sync_key_pull *pull) {
         ns->pull_failures = 0;
         ns->pull_due_ms = now; /* there may be more that are wanted now */
     } else {
-        uint32_t shift = ns->pull_failures < 6 ? ns->pull_failures : 6;
+        uint32_t shift = ns->pull_failures / pull->peers; /* each has its turn */
+        if (shift > 6) shift = 6;
         ns->pull_failures++;
         ns->pull_due_ms = now + ((uint64_t)SYNC_RETRY_MIN_MS << shift);
     }
@@ -152,9 +154,30 @@ void sync_keys_soon(sync_namespace *ns) {
     if (ns->pull_due_ms > soon) ns->pull_due_ms = soon; /* news end a long pause */
 }
 
+static int compare_peers(const void *a, const void *b) {
+    const cal_peer_id *x = a, *y = b;
+    return memcmp(x->bytes, y->bytes, sizeof x->bytes);
+}
+
+/* Those who hear the namespace, in turn from the one after who was asked last: whoever hands out
+ * what cannot be taken keeps nobody else from being asked. */
+static int open_pull(sync_key_pull *pull) {
+    sync_namespace *ns = pull->ns;
+    cal_peer_id peers[SYNC_PEERS_ASKED_MAX];
+    size_t count = sync_hearers(ns->sync, ns->topic, peers, SYNC_PEERS_ASKED_MAX), first = 0;
+    pull->peers = (uint32_t)count;
+    qsort(peers, count, sizeof *peers, compare_peers);
+    while (first < count && compare_peers(&peers[first], &ns->pull_peer) <= 0) first++;
+    for (size_t i = 0; i < count; i++) {
+        ns->pull_peer = peers[(first + i) % count];
+        if (!sync_session_open(ns->sync, &ns->pull_peer, SESSION_MS, &events, pull, &pull->session))
+            return 0;
+    }
+    return CAL_EUNREACHABLE;
+}
+
 void sync_keys_tick(sync_namespace *ns, uint64_t now_ms) {
     cal_sync *sync = ns->sync;
-    cal_peer_id peers[SYNC_PEERS_ASKED_MAX];
     if (!ns->pull_wanted || ns->pull || now_ms < ns->pull_due_ms || sync->stopping) return;
     sync_key_pull *pull = calloc(1, sizeof *pull);
     if (!pull) return;
@@ -162,11 +185,7 @@ void sync_keys_tick(sync_namespace *ns, uint64_t now_ms) {
     cal_buffer_init(&pull->bytes, NET_MESSAGE_MAX);
     pull->count = gov_keys_wanted(sync->options.gov, &ns->id, pull->wants, WANTS_MAX);
     if (pull->count > WANTS_MAX) pull->count = WANTS_MAX;
-    size_t hearers = pull->count ? sync_hearers(sync, ns->topic, peers, SYNC_PEERS_ASKED_MAX) : 0;
-    int rc = CAL_EUNREACHABLE;
-    for (size_t i = 0; i < hearers && rc != 0; i++)
-        rc = sync_session_open(sync, &peers[i], SESSION_MS, &events, pull, &pull->session);
-    if (rc != 0) {
+    if (pull->count == 0 || open_pull(pull) != 0) {
         if (pull->count == 0) ns->pull_wanted = false;
         ns->pull_due_ms = now_ms + SYNC_RETRY_MIN_MS;
         free(pull);
