@@ -154,6 +154,11 @@ cal_slice gov_heads_get(const gov_view *view); /* count * 32 bytes */
 bool gov_key_current(const gov_view *view, const cal_group_id *group, gov_group_key *ret_key);
 bool gov_key_find(const gov_view *view, const cal_group_id *group, const cal_hash *key_id,
                   gov_group_key *ret_key);
+/* Whether all that decides who may have the group's key has been read: the rotation that made it,
+ * or, for one that no rotation made as far as is known here, every operation that may be the
+ * removal it was made for. account (may be NULL): of who asks. */
+bool gov_key_settled(const cal_gov *gov, const gov_view *view, const cal_group_id *group,
+                     const cal_hash *key_id, const cal_account_id *account);
 
 /* --- questions (governance.md 7.2) --- */
 bool gov_id_zero(const uint8_t id[32]);

@@ -125,7 +125,13 @@ static int add_contexts(const gov_view *view, const cal_group_id *group, cal_are
 static int seal_current(const cal_gov *gov, const gov_view *view, const cal_group_id *group,
                         const cal_public_key *member, gov_envelope *ret_envelope) {
     gov_group_key key;
+    cal_account_id account;
+    bool known = gov_account_of_key(view, member->bytes, &account);
     if (!gov_key_current(view, group, &key)) return CAL_ENOTFOUND;
+    if (!gov_key_settled(gov, view, group, &key.id, known ? &account : NULL)) {
+        cal_secret_wipe(&key.key);
+        return CAL_ENOTFOUND; /* whoever has read more hands it out, when it is asked for */
+    }
     int result = gov_envelope_seal_member(gov->os, group, &key.key, member->bytes,
                                           &gov->identity.sign_seed, NULL, NULL, ret_envelope);
     cal_secret_wipe(&key.key);

@@ -113,19 +113,26 @@ static bool is_member(const gov_view *view, const cal_group_id *group,
 }
 
 /* The key of the group; by its id also the namespace's, for whoever is in the namespace. None that
- * is not confirmed: it may be anybody's. */
-static bool key_to_give(const gov_view *view, const cal_group_id *group,
+ * is not confirmed: it may be anybody's. None while what may have removed who asks is not read: it
+ * may have been made to keep them out. */
+static bool key_to_give(const cal_gov *gov, const gov_view *view, const cal_group_id *group,
                         const cal_account_id *account, const cal_hash *key_id,
                         gov_group_key *ret_key) {
-    if (!key_id) return gov_key_current(view, group, ret_key);
     const cal_group_id *holders[] = {group, &view->namespace_id};
-    for (size_t i = 0; i < 2; i++) {
-        gov_key doubt = gov_key_of(ROW_KEY_DOUBT, holders[i]->bytes, key_id->bytes, NULL);
-        if (!gov_view_get(view, &doubt, NULL) && is_member(view, holders[i], account) &&
-            gov_key_find(view, holders[i], key_id, ret_key))
-            return true;
+    bool found = false;
+    if (!key_id) {
+        found = gov_key_current(view, group, ret_key) &&
+                gov_key_settled(gov, view, group, &ret_key->id, account);
+    } else {
+        for (size_t i = 0; i < 2 && !found; i++) {
+            gov_key doubt = gov_key_of(ROW_KEY_DOUBT, holders[i]->bytes, key_id->bytes, NULL);
+            found = !gov_view_get(view, &doubt, NULL) && is_member(view, holders[i], account) &&
+                    gov_key_find(view, holders[i], key_id, ret_key) &&
+                    gov_key_settled(gov, view, holders[i], key_id, account);
+        }
     }
-    return false;
+    if (!found) cal_secret_wipe(&ret_key->key);
+    return found;
 }
 
 int gov_key_serve(cal_gov *gov, const cal_group_id *namespace_id, const cal_group_id *group,
@@ -141,7 +148,7 @@ int gov_key_serve(cal_gov *gov, const cal_group_id *namespace_id, const cal_grou
         !is_member(&view, group, &account) || !gov_binding_get(&view, device, &binding) ||
         !gov_id_equal(binding.account.bytes, account.bytes) ||
         !gov_device_live(&view, cal_slice_of(device->bytes, 32), &binding) ||
-        !key_to_give(&view, group, &account, key_id, &key))
+        !key_to_give(gov, &view, group, &account, key_id, &key))
         return CAL_ENOTFOUND;
     int result = gov_envelope_seal_device(gov->os, group, &key.key, device, binding.kem_key,
                                           &gov->identity.sign_seed, NULL, NULL, ret_envelope);

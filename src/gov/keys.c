@@ -66,6 +66,28 @@ static uint64_t epoch_of(const gov_view *view, const cal_group_id *group, const 
     return gov_view_get(view, &key, &value) ? cal_read_u64le(value.data) : 0;
 }
 
+/* Of somebody whose word could be a removal: an admin's, or who asks, who may have left. What the
+ * members of other groups keep among themselves says nothing here. */
+static bool may_remove(const cal_gov *gov, const gov_view *view, const uint8_t *group,
+                       const uint8_t *signer, const cal_account_id *account) {
+    cal_account_id author, self = gov_acting(gov, view);
+    cal_group_id id;
+    memcpy(id.bytes, group, sizeof id.bytes);
+    if (!gov_account_of_key(view, signer, &author)) return false;
+    if (account && gov_id_equal(author.bytes, account->bytes)) return true;
+    return gov_admin(view, &id, &author) && gov_path_of(view, &id, &self, NULL) != GOV_PATH_NONE;
+}
+
+bool gov_key_settled(const cal_gov *gov, const gov_view *view, const cal_group_id *group,
+                     const cal_hash *key_id, const cal_account_id *account) {
+    gov_walk sealed = gov_walk_start(view, ROW_SEALED, NULL, NULL);
+    cal_slice rest, value;
+    if (epoch_of(view, group, key_id) > 0) return true;
+    while (gov_walk_next(&sealed, &rest, &value))
+        if (may_remove(gov, view, rest.data, value.data + 32, account)) return false;
+    return true;
+}
+
 /* --- writing --- */
 
 static void put_row(gov_change *change, const cal_group_id *group, const gov_group_key *key) {

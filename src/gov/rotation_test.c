@@ -1,5 +1,6 @@
 /* Keys that move on: debts, concurrent rotations, keys that have not come, and heads that are
  * merged (governance.md 11; 18.1 T22-T24; 18.2 G2, G6, G14). */
+#include "gov/share.h"
 #include "gov/topic.h"
 #include "support/gov_nodes.h"
 
@@ -201,6 +202,37 @@ static void test_key_that_is_missing(void **state) {
     same_key(4, 0);
 }
 
+static int serve_to(size_t asker, const cal_hash *key_id) {
+    gov_envelope envelope;
+    const gov_identity *to = gov_self(GOV(asker));
+    return gov_key_serve(GOV(4), &net.ns, &net.ns, &to->sign_key, &to->device, key_id, &envelope);
+}
+
+/* T22: who has a key, and cannot read yet whom it was made to keep out, hands it to nobody. */
+static void test_key_of_an_unread_removal(void **state) {
+    (void)state;
+    gov_change *change;
+    cal_device_id device = gov_self(GOV(4))->device;
+    cal_account_id three = gov_net_account(&net, 3), two = gov_net_account(&net, 2);
+    gov_group_key before = current(4);
+    assert_int_equal(gov_change_begin(GOV(0), &net.ns, &change, &net.err), 0);
+    gov_group_op op = {.kind = GOV_MEMBER_REMOVED, .account = three};
+    int result = gov_author_rotating(change, &net.ns, &op, &three, &device, &net.err);
+    assert_int_equal(gov_change_finish(change, result, &net.change, &net.err), 0);
+    gov_net_do(&net, 0, 0); /* its key is not for the fifth, */
+    gov_net_do(&net, 0, gov_members_remove(GOV(0), &net.ns, &two, 1, no_roots, OUT));
+    gov_group_key now = current(0); /* which so cannot read the second removal */
+    gov_replica_key(&net.nodes[4], &net.ns, &net.ns, &now.key);
+    assert_int_equal(serve_to(1, &before.id), CAL_ENOTFOUND);
+    assert_int_equal(serve_to(2, &now.id), CAL_ENOTFOUND);
+    assert_int_equal(serve_to(1, &now.id), CAL_ENOTFOUND);
+    assert_int_equal(serve_to(1, NULL), CAL_ENOTFOUND);
+    gov_net_pull_sealed(&net, 0, 4);
+    assert_int_equal(serve_to(2, &now.id), CAL_ENOTFOUND);
+    assert_int_equal(serve_to(1, &now.id), 0);
+    assert_int_equal(serve_to(1, &before.id), 0);
+}
+
 /* G14: an operation that can be gossiped, whatever the number of devices. */
 static void test_more_devices_than_fit(void **state) {
     (void)state;
@@ -258,6 +290,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_concurrent_rotations, setup, teardown),
         cmocka_unit_test_setup_teardown(test_later_rotation_wins, setup, teardown),
         cmocka_unit_test_setup_teardown(test_key_that_is_missing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_key_of_an_unread_removal, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_devices_than_fit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_heads_are_merged, setup, teardown),
     };
