@@ -448,7 +448,7 @@ typedef struct beside {
     cal_blobs *blobs;
     pthread_t thread;
     atomic_bool stop;
-    int rounds;
+    atomic_int rounds;
     uint64_t longest_ns;
 } beside;
 

@@ -228,7 +228,7 @@ static void on_sent(void *user, net_messages *messages) {
     if (!t) return;
     t->sending = false;
     /* who has got all and does not end keeps his place no longer than a chunk would take */
-    if (t->last && !t->ready && !t->working) net_messages_expect(messages, SYNC_BLOB_WAIT_MS);
+    if (!t->working && !t->ready && t->last) net_messages_expect(messages, SYNC_BLOB_WAIT_MS);
     send_ready(t);
 }
 

@@ -3,6 +3,7 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -236,7 +237,7 @@ typedef struct request {
     const char *protocol;
     uint8_t frame[512], answer[64];
     size_t frame_len, answer_len, wanted;
-    bool over;
+    atomic_bool over;
     int reason;
 } request;
 
