@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "codec/utf8.h"
 #include "gov/internal.h"
+#include "gov/share.h"
 
 int gov_check_name(const char *name, cal_error *err) {
     if (!name) return 0;
@@ -95,8 +96,11 @@ int gov_namespace_delete(cal_gov *gov, const cal_group_id *namespace_id, gov_cha
     if (!ns || !gov_id_equal(ns->id.bytes, namespace_id->bytes))
         return cal_fail(err, CAL_ENOTFOUND, "no such namespace on this node");
     cal_account_id self = gov_acting(gov, &view);
-    if (!gov_admin(&view, namespace_id, &self))
-        return cal_fail(err, CAL_EDENIED, "only an admin of a namespace may delete it from a node");
+    bool left = gov_path_of(&view, namespace_id, &self, NULL) == GOV_PATH_NONE &&
+                !gov_namespace_joining(gov, namespace_id); /* or was removed */
+    if (!left && !gov_admin(&view, namespace_id, &self))
+        return cal_fail(err, CAL_EDENIED,
+                        "only an admin of a namespace may delete it from a node: leave it first");
     int result = gov_change_begin(gov, namespace_id, &change, err);
     if (result) return result;
     change->purge = true;

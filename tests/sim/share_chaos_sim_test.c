@@ -395,7 +395,12 @@ static void everything_happens(void **state) {
     engine_signals_use();
     const char *one = getenv("CAL_SIM_SEED"), *many = getenv("CAL_SIM_SEEDS");
     unsigned long first = one ? strtoul(one, NULL, 10) : 1;
-    unsigned long seeds = one ? 1 : many ? strtoul(many, NULL, 10) : 60;
+#ifdef __SANITIZE_ADDRESS__
+    unsigned long seeds = 60;
+#else
+    unsigned long seeds = 500;
+#endif
+    if (one || many) seeds = many ? strtoul(many, NULL, 10) : 1;
     uint64_t writes = 0, cuts = 0, restarts = 0, partitions = 0, removals = 0, returns = 0;
     uint64_t roles = 0, leaves = 0;
     for (unsigned long seed = first; seed < first + seeds; seed++) {

@@ -673,6 +673,10 @@ static void test_removal(void **state) {
     expect("POST", at("/admin-api/groups/%s/contexts/%s/remove", space, context), "{}", 200, "{}");
     refused("POST", at("/admin-api/groups/%s/contexts/%s/remove", space, context), "{}", 404,
             "not in this group");
+    use(&guest); /* what is left of it there can go */
+    expect("DELETE", at("/admin-api/namespaces/%s", space), "{}", 200,
+           "{\"data\":{\"isDeleted\":true}}");
+    refused("GET", group_path(space, "/members"), NULL, 404, "");
 }
 
 int main(int argc, char **argv) {
