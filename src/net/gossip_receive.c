@@ -42,12 +42,13 @@ static void take_subscription(gossip_peer *peer, const GossipPb__SubOpts *option
     gossip_sub *sub;
     if (option->subscribe) {
         int result = gossip_sub_add(peer, name, &sub);
-        if (result == CAL_EEXISTS) return;
-        if (result) {
+        if (result && result != CAL_EEXISTS) {
             gossip->stats.subscriptions_refused++;
             return;
         }
-        gossip_mesh_met(sub);
+        if (!result) gossip_mesh_met(sub);
+        /* Told again when it is said again: who came anew before we missed it knows nothing of what
+         * was said to the one before. */
         if (sub->topic->own) gossip_tell(gossip, GOSSIP_SUBSCRIBED, peer, name, NULL, 0);
         return;
     }

@@ -50,6 +50,9 @@ static void test_deliver_and_forward(void **state) {
     }
     world_events(&w);
     assert_int_equal(w.subscribed, 4);
+    say_subscribe(&w, peers[0], "news", true); /* it came anew: told again */
+    world_events(&w);
+    assert_int_equal(w.subscribed, 1);
     say_message(&w, peers[0], 2, 5, "news", "one"); /* written by peers[1] */
     world_events(&w);
     assert_int_equal(w.messages, 1);

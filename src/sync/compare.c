@@ -568,6 +568,8 @@ void sync_compare_heard(sync_context *context, const sync_heartbeat *heartbeat,
     bool same = rc == 0 && same_heads(&record, heartbeat->heads);
     if (ahead || (same && !equal)) {
         sync_compare_soon(context, peer);
+    } else if (rc == 0 && !same && !equal) {
+        sync_context_heartbeat(context); /* it is behind, and may not know */
     } else if (equal && same && sync_met_member(context, peer)) {
         context->status.state = CAL_SYNC_EQUAL;
         context->status.peer = *peer;

@@ -397,11 +397,7 @@ static void applied(void *user, const cal_apply_outcome *outcomes, size_t count)
         drop_descendants(context, &id);
         sync_compare_want(context, NULL);
     }
-    if (any) {
-        uint64_t due = sync_now_ms(context->sync) + HEARTBEAT_SOON_MS;
-        if (due < context->heartbeat_due_ms) context->heartbeat_due_ms = due;
-        sync_context_alarm(context);
-    }
+    if (any) sync_context_heartbeat(context);
     end_step(step);
 }
 
@@ -544,6 +540,13 @@ static void send_heartbeat(sync_context *context, uint64_t now_ms) {
     }
     cal_buffer_deinit(&bytes);
     cal_arena_deinit(&arena);
+}
+
+void sync_context_heartbeat(sync_context *context) {
+    uint64_t due = sync_now_ms(context->sync) + HEARTBEAT_SOON_MS;
+    if (due >= context->heartbeat_due_ms) return;
+    context->heartbeat_due_ms = due;
+    sync_context_alarm(context);
 }
 
 static void hear_heartbeat(sync_context *context, const cal_p2p_message *message) {

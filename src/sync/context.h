@@ -135,6 +135,7 @@ void sync_context_cover(sync_context *context, const cal_hash *id);
 void sync_context_stated(sync_context *context);
 bool sync_context_idle(const sync_context *context); /* nothing of what came can go on */
 size_t sync_context_waiting(const sync_context *context);
+void sync_context_heartbeat(sync_context *context); /* soon */
 /* Something of it may be due. */
 void sync_context_look(sync_context *context, uint64_t now_ms);
 

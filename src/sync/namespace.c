@@ -297,7 +297,12 @@ static void hear_beacon(sync_namespace *ns, const gov_beacon *beacon, const cal_
         !gov_beacon_verify(beacon))
         return;
     sync->stats.beacons_received++;
-    if (gov_knows_op(sync->options.gov, &ns->id, &beacon->head) != CAL_ENOTFOUND) return;
+    if (gov_knows_op(sync->options.gov, &ns->id, &beacon->head) != CAL_ENOTFOUND) {
+        /* Who is behind may have come anew without being missed, and hears how far we are. */
+        if (beacon->applied_through < gov_op_count(sync->options.gov, &ns->id))
+            sync_namespace_beacon(ns);
+        return;
+    }
     /* Of somebody unknown, too: it may be a member since the operation that is not here. */
     sync_history_want(ns, peer, true);
 }

@@ -319,9 +319,10 @@ static void describe(place *p) {
     state_of(p, &s);
     cal_context_sync_status(node_at(p), &c.context, &status);
     cal_sync_stats_get(node_at(p), &stats);
-    print_error("place %zu: %zu heads, root %02x%02x, %llu operations, %zu heads of them; %s, %llu "
-                "deltas wait, %llu failures: %s\n",
-                p->index, s.head_count, s.root.bytes[0], s.root.bytes[1],
+    const cal_os *os = cal_sim_os(node_sim_disk(p->sim));
+    print_error("place %zu, clock %.3f: %zu heads, root %02x%02x, %llu operations, %zu heads of "
+                "them; %s, %llu deltas wait, %llu failures: %s\n",
+                p->index, (double)os->wall_ns(os->user) / 1e9, s.head_count, s.root.bytes[0], s.root.bytes[1],
                 (unsigned long long)s.op_count, s.op_heads, cal_sync_state_text(status.state),
                 (unsigned long long)status.waiting, (unsigned long long)status.failures,
                 status.why);
