@@ -330,7 +330,8 @@ typedef struct cal_p2p_gossip_options {
     /* Any may be NULL. What is pointed to is valid during the call. */
     void (*message)(void *user, const cal_p2p_message *message);
     /* A connected peer hears a topic that this host hears: since it was connected, it or this host
-     * subscribed; or it does no longer, also because it is gone. Not told of topics left here. */
+     * subscribed (told again when it says so again: it came anew, before it was missed); or it does
+     * no longer, also because it is gone. Not told of topics left here. */
     void (*subscribed)(void *user, const char *topic, const cal_peer_id *peer, bool hears);
     void *user;
     bool plain_ids;    /* message ids of libp2p's default (author, number); else Calimero's */
