@@ -200,6 +200,7 @@ typedef struct gov_counts {
 enum { GOV_WISHES_MAX = 64 };
 typedef struct gov_wish { /* a key that a delta waits for */
     cal_group_id group;
+    cal_account_id author; /* of the delta */
     cal_hash key_id;
 } gov_wish;
 

@@ -1,109 +1,11 @@
-/* Keys that members ask one another for (governance.md 11; share.h).
- *
- * What this node lacks follows from its rows: operations that it keeps sealed, groups in which it
- * has a row and no key. Only what deltas wait for is told, and kept in memory: they ask again. A
- * group on an open chain is sealed with the namespace's key, so that is asked for first; but it may
- * have been restricted when the operation was sealed, so the group's own is asked for as well.
+/* Keys that members hand to one another (governance.md 11; share.h); what is wanted of others:
+ * key_wish.c.
  *
  * The one who answers gives a key to nobody but a live device of a member, sealed for that device,
  * and every refusal looks the same (18.1, T16, T25). Loop thread. */
 #include "base/error.h"
 #include "gov/draft.h"
 #include "gov/share.h"
-
-/* --- what is wanted --- */
-
-typedef struct {
-    const gov_view *view;
-    gov_key_want *wants;
-    size_t count, max;
-} wishlist;
-
-static bool has_key(const gov_view *view, const cal_group_id *group, const cal_hash *key_id) {
-    gov_key own = gov_key_of(ROW_KEY, group->bytes, key_id->bytes, NULL);
-    gov_key all = gov_key_of(ROW_KEY, view->namespace_id.bytes, key_id->bytes, NULL);
-    return gov_view_get(view, &own, NULL) || gov_view_get(view, &all, NULL);
-}
-
-static void want(wishlist *list, const gov_key_want *one) {
-    for (size_t i = 0; i < list->count; i++) {
-        const gov_key_want *other = &list->wants[i];
-        if (other->any == one->any && gov_id_equal(other->group.bytes, one->group.bytes) &&
-            gov_id_equal(other->key_id.bytes, one->key_id.bytes))
-            return;
-    }
-    if (list->count < list->max) list->wants[list->count++] = *one;
-}
-
-static void want_key(wishlist *list, const cal_group_id *group, const cal_hash *key_id) {
-    if (has_key(list->view, group, key_id)) return;
-    gov_key_want one = {.group = gov_key_group(list->view, group), .key_id = *key_id};
-    want(list, &one);
-    one.group = *group;
-    want(list, &one);
-}
-
-static void want_of_sealed(wishlist *list) {
-    gov_walk walk = gov_walk_start(list->view, ROW_SEALED, NULL, NULL);
-    cal_slice rest, value;
-    while (list->count < list->max && gov_walk_next(&walk, &rest, &value)) {
-        cal_group_id group;
-        cal_hash key_id;
-        memcpy(group.bytes, rest.data, 32);
-        memcpy(key_id.bytes, value.data, 32);
-        want_key(list, &group, &key_id);
-    }
-}
-
-/* Groups with a key of their own in which the account has a row. */
-static void want_of_groups(wishlist *list, const cal_account_id *account) {
-    gov_walk walk = gov_walk_start(list->view, ROW_META, NULL, NULL);
-    cal_slice id, value;
-    while (list->count < list->max && gov_walk_next(&walk, &id, &value)) {
-        cal_group_id group, keyed;
-        gov_group_key key;
-        memcpy(group.bytes, id.data, 32);
-        keyed = gov_key_group(list->view, &group);
-        if (!gov_id_equal(keyed.bytes, group.bytes) ||
-            gov_path_of(list->view, &group, account, NULL) != GOV_PATH_DIRECT)
-            continue;
-        bool found = gov_key_current(list->view, &group, &key);
-        if (found) cal_secret_wipe(&key.key);
-        if (!found) want(list, &(gov_key_want){.group = group, .any = true});
-    }
-}
-
-size_t gov_keys_wanted(cal_gov *gov, const cal_group_id *namespace_id, gov_key_want *ret_wants,
-                       size_t max) {
-    const gov_namespace *ns = gov_namespace_find(gov, namespace_id);
-    if (!ns) return 0;
-    gov_view view = gov_view_of(ns);
-    wishlist list = {.view = &view, .wants = ret_wants, .max = max};
-    cal_account_id self = gov_acting(gov, &view);
-    want_of_groups(&list, &self);
-    for (size_t i = 0; i < ns->wish_count; i++)
-        want_key(&list, &ns->wishes[i].group, &ns->wishes[i].key_id);
-    want_of_sealed(&list);
-    return list.count;
-}
-
-/* The oldest gives way: whoever needs it wishes again. */
-void gov_key_wish(cal_gov *gov, const cal_context_id *context, const cal_hash *key_id) {
-    gov_view view;
-    cal_group_id group;
-    gov_namespace *ns = gov_find_context(gov, context, &view, &group);
-    if (!ns || has_key(&view, &group, key_id)) return;
-    size_t kept = 0;
-    for (size_t i = 0; i < ns->wish_count; i++) { /* those that came true go */
-        const gov_wish wish = ns->wishes[i];
-        bool same = gov_id_equal(wish.key_id.bytes, key_id->bytes) &&
-                    gov_id_equal(wish.group.bytes, group.bytes);
-        if (!same && !has_key(&view, &wish.group, &wish.key_id)) ns->wishes[kept++] = wish;
-    }
-    if (kept == GOV_WISHES_MAX) memmove(ns->wishes, ns->wishes + 1, --kept * sizeof *ns->wishes);
-    ns->wishes[kept++] = (gov_wish){group, *key_id};
-    ns->wish_count = kept;
-}
 
 /* --- serving --- */
 

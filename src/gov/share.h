@@ -115,13 +115,15 @@ typedef struct gov_key_want {
     bool any;        /* no operation names one: whatever is current */
     cal_hash key_id; /* !any */
 } gov_key_want;
-/* Keys that this node should have and has not: of operations kept sealed, of deltas that wait
- * (gov_key_wish), and of groups in which it has a row but no key at all. Up to max; their number.
- */
-size_t gov_keys_wanted(cal_gov *gov, const cal_group_id *namespace_id, gov_key_want *ret_wants,
-                       size_t max);
-/* A delta of the context could not be opened without this key. Kept in memory, bounded. */
-void gov_key_wish(cal_gov *gov, const cal_context_id *context, const cal_hash *key_id);
+/* Keys that this node should have and has not: of operations of members kept sealed, of deltas that
+ * wait (gov_key_wish), and of groups in which it has a row but no key at all. Up to max; their
+ * number. When there are more, each has its turn as `turn` grows. */
+size_t gov_keys_wanted(cal_gov *gov, const cal_group_id *namespace_id, uint64_t turn,
+                       gov_key_want *ret_wants, size_t max);
+/* A delta of this author, who may write, could not be opened without this key. Kept in memory; of
+ * each author some, however many another one wishes for. */
+void gov_key_wish(cal_gov *gov, const cal_context_id *context, const cal_account_id *author,
+                  const cal_hash *key_id);
 /* What a member's device may have (governance.md 11, pull responder rules; T16, T25): the envelope
  * for that device. key_id NULL: the current key. CAL_ENOTFOUND for every refusal. */
 int gov_key_serve(cal_gov *gov, const cal_group_id *namespace_id, const cal_group_id *group,

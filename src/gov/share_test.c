@@ -241,7 +241,7 @@ static void test_author_beside_change(void **state) {
 /* --- keys --- */
 
 static size_t wanted(gov_replica *r, const cal_group_id *ns, gov_key_want *wants) {
-    return gov_keys_wanted(r->gov, ns, wants, 16);
+    return gov_keys_wanted(r->gov, ns, 0, wants, 16);
 }
 
 static int serve(gov_replica *r, const fixture *f, const cal_group_id *group, gov_replica *asker,
@@ -323,15 +323,72 @@ static void test_pull(void **state) {
     gov_write_grant grant;
     assert_int_equal(gov_context_write(f->member.gov, &context, &grant, &f->member.err), 0);
     gov_world_same(&f->founder, &f->founder, &f->ns);
-    gov_key_wish(f->member.gov, &context, &unknown);
-    gov_key_wish(f->member.gov, &context, &unknown);
+    const cal_account_id *author = &gov_self(f->founder.gov)->account;
+    gov_key_wish(f->member.gov, &context, author, &unknown);
+    gov_key_wish(f->member.gov, &context, author, &unknown);
     assert_int_equal(wanted(&f->member, &f->ns, wants), 1);
     assert_memory_equal(&wants[0].key_id, &unknown, 32);
-    for (int i = 0; i < 200; i++) {
-        cal_hash id = {{2, (uint8_t)i}};
-        gov_key_wish(f->member.gov, &context, &id);
+}
+
+static bool wanted_within(gov_replica *r, const cal_group_id *ns, const cal_hash *key_id,
+                          uint64_t turns) {
+    gov_key_want wants[16];
+    for (uint64_t turn = 0; turn < turns; turn++) {
+        size_t count = gov_keys_wanted(r->gov, ns, turn, wants, 16);
+        for (size_t i = 0; i < count; i++)
+            if (memcmp(&wants[i].key_id, key_id, 32) == 0) return true;
     }
-    assert_int_equal(wanted(&f->member, &f->ns, wants), 16);
+    return false;
+}
+
+/* One member names keys without end: those that others named are asked for all the same, and each
+ * of its own has its turn. */
+static void invented_keys_crowd_out_no_others(void **state) {
+    fixture *f = *state;
+    gov_peer_join(&f->member, &f->founder, f->ns, GOV_ROLE_MEMBER);
+    cal_context_id context = gov_peer_context(&f->founder, f->ns, 0xC1);
+    gov_peer_copy(&f->founder, &f->member, &f->ns, 0);
+    const cal_account_id liar = {{1}}, honest = {{2}}, another = {{3}};
+    const cal_hash true_one = {{1, 1}}, other_one = {{1, 2}};
+    gov_key_wish(f->member.gov, &context, &honest, &true_one);
+    cal_hash last = {{0}};
+    for (int i = 0; i < 1000; i++) {
+        last = (cal_hash){{2, (uint8_t)i, (uint8_t)(i >> 8)}};
+        gov_key_wish(f->member.gov, &context, &liar, &last);
+    }
+    gov_key_wish(f->member.gov, &context, &another, &other_one);
+    assert_true(wanted_within(&f->member, &f->ns, &true_one, 1));
+    assert_true(wanted_within(&f->member, &f->ns, &other_one, 1));
+    assert_true(wanted_within(&f->member, &f->ns, &last, GOV_WISHES_MAX));
+}
+
+/* Operations that nobody can read name keys, too: only those that were bound to an account once
+ * are believed. */
+static void strangers_name_no_keys(void **state) {
+    fixture *f = *state;
+    gov_key_want wants[16];
+    gov_change *given;
+    cal_secret made = {{0x55}};
+    cal_hash made_id;
+    gov_key_id(&made, &made_id);
+    gov_peer_join(&f->member, &f->founder, f->ns, GOV_ROLE_MEMBER);
+    gov_peer_copy(&f->founder, &f->member, &f->ns, 0);
+    assert_int_equal(gov_change_begin(f->member.gov, &f->ns, &given, &f->member.err), 0);
+    for (uint8_t i = 0; i < 100; i++) {
+        gov_signed_op op = {.op = {.group = true, .group_id = f->ns, .key_id = {{3, i}}},
+                            .nonce = i};
+        cal_hash id = {{4, i}};
+        memset(op.signer, 0xAB, sizeof op.signer);
+        gov_change_put_sealed(given, &op, &id);
+    }
+    gov_signed_op op = {.op = {.group = true, .group_id = f->ns, .key_id = made_id}};
+    cal_hash id = {{5}};
+    memcpy(op.signer, gov_self(f->founder.gov)->sign_key.bytes, sizeof op.signer);
+    gov_change_put_sealed(given, &op, &id);
+    assert_int_equal(gov_change_finish(given, 0, &given, &f->member.err), 0);
+    gov_change_commit(given); /* seen, but not stored */
+    assert_int_equal(wanted(&f->member, &f->ns, wants), 1);
+    assert_memory_equal(&wants[0].key_id, &made_id, 32);
 }
 
 /* T35, T16: an operation of the group that cannot be read hides who is in it; a revoked device is
@@ -409,6 +466,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_past, setup, teardown),
         cmocka_unit_test_setup_teardown(test_author_beside_change, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pull, setup, teardown),
+        cmocka_unit_test_setup_teardown(invented_keys_crowd_out_no_others, setup, teardown),
+        cmocka_unit_test_setup_teardown(strangers_name_no_keys, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
         cmocka_unit_test_setup_teardown(test_old_key, setup, teardown),
     };

@@ -16,10 +16,11 @@ typedef struct sync_bucket {
     cal_list waiting; /* of sync_absent */
 } sync_bucket;
 
-/* Deltas that are being opened, or applied. */
+/* Deltas that are being proved, opened, or applied. */
 typedef struct sync_step {
     cal_task task;
     sync_context *context;
+    bool aside; /* of what came unasked alone: nobody waits for it */
     size_t count;
     sync_delta *deltas[STEP_MAX];
     cal_received_delta received[STEP_MAX];
@@ -33,7 +34,7 @@ bool sync_context_holds(const sync_context *context, const cal_hash *id) {
     for (size_t i = 0; i < SYNC_REFUSED_MAX; i++)
         if (memcmp(&context->refused[i], id, sizeof *id) == 0) return true;
     if (cal_map_get(&context->covered, key_of(id))) return true;
-    /* One that only came says what its id is; it may not keep the real one away. */
+    /* Before it is opened it only says what its id is; it may not keep the real one away. */
     const sync_delta *delta = cal_map_get(&context->by_id, key_of(id));
     return delta && (delta->opened || delta->fetched);
 }
@@ -44,8 +45,8 @@ size_t sync_context_waiting(const sync_context *context) { return context->by_id
 static void drop(sync_delta *delta) {
     sync_context *context = delta->context;
     cal_list_remove(&delta->link);
-    cal_map_remove(&context->by_id, key_of(&delta->record.id));
-    context->waiting_bytes -= delta->cost;
+    if (delta->listed) cal_map_remove(&context->by_id, key_of(&delta->record.id));
+    sync_room_leave(delta);
     sync_delta_free(delta);
 }
 
@@ -60,8 +61,9 @@ static void refuse(sync_delta *delta, const char *why) {
         context->refused[context->refused_at] = delta->record.id;
         context->refused_at = (context->refused_at + 1) % SYNC_REFUSED_MAX;
     }
-    snprintf(context->status.why, sizeof context->status.why, "a delta was refused: %s",
-             why ? why : "");
+    if (delta->listed) /* else anybody could say what stands there */
+        snprintf(context->status.why, sizeof context->status.why, "a delta was refused: %s",
+                 why ? why : "");
     drop(delta);
 }
 
@@ -72,11 +74,56 @@ static void wait_in(sync_delta *delta, cal_list *list) {
 
 /* --- judged --- */
 
-static void wait_for_governance(sync_delta *delta) {
+/* Whether one of that id keeps this one out: not one that has yet to be opened, when this one was
+ * asked for or can be (which key it names, nobody has signed). In a step it stays where it is. */
+static bool is_taken(sync_context *context, const sync_delta *delta) {
+    sync_delta *old = cal_map_get(&context->by_id, key_of(&delta->record.id));
+    if (sync_context_holds(context, &delta->record.id)) return true;
+    if (!old) return false;
+    if ((!delta->fetched && !delta->keyed) || cal_list_empty(&old->link)) return true;
+    drop(old);
+    return false;
+}
+
+/* It is known by its id from now on. false: it is not, and is gone. */
+static bool admit(sync_delta *delta) {
     sync_context *context = delta->context;
-    wait_in(delta, &context->governed);
+    delta->listed =
+        delta->listed || (!is_taken(context, delta) &&
+                          cal_map_put(&context->by_id, key_of(&delta->record.id), delta) == 0);
+    if (delta->listed && sync_room_enter(delta, SYNC_ROOM_WAITING)) return true;
+    drop(delta);
+    return false;
+}
+
+static bool is_stranger(const sync_delta *delta) {
+    cal_gov *gov = delta->context->sync->options.gov;
+    cal_group_id group, ns;
+    return gov_context_group(gov, &delta->context->id, &group, &ns) ||
+           !gov_key_is_member(gov, &group, &delta->record.author);
+}
+
+static void wait_for_governance(sync_delta *delta, bool stranger) {
+    sync_context *context = delta->context;
+    if (!stranger) {
+        if (!admit(delta)) return;
+        wait_in(delta, &context->governed);
+    } else if (delta->room == SYNC_ROOM_STRANGERS || sync_room_enter(delta, SYNC_ROOM_STRANGERS)) {
+        wait_in(delta, &context->strangers);
+    } else {
+        drop(delta);
+        return;
+    }
     cal_list_remove(&context->governed_link);
     cal_list_push(&context->sync->governed, &context->governed_link);
+}
+
+static void forget_strangers(sync_context *context, uint64_t now_ms) {
+    while (!cal_list_empty(&context->strangers)) {
+        sync_delta *delta = CAL_CONTAINER_OF(context->strangers.next, sync_delta, link);
+        if (now_ms - delta->came_ms < SYNC_STRANGERS_MS) return;
+        drop(delta);
+    }
 }
 
 /* An author that runs other code than this node is named, with both: its deltas may mean something
@@ -103,6 +150,16 @@ static void name_code(sync_delta *delta) {
             author, theirs, ours);
 }
 
+/* The key that it is sealed with: fetched from other members, who have it. */
+static void wish_for_key(const sync_delta *delta) {
+    cal_sync *sync = delta->context->sync;
+    cal_group_id group, ns;
+    gov_key_wish(sync->options.gov, &delta->context->id, &delta->signer, &delta->wire.key_id);
+    if (gov_context_group(sync->options.gov, &delta->context->id, &group, &ns)) return;
+    sync_namespace *known = sync_namespace_get(sync, &ns, false);
+    if (known) sync_keys_soon(known);
+}
+
 /* The author at the cut that it cites, and the key: answered from memory. */
 static void judge(sync_delta *delta) {
     sync_context *context = delta->context;
@@ -114,7 +171,7 @@ static void judge(sync_delta *delta) {
         int rc = gov_author_judge(gov, &context->id, &record->author, &delta->wire.position,
                                   &author, &err);
         if (rc != 0 || author.verdict == GOV_AUTHOR_UNKNOWN) {
-            wait_for_governance(delta);
+            wait_for_governance(delta, is_stranger(delta));
             return;
         }
         if (author.verdict == GOV_AUTHOR_NOT) {
@@ -124,18 +181,14 @@ static void judge(sync_delta *delta) {
         delta->signer = author.account;
         name_code(delta);
     }
-    if (delta->sealed &&
-        gov_context_key(gov, &context->id, &delta->wire.key_id, &delta->key) != 0) {
-        gov_key_wish(gov, &context->id, &delta->wire.key_id);
-        cal_group_id group, ns;
-        sync_namespace *known = NULL;
-        if (gov_context_group(gov, &context->id, &group, &ns) == 0)
-            known = sync_namespace_get(context->sync, &ns, false);
-        if (known) sync_keys_soon(known);
-        wait_for_governance(delta);
+    delta->keyed =
+        !delta->sealed || gov_context_key(gov, &context->id, &delta->wire.key_id, &delta->key) == 0;
+    if (!delta->keyed) {
+        wish_for_key(delta);
+        wait_for_governance(delta, false);
         return;
     }
-    wait_in(delta, &context->to_open);
+    if (admit(delta)) wait_in(delta, &context->to_open);
 }
 
 /* --- parents --- */
@@ -274,6 +327,46 @@ static void to_loop(sync_step *step, void (*run)(cal_task *task)) {
     runner->on_loop(runner->user, &step->task);
 }
 
+/* --- proving --- */
+
+static void proved(cal_task *task) {
+    sync_step *step = CAL_CONTAINER_OF(task, sync_step, task);
+    for (size_t i = 0; i < step->count; i++) {
+        sync_delta *delta = step->deltas[i];
+        if (delta->result == CAL_EEXISTS) {
+            step->context->sync->stats.deltas_known++;
+            drop(delta);
+        } else if (delta->result != 0) {
+            refuse(delta, delta->why);
+        } else {
+            judge(delta);
+        }
+    }
+    end_step(step);
+}
+
+static void prove_all(cal_task *task) { /* worker */
+    sync_step *step = CAL_CONTAINER_OF(task, sync_step, task);
+    cal_snapshot *snapshot = NULL;
+    cal_store_snapshot(step->context->sync->options.store, &snapshot);
+    for (size_t i = 0; i < step->count; i++)
+        step->deltas[i]->result = sync_delta_prove(step->deltas[i], snapshot);
+    cal_snapshot_free(snapshot);
+    to_loop(step, proved);
+}
+
+/* What was asked for goes first. */
+static void start_proving(sync_context *context) {
+    sync_step *step = new_step(context);
+    if (!step) return;
+    step->aside = cal_list_empty(&context->came);
+    cal_list *from[] = {&context->came, &context->unproved};
+    for (size_t i = 0; i < 2; i++)
+        while (!cal_list_empty(from[i]) && step->count < STEP_MAX)
+            step_add(step, CAL_CONTAINER_OF(from[i]->next, sync_delta, link));
+    to_worker(step, prove_all);
+}
+
 /* --- opening --- */
 
 static void opened(cal_task *task) {
@@ -287,6 +380,7 @@ static void opened(cal_task *task) {
             drop(delta);
         } else if (delta->result == CAL_EVERIFY || delta->result == CAL_EDECODE ||
                    delta->result == CAL_ELIMIT) {
+            if (!delta->fetched) sync_compare_soon(context, NULL); /* others have the true one */
             refuse(delta, delta->why);
         } else if (delta->result != 0) {
             drop(delta); /* the node's own trouble: it is fetched again */
@@ -439,26 +533,31 @@ static void start_applying(sync_context *context) {
 
 /* --- going on --- */
 
-static void judge_all(sync_context *context) {
-    cal_list came;
-    cal_list_init(&came);
-    cal_list_append(&came, &context->came);
-    while (!cal_list_empty(&came)) judge(CAL_CONTAINER_OF(came.next, sync_delta, link));
+/* Those that are proved already: governance has moved. */
+static void judge_again(sync_context *context) {
+    cal_list again;
+    cal_list_init(&again);
+    cal_list_append(&again, &context->judged);
+    while (!cal_list_empty(&again)) judge(CAL_CONTAINER_OF(again.next, sync_delta, link));
 }
 
 bool sync_context_idle(const sync_context *context) {
-    return !context->step && cal_list_empty(&context->came) && cal_list_empty(&context->to_open) &&
+    return (!context->step || context->step->aside) && cal_list_empty(&context->came) &&
+           cal_list_empty(&context->judged) && cal_list_empty(&context->to_open) &&
            cal_list_empty(&context->ready) && cal_list_empty(&context->doubtful);
 }
 
 void sync_context_go(sync_context *context) {
     if (context->gone || context->sync->stopping || context->step) return;
-    judge_all(context);
+    judge_again(context);
     if (!cal_list_empty(&context->ready))
         start_applying(context);
     else if (!cal_list_empty(&context->to_open))
         start_opening(context);
-    else if (!cal_list_empty(&context->doubtful))
+    else if (!cal_list_empty(&context->came) || !cal_list_empty(&context->unproved))
+        start_proving(context);
+    if (context->step && !context->step->aside) return;
+    if (!cal_list_empty(&context->doubtful))
         sync_cover_look(context);
     else {
         sync_compare_moved(context);
@@ -466,31 +565,22 @@ void sync_context_go(sync_context *context) {
     }
 }
 
-/* Nothing that waits gives way: what finds no room is refused, and can be asked for again. */
-static bool has_room(const sync_context *context, const sync_delta *delta) {
-    return context->by_id.count < SYNC_WAITING_MAX &&
-           context->waiting_bytes + delta->cost <= SYNC_WAITING_BYTES_MAX;
-}
-
-/* Whether one of that id keeps this one out: not one that has yet to be opened, when this one was
- * asked for. In a step it stays where it is. */
-static bool is_taken(sync_context *context, const sync_delta *delta) {
-    sync_delta *old = cal_map_get(&context->by_id, key_of(&delta->record.id));
-    if (sync_context_holds(context, &delta->record.id)) return true;
-    if (!old) return false;
-    if (!delta->fetched || cal_list_empty(&old->link)) return true;
-    drop(old);
-    return false;
-}
-
+/* What was asked for is known by its id at once, so that it is not asked for again. */
 bool sync_context_take(sync_context *context, sync_delta *delta) {
-    if (context->gone || is_taken(context, delta) || !has_room(context, delta) ||
-        cal_map_put(&context->by_id, key_of(&delta->record.id), delta)) {
-        sync_delta_free(delta);
+    bool taken = !context->gone;
+    if (delta->fetched)
+        taken = taken && !is_taken(context, delta);
+    else
+        taken = taken && !sync_context_holds(context, &delta->record.id);
+    if (taken && delta->fetched)
+        taken = delta->listed = cal_map_put(&context->by_id, key_of(&delta->record.id), delta) == 0;
+    taken =
+        taken && sync_room_enter(delta, delta->fetched ? SYNC_ROOM_WAITING : SYNC_ROOM_UNPROVED);
+    if (!taken) {
+        drop(delta);
         return false;
     }
-    context->waiting_bytes += delta->cost;
-    cal_list_push(&context->came, &delta->link);
+    cal_list_push(delta->fetched ? &context->came : &context->unproved, &delta->link);
     sync_context_go(context);
     return true;
 }
@@ -510,8 +600,8 @@ void sync_contexts_governed(cal_sync *sync) {
         sync_context *context = CAL_CONTAINER_OF(waiting.next, sync_context, governed_link);
         cal_list_remove(&context->governed_link);
         cal_list_init(&context->governed_link);
-        cal_list_append(&context->came, &context->governed);
-        cal_list_init(&context->governed);
+        cal_list_append(&context->judged, &context->governed);
+        cal_list_append(&context->judged, &context->strangers);
         sync_context_go(context);
     }
 }
@@ -599,6 +689,7 @@ void sync_context_hearer(sync_context *context, const cal_peer_id *peer, bool he
 
 void sync_context_look(sync_context *context, uint64_t now_ms) {
     if (context->gone) return;
+    forget_strangers(context, now_ms);
     if (now_ms >= context->heartbeat_due_ms) send_heartbeat(context, now_ms);
     if (now_ms >= sync_compare_due(context)) sync_compare_tick(context, now_ms);
     sync_context_alarm(context);
@@ -636,9 +727,11 @@ int sync_context_add(cal_sync *sync, const cal_context_id *id) {
     cal_map_init(&context->by_id, sync->seed);
     cal_map_init(&context->buckets, sync->seed);
     cal_map_init(&context->covered, sync->seed);
-    cal_list *lists[] = {&context->came,    &context->governed,      &context->stateless,
-                         &context->to_open, &context->doubtful,      &context->ready,
-                         &context->waiters, &context->governed_link, &context->due_link};
+    cal_map_init(&context->shares, sync->seed);
+    cal_list *lists[] = {&context->unproved, &context->came,          &context->judged,
+                         &context->governed, &context->strangers,     &context->stateless,
+                         &context->to_open,  &context->doubtful,      &context->ready,
+                         &context->waiters,  &context->governed_link, &context->due_link};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) cal_list_init(lists[i]);
     context->heartbeat_due_ms = sync_now_ms(sync) + sync_random(sync, SYNC_HEARTBEAT_MS);
     context->compare_wanted = true;
@@ -652,21 +745,25 @@ int sync_context_add(cal_sync *sync, const cal_context_id *id) {
     return 0;
 }
 
+static void free_list(cal_list *list) {
+    while (!cal_list_empty(list)) drop(CAL_CONTAINER_OF(list->next, sync_delta, link));
+}
+
 static void free_context(sync_context *context) {
     cal_map_cursor cursor = {0};
     void *value;
     sync_compare_free(context);
     sync_cover_free(context);
-    while (cal_map_next(&context->by_id, &cursor, NULL, &value)) {
-        sync_delta *delta = value;
-        cal_list_remove(&delta->link);
-        sync_delta_free(delta);
-    }
+    free_list(&context->unproved);
+    free_list(&context->judged);
+    free_list(&context->strangers);
+    while (cal_map_next(&context->by_id, &cursor, NULL, &value)) drop(value);
     cursor = (cal_map_cursor){0};
     while (cal_map_next(&context->buckets, &cursor, NULL, &value)) free(value);
     cal_map_deinit(&context->by_id);
     cal_map_deinit(&context->buckets);
     cal_map_deinit(&context->covered);
+    cal_map_deinit(&context->shares);
     cal_list_remove(&context->governed_link);
     cal_list_remove(&context->due_link);
     free(context);

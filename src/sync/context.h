@@ -1,12 +1,14 @@
 /* A context that this node shares, and the deltas of it that have come and are not applied yet.
  *
- *     came --judge--> author may write, key is here --open--> verified, content-addressed
- *          --> parents are here --apply--> durable
+ *     came --prove--> its author signed it --judge--> who may write, key is here
+ *          --open--> content-addressed --> parents are here --apply--> durable
  *
- * Each step either goes on or names what it waits for: governance (list `governed`), a key (the
- * same list), a parent (buckets by its id), the context's first state or its code (list
- * `stateless`). Steps `open` and `apply` work on many at once, one step at a time for each context.
- * Loop thread. */
+ * Each step either goes on or names what it waits for: governance (lists `governed` and, of authors
+ * that are no members as far as is known here, `strangers`), a key (`governed`), a parent (buckets
+ * by its id), the context's first state or its code (list `stateless`). Steps `prove`, `open` and
+ * `apply` work on many at once, one step at a time for each context. What comes unasked is known by
+ * its id, and keeps others of that id away, only when it is proved and no stranger's. How much may
+ * wait is room.c's business. Loop thread. */
 #ifndef CAL_SYNC_CONTEXT_H
 #define CAL_SYNC_CONTEXT_H
 
@@ -17,6 +19,11 @@
 enum {
     SYNC_WAITING_MAX = 20000, /* deltas of a context that are not applied yet */
     SYNC_WAITING_BYTES_MAX = 64 * 1024 * 1024,
+    SYNC_UNPROVED_MAX = 1024, /* that came unasked, and whose author's signature is not verified */
+    SYNC_UNPROVED_BYTES_MAX = 16 * 1024 * 1024,
+    SYNC_STRANGERS_MAX = 2048, /* of authors that are no members as far as is known */
+    SYNC_STRANGERS_BYTES_MAX = 8 * 1024 * 1024,
+    SYNC_STRANGERS_MS = 5 * 60 * 1000, /* for so long */
     SYNC_REFUSED_MAX = 64,
     SYNC_COVERED_MAX = 65536,
     SYNC_MET_MAX = 64,
@@ -29,6 +36,18 @@ typedef struct sync_absent { /* a parent that is not stored, in its bucket */
     uint32_t parent;   /* which of the record's */
 } sync_absent;
 
+typedef enum sync_room { /* what a delta takes room of */
+                         SYNC_ROOM_NONE,
+                         SYNC_ROOM_UNPROVED,
+                         SYNC_ROOM_STRANGERS,
+                         SYNC_ROOM_WAITING,
+                         SYNC_ROOM_COUNT
+} sync_room;
+typedef struct sync_usage {
+    size_t count, bytes;
+} sync_usage;
+typedef struct sync_share sync_share; /* of one author or peer in a room */
+
 struct sync_delta {
     cal_list link; /* in one of the context's lists, or in the step under way */
     struct sync_context *context;
@@ -38,6 +57,9 @@ struct sync_delta {
     gov_state_delta wire; /* what is not in `record`; borrows from bytes */
     cal_delta_record record;
     cal_account_id signer;
+    bool proved; /* its author has signed it, or nobody need have */
+    bool keyed;  /* the key is here; or it is not sealed */
+    bool listed; /* in by_id */
     bool opened;
     bool doubted; /* in the list `doubtful` */
     bool ready;   /* in the list of that name: its children may follow it there */
@@ -52,6 +74,9 @@ struct sync_delta {
     const crdt_entity_writers *writers;
     uint32_t writer_count;
     size_t cost;
+    sync_room room;
+    sync_share *shares[2]; /* NULL: none */
+    uint64_t came_ms;
     size_t len;
     uint8_t bytes[];
 };
@@ -64,10 +89,14 @@ typedef struct sync_context {
     bool codeless;      /* follow.c: what it runs is not here; then */
     cal_blob_id code;   /* that is this */
     char code_why[160]; /* and so it stands with it */
-    cal_map by_id;      /* delta id -> sync_delta, all that are here and not applied */
-    size_t waiting_bytes;
-    cal_list came;      /* not judged */
+    cal_map by_id;      /* delta id -> sync_delta, known and not applied: see above */
+    sync_usage used[SYNC_ROOM_COUNT];
+    cal_map shares;     /* of them: room, author or peer -> sync_share */
+    cal_list unproved;  /* came unasked */
+    cal_list came;      /* was asked for, and is not proved */
+    cal_list judged;    /* is to be judged again */
     cal_list governed;  /* wait for governance or a key */
+    cal_list strangers; /* the same, of authors that may be nobody; oldest first */
     cal_list stateless; /* wait for the context's state */
     cal_list to_open;
     cal_list doubtful; /* cover.c: the state that was taken may have them */
@@ -113,7 +142,10 @@ sync_delta *sync_delta_of_answer(sync_context *context, const cal_peer_id *peer,
 /* What DeltaResponse lacks. false: out of memory. */
 bool sync_delta_add(sync_delta *delta, cal_hash root, cal_slice events, const cal_blob_id *app_key);
 void sync_delta_free(sync_delta *delta);
-/* On a worker: signature, seal, content address. 0 or why it is refused (`why`). */
+/* On a worker: the author's signature. 0, CAL_EEXISTS (it is stored already), or why it is refused
+ * (`why`). snapshot NULL: it is not known what is stored. */
+int sync_delta_prove(sync_delta *delta, cal_snapshot *snapshot);
+/* On a worker: seal, content address. 0 or why it is refused. */
 int sync_delta_open(sync_delta *delta);
 /* On a worker: which of its parents the store does not have (absent), and whether it has the delta
  * itself (CAL_EEXISTS). */
@@ -121,11 +153,17 @@ int sync_delta_locate(sync_delta *delta, cal_snapshot *snapshot);
 /* On a worker, when all that it builds on is stored: the writers that hold for it. */
 int sync_delta_writers(sync_delta *delta);
 
+/* room.c: into another room, out of the one that it was in. false: no room there, or no memory; it
+ * is in none then. */
+bool sync_room_enter(sync_delta *delta, sync_room room);
+void sync_room_leave(sync_delta *delta);
+
 /* context.c */
 /* Takes it over. false: it is known, or there is no room. */
 bool sync_context_take(sync_context *context, sync_delta *delta);
 void sync_context_go(sync_context *context); /* whatever can go on does */
-/* It is here and not applied, or was refused not long ago. */
+/* One of that id is here and not applied, or was refused not long ago; so it need not be fetched.
+ */
 bool sync_context_holds(const sync_context *context, const cal_hash *id);
 /* Parents that are waited for and not here at all, up to max. */
 size_t sync_context_missing(const sync_context *context, cal_hash *ret_ids, size_t max);

@@ -16,6 +16,7 @@ static sync_delta *new_delta(sync_context *context, const cal_peer_id *peer, cal
     delta->len = bytes.len;
     memcpy(delta->bytes, bytes.data, bytes.len);
     delta->cost = sizeof *delta + 2 * bytes.len + DELTA_OVERHEAD;
+    delta->came_ms = sync_now_ms(context->sync);
     cal_arena_init(&delta->arena, DELTA_ARENA_MAX);
     cal_list_init(&delta->link);
     return delta;
@@ -144,13 +145,22 @@ static int refuse(sync_delta *delta, int code, const char *why) {
     return code;
 }
 
-static int check_envelope(sync_delta *delta) {
+static int stored(cal_snapshot *snapshot, const cal_context_id *context, const uint8_t id[32]) {
+    uint8_t key[64];
+    memcpy(key, context->bytes, 32);
+    memcpy(key + 32, id, 32);
+    return cal_snapshot_get(snapshot, CAL_COLUMN_DELTA, cal_slice_of(key, sizeof key), NULL);
+}
+
+int sync_delta_prove(sync_delta *delta, cal_snapshot *snapshot) {
     const cal_delta_record *record = &delta->record;
-    if (!record->has_author) return 0; /* its place in the graph is all that vouches for it */
-    if (gov_delta_verify(record->author.bytes, &delta->context->id, &record->id,
-                         &delta->wire.position, &delta->wire.hlc, record->signature))
-        return 0;
-    return refuse(delta, CAL_EVERIFY, "its author's signature is wrong");
+    if (snapshot && stored(snapshot, &delta->context->id, record->id.bytes) == 0)
+        return CAL_EEXISTS;
+    /* nobody's: its place in the graph is all that vouches for it */
+    delta->proved = !record->has_author ||
+                    gov_delta_verify(record->author.bytes, &delta->context->id, &record->id,
+                                     &delta->wire.position, &delta->wire.hlc, record->signature);
+    return delta->proved ? 0 : refuse(delta, CAL_EVERIFY, "its author's signature is wrong");
 }
 
 static int open_seal(sync_delta *delta) {
@@ -207,18 +217,10 @@ static int check_address(sync_delta *delta) {
 
 int sync_delta_open(sync_delta *delta) {
     if (delta->opened) return 0;
-    int rc = check_envelope(delta);
-    if (rc == 0) rc = open_seal(delta);
+    int rc = open_seal(delta);
     if (rc == 0) rc = check_address(delta);
     delta->opened = rc == 0;
     return rc;
-}
-
-static int stored(cal_snapshot *snapshot, const cal_context_id *context, const uint8_t id[32]) {
-    uint8_t key[64];
-    memcpy(key, context->bytes, 32);
-    memcpy(key + 32, id, 32);
-    return cal_snapshot_get(snapshot, CAL_COLUMN_DELTA, cal_slice_of(key, sizeof key), NULL);
 }
 
 int sync_delta_locate(sync_delta *delta, cal_snapshot *snapshot) {

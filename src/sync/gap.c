@@ -95,7 +95,8 @@ static bool on_answer(void *user, const sync_bulk_answer *answer) {
         sync_bulk_cut(gap->bulk, gap->result);
         return false;
     }
-    gap->paused = gap->context->waiting_bytes > AHEAD_BYTES_MAX && !sync_context_idle(gap->context);
+    gap->paused = gap->context->used[SYNC_ROOM_WAITING].bytes > AHEAD_BYTES_MAX &&
+                  !sync_context_idle(gap->context);
     return !gap->paused;
 }
 

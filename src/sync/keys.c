@@ -183,7 +183,8 @@ void sync_keys_tick(sync_namespace *ns, uint64_t now_ms) {
     if (!pull) return;
     pull->ns = ns;
     cal_buffer_init(&pull->bytes, NET_MESSAGE_MAX);
-    pull->count = gov_keys_wanted(sync->options.gov, &ns->id, pull->wants, WANTS_MAX);
+    pull->count =
+        gov_keys_wanted(sync->options.gov, &ns->id, ns->pull_turn++, pull->wants, WANTS_MAX);
     if (pull->count > WANTS_MAX) pull->count = WANTS_MAX;
     if (pull->count == 0 || open_pull(pull) != 0) {
         if (pull->count == 0) ns->pull_wanted = false;
