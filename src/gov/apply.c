@@ -29,8 +29,7 @@ static bool in_group_or_above(const gov_apply *apply, cal_group_id group) {
 }
 
 /* The group that the operation's gates ask about; the namespace for most of the clear ones. */
-static cal_group_id asked_group(const gov_apply *apply) {
-    const gov_op *op = &apply->op->op;
+static cal_group_id group_of_op(const gov_op *op, const cal_group_id *namespace_id) {
     if (op->group) return op->group_id;
     switch ((gov_root_kind)op->root.kind) {
     case GOV_MEMBER_JOINED:
@@ -41,8 +40,12 @@ static cal_group_id asked_group(const gov_apply *apply) {
     case GOV_GROUP_DELETED:
         return op->root.group;
     default:
-        return apply->view.namespace_id;
+        return *namespace_id;
     }
+}
+
+static cal_group_id asked_group(const gov_apply *apply) {
+    return group_of_op(&apply->op->op, &apply->view.namespace_id);
 }
 
 static bool group_known(const gov_view *view, const cal_group_id *group) {
@@ -545,23 +548,36 @@ static int keep_bytes(gov_change *change, cal_slice bytes) {
     return 0;
 }
 
+static int cite(gov_change *change, const gov_op *op, gov_ids *ret_ids, cal_error *err) {
+    cal_group_id group = group_of_op(op, &change->ns->id);
+    bool joins = !op->group && op->root.kind == GOV_MEMBER_JOINED_AT;
+    cal_buffer ids;
+    cal_buffer_init(&ids, GOV_HEADS_MAX * 32);
+    int result = gov_citable(change, &group, joins ? GOV_CITES_JOIN : GOV_CITES_GOVERN, &ids);
+    cal_hash *items = cal_arena_copy(&change->arena, ids.data, ids.len);
+    if (!result && !items) result = CAL_ENOMEM;
+    *ret_ids = (gov_ids){items, (uint32_t)(ids.len / 32)};
+    cal_buffer_deinit(&ids);
+    return result ? cal_fail(err, result, "the namespace's history could not be read: %s",
+                             cal_error_text(result))
+                  : 0;
+}
+
 static int author(gov_change *change, gov_op op, cal_error *err) {
     gov_view view = gov_change_view(change);
-    cal_slice heads = change->beside.count
-                          ? cal_slice_of(change->beside.items, (size_t)change->beside.count * 32)
-                          : gov_heads_get(&view);
-    cal_hash *parents = cal_arena_copy(&change->arena, heads.data, heads.len);
-    if (!parents) return cal_fail(err, CAL_ENOMEM, "no memory for a governance operation");
+    gov_ids parents = change->beside;
+    int result = parents.count ? 0 : cite(change, &op, &parents, err);
+    if (result) return result;
     gov_signed_op signed_op = {
         .namespace_id = change->ns->id,
-        .parents = {parents, (uint32_t)(heads.len / 32)},
+        .parents = parents,
         .nonce = gov_sequence_get(&view) + 1,
         .op = op,
     };
     cal_buffer bytes;
     cal_hash id;
     cal_buffer_init(&bytes, GOV_OP_MAX);
-    int result = gov_signed_op_sign(&signed_op, &change->gov->identity.sign_seed, &bytes, &id);
+    result = gov_signed_op_sign(&signed_op, &change->gov->identity.sign_seed, &bytes, &id);
     if (!result) result = keep_bytes(change, cal_buffer_slice(&bytes));
     if (result)
         cal_fail(err, result, "the governance operation could not be encoded: %s",

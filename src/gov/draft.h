@@ -104,7 +104,7 @@ int gov_node_read(cal_slice bytes, uint64_t sequence, gov_node *ret_node);
 int gov_index_read(cal_slice bytes, uint64_t *ret_sequence, uint32_t *ret_generation);
 
 /* The operation with this number as it stands in the store or the change (not: as it was settled in
- * this change), with its bytes. Parents are the caller's to free. */
+ * this change), with its bytes (NULL: without). Parents are the caller's to free. */
 int gov_graph_node(const gov_change *change, uint64_t sequence, gov_node *ret_node,
                    cal_buffer *ret_bytes);
 

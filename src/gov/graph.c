@@ -245,7 +245,7 @@ int gov_graph_node(const gov_change *change, uint64_t sequence, gov_node *ret_no
         node.parents = malloc(node.parent_count * sizeof *node.parents + 1);
         if (!node.parents) return CAL_ENOMEM;
         memcpy(node.parents, own->node.parents, node.parent_count * sizeof *node.parents);
-        int result = cal_buffer_append(ret_bytes, own->bytes, own->len);
+        int result = ret_bytes ? cal_buffer_append(ret_bytes, own->bytes, own->len) : 0;
         if (result)
             free(node.parents);
         else
@@ -253,7 +253,7 @@ int gov_graph_node(const gov_change *change, uint64_t sequence, gov_node *ret_no
         return result;
     }
     int result = node_at(change, sequence, ret_node);
-    if (result) return result;
+    if (result || !ret_bytes) return result;
     result =
         stored(change, gov_graph_number_key(&change->ns->id, GRAPH_BODY, sequence, key), ret_bytes);
     if (result) free(ret_node->parents);

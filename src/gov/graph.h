@@ -22,6 +22,17 @@ int gov_cut_view(gov_change *change, const cal_hash *parents, uint32_t count, go
  * that nobody here could read yet, lies below the cut. 0, or CAL_ESTATE with what it waits for. */
 int gov_cut_readable(const gov_view *cut, const cal_group_id *group, gov_wait *ret_wait);
 
+/* --- citable.c --- */
+
+typedef enum gov_citing { GOV_CITES_WRITE, GOV_CITES_GOVERN, GOV_CITES_JOIN } gov_citing;
+/* Ids that a delta of ours in the group cites, an operation, or this node's own join: the heads, or
+ * some below them that others can judge. */
+int gov_citable(gov_change *change, const cal_group_id *group, gov_citing citing,
+                cal_buffer *ret_ids);
+/* The same for a delta of this account; CAL_ELIMIT: more than a write may cite. */
+int gov_position_of(cal_gov *gov, gov_namespace *ns, const cal_group_id *group,
+                    const cal_account_id *self, gov_position *ret_position);
+
 /* --- placing operations --- */
 
 /* What became of an operation that has its place. */

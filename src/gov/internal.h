@@ -204,6 +204,12 @@ typedef struct gov_wish { /* a key that a delta waits for */
     cal_hash key_id;
 } gov_wish;
 
+typedef struct gov_citation { /* what a write cites while the heads cannot be read */
+    uint64_t version;         /* of governance, and 1 */
+    cal_group_id group;
+    gov_position position;
+} gov_citation;
+
 typedef struct gov_namespace {
     cal_group_id id;
     cal_sorted rows;
@@ -217,7 +223,8 @@ typedef struct gov_namespace {
     bool unseal_due;                 /* something may have become readable */
     gov_wish wishes[GOV_WISHES_MAX]; /* oldest first */
     size_t wish_count;
-    bool retired; /* deleted: indexes may still lead here, and must not be followed */
+    gov_citation citation; /* citable.c; memory of the last one */
+    bool retired;          /* deleted: indexes may still lead here, and must not be followed */
     cal_list retired_link;
 } gov_namespace;
 

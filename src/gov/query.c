@@ -1,6 +1,6 @@
 /* Answers from memory: groups, contexts, members, and what a call may do (gov.h). Loop thread. */
 #include "base/error.h"
-#include "gov/internal.h"
+#include "gov/graph.h"
 
 static void fill_group(const gov_namespace *ns, const gov_view *view, const cal_group_id *group,
                        gov_group_info *info) {
@@ -235,17 +235,20 @@ int gov_context_write(cal_gov *gov, const cal_context_id *context, gov_write_gra
     gov_role role;
     gov_meta meta;
     gov_group_key key;
-    if (!gov_find_context(gov, context, &view, &group))
-        return cal_fail(err, CAL_ENOTFOUND, "the context is in no group of this node");
+    gov_namespace *ns = gov_find_context(gov, context, &view, &group);
+    if (!ns) return cal_fail(err, CAL_ENOTFOUND, "the context is in no group of this node");
     cal_account_id self = gov_acting(gov, &view);
     if (gov_path_of(&view, &group, &self, &role) == GOV_PATH_NONE)
         return cal_fail(err, CAL_EDENIED, "this node is not a member of the context's group");
     if (role == GOV_ROLE_READ_ONLY || role == GOV_ROLE_READ_ONLY_TEE)
         return cal_fail(err, CAL_EDENIED, "this node may only read in the context's group");
-    cal_slice heads = gov_heads_get(&view);
-    if (heads.len > GOV_POSITION_HEADS_MAX * 32)
-        return cal_fail(err, CAL_ESTATE, "the namespace has %zu heads, more than a write may cite",
-                        heads.len / 32);
+    gov_position position;
+    int result = gov_position_of(gov, ns, &group, &self, &position);
+    if (result == CAL_ELIMIT)
+        return cal_fail(err, CAL_ESTATE, "the namespace has more heads than a write may cite");
+    if (result)
+        return cal_fail(err, result, "the namespace's history could not be read: %s",
+                        cal_error_text(result));
     cal_group_id sealing = gov_key_group(&view, &group);
     if (!gov_key_current(&view, &sealing, &key))
         return cal_fail(err, CAL_ESTATE,
@@ -255,12 +258,11 @@ int gov_context_write(cal_gov *gov, const cal_context_id *context, gov_write_gra
         .group = group,
         .namespace_id = view.namespace_id,
         .account = self,
-        .position = {.count = (uint32_t)(heads.len / 32)},
+        .position = position,
         .app_key = meta.app_key,
         .group_key = key.key,
         .key_id = key.id,
     };
-    if (heads.len) memcpy(ret_grant->position.heads, heads.data, heads.len);
     cal_secret_wipe(&key.key);
     return 0;
 }

@@ -74,12 +74,16 @@ void gov_take_rotation(gov_apply *apply, const cal_group_id *group, const gov_ro
 
 /* Whoever is no admin at the heads would take a key of its own that nobody else accepts. */
 static int need_rotator(gov_change *change, const cal_group_id *group, cal_error *err) {
-    gov_view view = gov_change_view(change), cut;
-    cal_slice heads = gov_heads_get(&view);
+    gov_view cut;
     cal_account_id account;
     gov_wait wait;
-    int result = gov_cut_view(change, (const cal_hash *)(const void *)heads.data,
-                              (uint32_t)(heads.len / 32), &cut, &wait);
+    cal_buffer ids;
+    cal_buffer_init(&ids, GOV_HEADS_MAX * 32);
+    int result = gov_citable(change, group, GOV_CITES_GOVERN, &ids);
+    if (!result)
+        result = gov_cut_view(change, (const cal_hash *)(const void *)ids.data,
+                              (uint32_t)(ids.len / 32), &cut, &wait);
+    cal_buffer_deinit(&ids);
     if (!result) result = gov_cut_readable(&cut, group, &wait);
     if (result == CAL_ESTATE)
         return cal_fail(err, CAL_ESTATE,
