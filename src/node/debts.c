@@ -2,15 +2,16 @@
  * (governance.md 11), and one operation that cites all heads when there are many (18.2, G2).
  *
  * Any admin may pay, and paying twice does no harm; so each waits a random while first, in which
- * another one's payment may come. The tick looks only when governance moved on since it looked
- * last. Loop thread. */
+ * another one's payment may come. What cannot be paid now keeps nothing else from being paid: it
+ * is tried again when all others were. The tick looks only when governance moved on since it
+ * looked last. Loop thread. */
 #include <stdlib.h>
 
 #include "calimero/members.h"
 #include "crypto/crypto.h"
 #include "node/change.h"
 
-enum { WAIT_MAX_MS = 4000, FAILED_MS = 30000 };
+enum { WAIT_MAX_MS = 4000, FAILED_MS = 30000, DEBTS_MAX = 64 /* of a namespace, at once */ };
 
 typedef struct payment {
     node_change base;
@@ -42,18 +43,27 @@ static payment *new_payment(const cal_group_id *namespace_id, const gov_debt *de
 
 typedef struct search {
     cal_gov *gov;
+    size_t passed, count; /* how many that failed are passed over, of how many */
     bool found, merges;
     cal_group_id namespace_id;
     gov_debt debt;
 } search;
 
+static void found(search *s, const cal_group_id *namespace_id, const gov_debt *debt) {
+    if (s->count++ != s->passed) return;
+    s->found = true;
+    s->merges = debt == NULL;
+    s->namespace_id = *namespace_id;
+    if (debt) s->debt = *debt;
+}
+
 static void look(void *user, const gov_group_info *info) {
     search *s = user;
-    if (s->found || info->joining) return;
-    bool owes = gov_rotation_due(s->gov, &info->id, &s->debt, 1) > 0;
-    s->merges = !owes && gov_heads_merge_due(s->gov, &info->id);
-    s->found = owes || s->merges;
-    s->namespace_id = info->id;
+    gov_debt debts[DEBTS_MAX];
+    if (info->joining) return;
+    size_t count = gov_rotation_due(s->gov, &info->id, debts, DEBTS_MAX);
+    for (size_t i = 0; i < count; i++) found(s, &info->id, &debts[i]);
+    if (gov_heads_merge_due(s->gov, &info->id)) found(s, &info->id, NULL);
 }
 
 static void answer_tick(node_change *base, const cal_error *err) {
@@ -61,7 +71,8 @@ static void answer_tick(node_change *base, const cal_error *err) {
     node->debts.busy = false;
     node->debts.version = 0; /* there may be more */
     bool failed = err && err->code != CAL_ENOTFOUND && err->code != CAL_ECANCELED;
-    node->debts.due_ms = failed ? now_ms(node) + FAILED_MS : now_ms(node);
+    node->debts.due_ms = now_ms(node);
+    node->debts.failed += failed;
     if (failed)
         cal_log(CAL_LOG_WARN, "node", "a key that is due could not be made: %s", err->message);
 }
@@ -69,14 +80,18 @@ static void answer_tick(node_change *base, const cal_error *err) {
 void node_debts_tick(cal_node *node) {
     node_debts *debts = &node->debts;
     uint64_t version = gov_version(node->gov) + 1, now = now_ms(node);
-    search s = {.gov = node->gov};
+    search s = {.gov = node->gov, .passed = debts->failed};
     bool looks = debts->due_ms ? now >= debts->due_ms : version != debts->version;
     if (debts->busy || node->stopping || node->options.read_only || !looks) return;
     bool waited = debts->due_ms != 0;
     debts->version = version;
     debts->due_ms = 0;
     gov_namespace_each(node->gov, look, &s);
-    if (!s.found) return;
+    if (!s.found) {
+        if (debts->failed > 0 && s.count > 0) debts->due_ms = now + FAILED_MS;
+        debts->failed = 0;
+        return;
+    }
     uint32_t random;
     if (!waited) {
         cal_random(node->os, &random, sizeof random);
@@ -97,7 +112,8 @@ void node_debts_tick(cal_node *node) {
 struct rotation {
     node_operation operation;
     cal_group_id namespace_id;
-    size_t rotated;
+    size_t rotated, failed;
+    cal_error err; /* of the first that failed */
     cal_rotate_done done;
     void *user;
 };
@@ -113,22 +129,21 @@ static void finish(struct rotation *rotation, const cal_error *err) {
 
 static void answer_asked(node_change *base, const cal_error *err) {
     struct rotation *rotation = base->user;
-    if (err && err->code != CAL_ENOTFOUND) {
-        finish(rotation, err);
-        return;
-    }
     if (!err) rotation->rotated++;
+    if (err && err->code != CAL_ENOTFOUND && rotation->failed++ == 0) rotation->err = *err;
     next(rotation);
 }
 
 static void next(struct rotation *rotation) {
     cal_node *node = rotation->operation.node;
-    gov_debt debt;
-    if (gov_rotation_due(node->gov, &rotation->namespace_id, &debt, 1) == 0) {
-        finish(rotation, NULL);
+    gov_debt debts[DEBTS_MAX];
+    size_t count = gov_rotation_due(node->gov, &rotation->namespace_id, debts, DEBTS_MAX);
+    if (count <= rotation->failed) {
+        finish(rotation, rotation->failed ? &rotation->err : NULL);
         return;
     }
-    payment *pays = new_payment(&rotation->namespace_id, &debt, answer_asked, rotation);
+    payment *pays =
+        new_payment(&rotation->namespace_id, &debts[rotation->failed], answer_asked, rotation);
     if (pays) {
         node_change_run(node, &pays->base);
         return;

@@ -87,6 +87,7 @@ typedef struct node_debts {
     uint64_t version; /* of governance, and 1, when it was looked at last; 0: look again */
     uint64_t due_ms;  /* monotonic: when to pay; 0: nothing known */
     bool busy;        /* a payment is under way */
+    size_t failed;    /* that could not be paid since all were tried last */
 } node_debts;
 
 struct cal_node {

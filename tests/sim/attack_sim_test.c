@@ -3,6 +3,7 @@
  */
 #include "attack_world.h"
 #include "gov/invitation.h"
+#include "gov/members.h"
 
 /* --- floods --- */
 
@@ -455,6 +456,72 @@ static void nobody_joins_as_somebody_else(void **state) {
     world_close(w);
 }
 
+/* --- a key that cannot be made now --- */
+
+/* An operation that nobody can read, of somebody who may do anything in the group. */
+static void seal_unreadable(place *to, place *by, const shared *s, const cal_group_id *group) {
+    char topic[GOV_TOPIC_TEXT_MAX];
+    cal_buffer op, payload, bytes;
+    cal_hash id;
+    const gov_identity *self = gov_self(node_at(by)->gov);
+    gov_position position = position_at(to, s);
+    gov_signed_op signed_op = {
+        .namespace_id = s->ns,
+        .parents = {position.heads, position.count},
+        .nonce = 1000,
+        .op = {.group = true,
+               .group_id = *group,
+               .key_id = {{0xEE}},
+               .sealed = cal_slice_of("nobody can read this............", 32)}};
+    cal_buffer_init(&op, GOV_OP_MAX);
+    cal_buffer_init(&payload, GOV_OP_MAX);
+    cal_buffer_init(&bytes, GOV_OP_MAX);
+    assert_int_equal(gov_signed_op_sign(&signed_op, &self->sign_seed, &op, &id), 0);
+    gov_topic_message message = {.kind = GOV_TOPIC_OP, .op_bytes = cal_buffer_slice(&op)};
+    assert_int_equal(gov_topic_write(&message, &payload), 0);
+    gov_broadcast broadcast = {.kind = GOV_BROADCAST_DELTA,
+                               .namespace_id = s->ns,
+                               .delta = id,
+                               .payload = cal_buffer_slice(&payload)};
+    assert_int_equal(gov_broadcast_write(&broadcast, &bytes), 0);
+    gov_topic_text(&s->ns, topic);
+    gossip(to, by, topic, cal_buffer_slice(&bytes));
+    cal_buffer_deinit(&op);
+    cal_buffer_deinit(&payload);
+    cal_buffer_deinit(&bytes);
+    pass(to->world, 5 * SECOND);
+    assert_int_equal(gov_has_op(node_at(to)->gov, &s->ns, &id), 0);
+}
+
+/* Two groups owe a key after a leave; for the first one none can be made. */
+static void what_cannot_be_paid_stops_no_other_debt(void **state) {
+    (void)state;
+    engine_signals_use();
+    world *w = &now;
+    world_open(w, 83, 3, 3);
+    place *a = &w->places[0], *b = &w->places[1], *c = &w->places[2];
+    cal_group_id group = {{0, 1}}; /* before the namespace, in the order of ids */
+    gov_debt debts[4];
+    shared s = found(a);
+    join(a, b, &s);
+    join(a, c, &s);
+    cal_group_options options = {.parent = &s.ns, .id = &group, .name = "group"};
+    OK(w, cal_group_create_wait(node_at(a), &options, &group, &err));
+    const cal_member_spec members[] = {{.account = account_of(b), .role = CAL_ROLE_ADMIN},
+                                       {.account = account_of(c), .role = CAL_ROLE_MEMBER}};
+    OK(w, cal_members_add_wait(node_at(a), &group, members, 2, &err));
+    pass(w, 5 * SECOND);
+    cut(a, b, true); /* it would pay */
+    cut(c, b, true);
+    seal_unreadable(a, b, &s, &group);
+    OK(w, cal_group_leave_wait(node_at(c), &s.ns, &err));
+    pass(w, 20 * SECOND);
+    size_t count = gov_rotation_due(node_at(a)->gov, &s.ns, debts, 4);
+    CHECK(w, count == 1, "%zu debts are left", count);
+    assert_memory_equal(&debts[0].group, &group, sizeof group);
+    world_close(w);
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(strangers_take_no_members_room, tell_seed),
@@ -463,11 +530,13 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(a_delta_is_what_its_author_signed, tell_seed),
         cmocka_unit_test_teardown(a_removed_member_opens_nothing, tell_seed),
         cmocka_unit_test_teardown(nobody_joins_as_somebody_else, tell_seed),
+        cmocka_unit_test_teardown(what_cannot_be_paid_stops_no_other_debt, tell_seed),
     };
     if (argc != 2) {
         fprintf(stderr, "usage: %s KV_STORE_WASM\n", argv[0]);
         return 2;
     }
     app_path = argv[1];
+    cmocka_set_test_filter(getenv("CAL_TEST"));
     return cmocka_run_group_tests(tests, make_images, free_images);
 }
