@@ -8,6 +8,7 @@
 #include "attack_world.h"
 #include "gov/topic.h"
 #include "sync/bulk.h"
+#include "sync/tree.h"
 
 /* --- lies --- */
 
@@ -119,24 +120,77 @@ static void send_answer(relay *r) {
         r->again--;
 }
 
-static void on_source_answer(void *user, net_messages *messages, cal_slice bytes) {
-    relay *r = user;
+enum { TREE_HASH_AT = PAYLOAD_AT + 1 + 4 + 32 }; /* of the first node */
+
+/* What makes the victim compare trees, and go down into them. */
+static void lie_about_roots(cal_buffer *answer) {
+    if (answer->data[PAYLOAD_AT] == SYNC_ANSWER_HEADS && answer->len > 64)
+        answer->data[answer->len - 12 - 1 - 1] ^= 1; /* before scope_root and nonce */
+    if (answer->data[PAYLOAD_AT] == SYNC_ANSWER_TREE && answer->len > TREE_HASH_AT)
+        answer->data[TREE_HASH_AT] ^= 1;
+}
+
+static void answer_with(relay *r, cal_slice bytes) {
     bool answer = bytes.len > PAYLOAD_AT && bytes.data[0] == SYNC_MESSAGE;
     bool lies = r->lied_to && answer && bytes.data[PAYLOAD_AT] == script.about;
-    net_messages_expect(messages, 30000); /* a state comes in more than one */
     cal_buffer_reset(&r->answer);
     r->again = lies && script.lie.kind == THRICE ? 2 : 0;
     script.told += lies;
     if (!lies) {
         cal_buffer_append(&r->answer, bytes.data, bytes.len);
-        if (r->lied_to && answer && script.roots_lie &&
-            bytes.data[PAYLOAD_AT] == SYNC_ANSWER_HEADS && r->answer.len > 64)
-            r->answer.data[r->answer.len - 12 - 1 - 1] ^= 1; /* before scope_root and nonce */
+        if (r->lied_to && answer && script.roots_lie) lie_about_roots(&r->answer);
     } else if (!tell(&script.lie, bytes, &r->answer)) {
         if (script.lie.kind == CLOSE && r->asker) net_messages_reset(r->asker);
         return;
     }
     send_answer(r);
+}
+
+static void on_source_answer(void *user, net_messages *messages, cal_slice bytes) {
+    net_messages_expect(messages, 30000); /* a state comes in more than one */
+    answer_with(user, bytes);
+}
+
+/* Nobody else could: who asks to join shows its key to the one that it asks. */
+typedef struct told_ops {
+    cal_slice items[SYNC_OPS_MAX];
+    cal_arena *arena;
+    uint32_t count;
+} told_ops;
+static int add_op(void *user, const cal_hash *id, cal_slice bytes) {
+    told_ops *ops = user;
+    (void)id;
+    ops->items[ops->count++] =
+        cal_slice_of(cal_arena_copy(ops->arena, bytes.data, bytes.len), bytes.len);
+    return 0;
+}
+static void answer_join(relay *r, const sync_request *request, cal_arena *arena) {
+    cal_gov *gov = node_at(script.liar)->gov;
+    gov_join_answer join;
+    told_ops *ops = cal_arena_alloc(arena, sizeof *ops);
+    cal_buffer envelope, bytes;
+    ops->arena = arena;
+    ops->count = 0;
+    if (gov_join_answer_make(gov, &request->namespace_id, request->invitation, request->credential,
+                             &request->key, arena, &join, &err))
+        return;
+    gov_history_read(node_at(script.liar)->store, &request->namespace_id, NULL, 0, NULL,
+                     SYNC_OPS_MAX, 1 << 20, add_op, ops);
+    cal_buffer_init(&envelope, 4096);
+    cal_buffer_init(&bytes, NET_MESSAGE_MAX);
+    assert_int_equal(gov_envelope_write(&join.envelope, &envelope), 0);
+    sync_message message = {.kind = SYNC_MESSAGE,
+                            .answer = {.kind = SYNC_ANSWER_JOIN,
+                                       .application = join.application,
+                                       .contexts = {(const cal_hash *)(const void *)join.contexts,
+                                                    (uint32_t)join.context_count},
+                                       .default_capabilities = join.default_capabilities,
+                                       .bytes = cal_buffer_slice(&envelope),
+                                       .op_bytes = {ops->items, ops->count}}};
+    assert_int_equal(sync_message_write(&message, &bytes), 0);
+    answer_with(r, cal_buffer_slice(&bytes));
+    cal_buffer_deinit(&envelope);
+    cal_buffer_deinit(&bytes);
 }
 
 static void on_source_ended(void *user, net_messages *messages, int reason) {
@@ -159,12 +213,17 @@ static void on_asked(void *user, net_messages *messages, cal_slice bytes) {
     cal_buffer_reset(&r->request);
     if (sync_message_decode(bytes, &arena, &message) == 0 && message.kind == SYNC_INIT) {
         sync_init *init = &message.init;
-        bool joins = init->request.kind == SYNC_JOIN || init->request.kind == SYNC_KEY;
         init->party = gov_self(node_at(script.liar)->gov)->sign_key;
-        init->has_proof = sync_request_needs_proof(init->request.kind) && !joins;
+        init->has_proof = sync_request_needs_proof(init->request.kind);
         if (init->has_proof)
             sync_proof_sign(init, &script.liar->id, sign_as_liar, NULL, init->proof);
-        sync_message_write(&message, &r->request);
+        if (init->request.kind == SYNC_TREE_NODE && init->request.depth == SYNC_TREE_DEPTH &&
+            r->lied_to && script.roots_lie)
+            init->request.id.bytes[31] ^= 1; /* the true root, which the honest one knows */
+        if (init->request.kind == SYNC_JOIN)
+            answer_join(r, &init->request, &arena);
+        else
+            sync_message_write(&message, &r->request);
     }
     cal_arena_deinit(&arena);
     hand_on(r);
@@ -373,8 +432,7 @@ static void lie_about_trees(void **state) {
                 node_sim_stop(t.victim->sim);
                 cut(t.honest, t.victim, true);
                 write_one(&t, &t.s);
-                go_through(&t, about[k], l, about[k] == SYNC_ANSWER_TREE,
-                           sync_answer_name(about[k]));
+                go_through(&t, about[k], l, true, sync_answer_name(about[k]));
                 until_equal(&t, &t.s, sync_answer_name(about[k]));
             }
     end(&t);
@@ -484,6 +542,7 @@ static void lie_about_joining_once(lie l) {
         joining j = {0};
         cal_namespace_join(node_at(joiner), json, "ours", on_joined, &j);
         wait_for(w, is_over, &j, "the end of a join");
+        if (tries == 0) CHECK(w, script.told > 0, "nobody asks to join");
         if (tries == 0) { /* by the liar alone it may fail, and then with the honest one not */
             cut(honest, joiner, false);
             connect_places(joiner, honest);
