@@ -26,6 +26,7 @@ typedef struct sync_history {
     sync_session *session;
     cal_peer_id peer;
     bool all;       /* the first question */
+    bool wants_all; /* nothing was known of what is missing */
     bool judging;   /* an answer is being judged: the next question comes then */
     bool over;      /* there is no session, or none any more */
     size_t brought; /* operations of the last answer that were not here */
@@ -39,9 +40,12 @@ static void end_history(sync_history *history, bool success) {
     if (success) {
         ns->history_failures = 0;
         ns->history_due_ms = now;
+        ns->history_tried.len = 0;
     } else {
         uint32_t shift = ns->history_failures < 7 ? ns->history_failures : 7;
         ns->history_failures++;
+        ns->history_tried = history->peer; /* another one is asked the same */
+        ns->behind_all = ns->behind_all || history->wants_all;
         ns->history_due_ms = now + ((uint64_t)SYNC_RETRY_MIN_MS << shift);
     }
     if (!history->over) sync_session_finish(history->session);
@@ -169,7 +173,7 @@ void sync_history_judged(sync_namespace *ns) {
 static bool start(sync_namespace *ns, const cal_peer_id *peer, bool all) {
     sync_history *history = calloc(1, sizeof *history);
     if (!history) return false;
-    *history = (sync_history){.ns = ns, .peer = *peer, .all = all, .over = true};
+    *history = (sync_history){.ns = ns, .peer = *peer, .all = all, .wants_all = all, .over = true};
     if (ask_bulk(history) != 0) {
         free(history);
         return false;
@@ -188,7 +192,7 @@ void sync_history_want(sync_namespace *ns, const cal_peer_id *peer, bool all) {
     sync_history_tick(ns, now);
 }
 
-/* Whoever is known to have more, else somebody who hears the topic. */
+/* Whoever is known to have more, else somebody who hears the topic; who was of no use, last. */
 void sync_history_tick(sync_namespace *ns, uint64_t now_ms) {
     cal_peer_id peers[SYNC_PEERS_ASKED_MAX];
     cal_hash one;
@@ -200,10 +204,12 @@ void sync_history_tick(sync_namespace *ns, uint64_t now_ms) {
     cal_peer_id peer = ns->behind;
     ns->behind.len = 0;
     ns->behind_all = false;
-    if (peer.len && start(ns, &peer, all)) return;
+    bool tried = peer.len && cal_peer_id_equal(&peer, &ns->history_tried);
+    if (peer.len && !tried && start(ns, &peer, all)) return;
     size_t count = sync_hearers(ns->sync, ns->topic, peers, SYNC_PEERS_ASKED_MAX);
     for (size_t i = 0; i < count; i++)
-        if (start(ns, &peers[i], all)) return;
+        if (!cal_peer_id_equal(&peers[i], &ns->history_tried) && start(ns, &peers[i], all)) return;
+    if (ns->history_tried.len && start(ns, &ns->history_tried, all)) return;
     ns->history_due_ms = now_ms + SYNC_RETRY_MIN_MS;
 }
 

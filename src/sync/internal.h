@@ -112,6 +112,7 @@ typedef struct sync_namespace {
     struct sync_history *history; /* a peer is being asked */
     cal_peer_id behind;           /* who is known to have more; len 0: nobody */
     bool behind_all;              /* and not known what */
+    cal_peer_id history_tried;    /* who was of no use, last; len 0: nobody */
     uint64_t history_due_ms;
     uint32_t history_failures;
     /* keys.c */
