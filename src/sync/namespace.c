@@ -119,10 +119,21 @@ bool sync_namespace_busy(const sync_namespace *ns) {
     return ns->batch || !cal_list_empty(&ns->intake);
 }
 
+/* A peer may have as much as is still free, so that there is room for the next one. */
+static bool has_room(const sync_namespace *ns, const cal_peer_id *peer, size_t len) {
+    size_t count = 0, bytes = len;
+    for (const cal_list *at = ns->intake.next; at != &ns->intake; at = at->next) {
+        const sync_intake *item = CAL_CONTAINER_OF(at, sync_intake, link);
+        if (!cal_peer_id_equal(&item->peer, peer)) continue;
+        count++;
+        bytes += item->len;
+    }
+    return count < SYNC_INTAKE_MAX - ns->intake_count &&
+           bytes <= SYNC_INTAKE_BYTES_MAX - ns->intake_bytes;
+}
+
 bool sync_namespace_take(sync_namespace *ns, const cal_peer_id *peer, bool gossip, cal_slice op) {
-    if (ns->sync->stopping || ns->gone || ns->intake_count >= SYNC_INTAKE_MAX ||
-        ns->intake_bytes + op.len > SYNC_INTAKE_BYTES_MAX)
-        return false;
+    if (ns->sync->stopping || ns->gone || !has_room(ns, peer, op.len)) return false;
     sync_intake *item = malloc(sizeof *item + op.len);
     if (!item) return false;
     *item = (sync_intake){.peer = *peer, .gossip = gossip, .len = op.len};

@@ -458,39 +458,81 @@ static void nobody_joins_as_somebody_else(void **state) {
 
 /* --- a key that cannot be made now --- */
 
-/* An operation that nobody can read, of somebody who may do anything in the group. */
-static void seal_unreadable(place *to, place *by, const shared *s, const cal_group_id *group) {
-    char topic[GOV_TOPIC_TEXT_MAX];
-    cal_buffer op, payload, bytes;
-    cal_hash id;
+/* An operation that nobody can read, as it is gossiped. */
+static void make_unreadable(place *to, place *by, const shared *s, const cal_group_id *group,
+                            uint64_t nonce, cal_buffer *ret_bytes, cal_hash *ret_id) {
+    cal_buffer op, payload;
     const gov_identity *self = gov_self(node_at(by)->gov);
     gov_position position = position_at(to, s);
     gov_signed_op signed_op = {
         .namespace_id = s->ns,
         .parents = {position.heads, position.count},
-        .nonce = 1000,
+        .nonce = nonce,
         .op = {.group = true,
                .group_id = *group,
                .key_id = {{0xEE}},
                .sealed = cal_slice_of("nobody can read this............", 32)}};
     cal_buffer_init(&op, GOV_OP_MAX);
     cal_buffer_init(&payload, GOV_OP_MAX);
-    cal_buffer_init(&bytes, GOV_OP_MAX);
-    assert_int_equal(gov_signed_op_sign(&signed_op, &self->sign_seed, &op, &id), 0);
+    cal_buffer_init(ret_bytes, GOV_OP_MAX);
+    assert_int_equal(gov_signed_op_sign(&signed_op, &self->sign_seed, &op, ret_id), 0);
     gov_topic_message message = {.kind = GOV_TOPIC_OP, .op_bytes = cal_buffer_slice(&op)};
     assert_int_equal(gov_topic_write(&message, &payload), 0);
     gov_broadcast broadcast = {.kind = GOV_BROADCAST_DELTA,
                                .namespace_id = s->ns,
-                               .delta = id,
+                               .delta = *ret_id,
                                .payload = cal_buffer_slice(&payload)};
-    assert_int_equal(gov_broadcast_write(&broadcast, &bytes), 0);
-    gov_topic_text(&s->ns, topic);
-    gossip(to, by, topic, cal_buffer_slice(&bytes));
+    assert_int_equal(gov_broadcast_write(&broadcast, ret_bytes), 0);
     cal_buffer_deinit(&op);
     cal_buffer_deinit(&payload);
+}
+
+/* Of somebody who may do anything in the group. */
+static void seal_unreadable(place *to, place *by, const shared *s, const cal_group_id *group) {
+    char topic[GOV_TOPIC_TEXT_MAX];
+    cal_buffer bytes;
+    cal_hash id;
+    make_unreadable(to, by, s, group, 1000, &bytes, &id);
+    gov_topic_text(&s->ns, topic);
+    gossip(to, by, topic, cal_buffer_slice(&bytes));
     cal_buffer_deinit(&bytes);
     pass(to->world, 5 * SECOND);
     assert_int_equal(gov_has_op(node_at(to)->gov, &s->ns, &id), 0);
+}
+
+/* Operations, all at once, before any of them is looked at; a member's comes last. */
+typedef struct op_flood {
+    place *to, *stranger, *member;
+    const char *topic;
+    cal_buffer theirs, members;
+} op_flood;
+static void flood_with_ops(void *arg) {
+    const op_flood *f = arg;
+    gossiped g = {f->to, f->stranger, f->topic, cal_buffer_slice(&f->theirs)};
+    for (int i = 0; i < 2 * SYNC_INTAKE_MAX; i++) hear_it(&g);
+    g = (gossiped){f->to, f->member, f->topic, cal_buffer_slice(&f->members)};
+    hear_it(&g);
+}
+static void strangers_operations_take_no_members_room(void **state) {
+    (void)state;
+    engine_signals_use();
+    world *w = &now;
+    world_open(w, 84, 3, 2);
+    place *a = &w->places[0], *b = &w->places[1], *stranger = &w->places[2];
+    char topic[GOV_TOPIC_TEXT_MAX];
+    cal_hash id, theirs;
+    shared s = found(a);
+    join(a, b, &s);
+    gov_topic_text(&s.ns, topic);
+    op_flood f = {.to = a, .stranger = stranger, .member = b, .topic = topic};
+    make_unreadable(a, stranger, &s, &s.ns, 1, &f.theirs, &theirs);
+    make_unreadable(a, b, &s, &s.ns, 1000, &f.members, &id);
+    cal_node_run(node_at(a), flood_with_ops, &f);
+    pass(w, 10 * SECOND);
+    assert_int_equal(gov_has_op(node_at(a)->gov, &s.ns, &id), 0);
+    cal_buffer_deinit(&f.theirs);
+    cal_buffer_deinit(&f.members);
+    world_close(w);
 }
 
 /* Two groups owe a key after a leave; for the first one none can be made. */
@@ -527,6 +569,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(strangers_take_no_members_room, tell_seed),
         cmocka_unit_test_teardown(forgers_take_no_members_room, tell_seed),
         cmocka_unit_test_teardown(a_member_takes_no_others_room, tell_seed),
+        cmocka_unit_test_teardown(strangers_operations_take_no_members_room, tell_seed),
         cmocka_unit_test_teardown(a_delta_is_what_its_author_signed, tell_seed),
         cmocka_unit_test_teardown(a_removed_member_opens_nothing, tell_seed),
         cmocka_unit_test_teardown(nobody_joins_as_somebody_else, tell_seed),
