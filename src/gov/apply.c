@@ -350,6 +350,11 @@ static bool ends_membership(const gov_group_op *plain) {
     return plain && (plain->kind == GOV_MEMBER_REMOVED || plain->kind == GOV_MEMBER_LEFT);
 }
 
+/* A group that goes takes all its rows with it. */
+static bool ends_group(const gov_apply *apply, const gov_group_op *plain) {
+    return plain ? plain->kind == GOV_GROUP_DELETE : apply->op->op.root.kind == GOV_GROUP_DELETED;
+}
+
 /* Whether a row that the operation put is overruled by an operation beside or above it. What has
  * no slot in the fold stays. */
 static bool overruled(const gov_apply *apply, const gov_group_op *plain, cal_slice row,
@@ -358,6 +363,7 @@ static bool overruled(const gov_apply *apply, const gov_group_op *plain, cal_sli
     gov_key same = {.len = row.len};
     memcpy(same.bytes, row.data, row.len);
     bool ends = ends_membership(plain);
+    if (ends_group(apply, plain)) return false;
     switch ((gov_row_kind)row.data[0]) {
     case ROW_MEMBER:
         if (!plain && apply->op->op.root.kind == GOV_GROUP_CREATED) return false; /* the first */
