@@ -378,6 +378,49 @@ static void a_deletion_takes_nothing_else_with_it(void **state) {
     }
 }
 
+/* --- T29: two admins demote each other at once --- */
+
+static gov_packet about(fixture *f, const gov_actor *by, const gov_actor *who, gov_role role) {
+    gov_group_op op = {.kind = GOV_MEMBER_ROLE_SET, .account = who->account, .role = (uint8_t)role};
+    return gov_world_group(&f->w, &by->sign, &f->last, 1, f->w.ns, op);
+}
+
+static void demotions_at_once_are_the_same_everywhere(void **state) {
+    fixture *f = *state;
+    const gov_actor *both[2] = {&f->alice, &f->bob};
+    f->w.nonce = 100;
+    for (int i = 0; i < 2; i++) {
+        gov_packet p[2];
+        p[0] = gov_world_root(&f->w, &both[i]->sign, &f->last, 1,
+                              gov_world_join(both[i], &f->w.owner, f->w.ns, 1, (uint8_t)(1 + i)));
+        assert_int_equal(take(f, &p[0]), GOV_WHY_FINE);
+        f->last = p[0].id;
+        p[1] = about(f, &f->w.owner, both[i], GOV_ROLE_ADMIN);
+        assert_int_equal(take(f, &p[1]), GOV_WHY_FINE);
+        f->last = p[1].id;
+        for (int k = 0; k < 2; k++) gov_packet_free(&p[k]);
+    }
+    gov_packet p[2] = {about(f, &f->alice, &f->bob, GOV_ROLE_MEMBER),
+                       about(f, &f->bob, &f->alice, GOV_ROLE_MEMBER)};
+    for (int order = 0; order < 2; order++) {
+        gov_replica r;
+        gov_replica_start(&r);
+        gov_peer_copy(&f->r, &r, &f->w.ns, 0);
+        gov_replica_key(&r, &f->w.ns, &f->w.ns, &f->w.ns_key);
+        gov_peer_drain(&r, &f->w.ns);
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(gov_replica_take(&r, &f->w.ns, &p[order ? 1 - i : i]).reason,
+                             GOV_WHY_FINE);
+        gov_view view = gov_replica_view(&r, &f->w.ns);
+        assert_false(gov_admin(&view, &f->w.ns, &f->alice.account));
+        assert_false(gov_admin(&view, &f->w.ns, &f->bob.account));
+        assert_true(gov_admin(&view, &f->w.ns, &f->w.owner.account)); /* always one is left */
+        gov_replica_check(&r);
+        gov_replica_stop(&r);
+    }
+    for (int i = 0; i < 2; i++) gov_packet_free(&p[i]);
+}
+
 /* --- T36: added, removed, and what was written before and after, in any order --- */
 
 static void a_write_is_judged_where_it_stands(void **state) {
@@ -410,6 +453,7 @@ static void a_write_is_judged_where_it_stands(void **state) {
         gov_replica_start(&r);
         gov_peer_copy(&f->r, &r, &f->w.ns, 0);
         gov_replica_key(&r, &f->w.ns, &f->w.ns, &f->w.ns_key);
+        gov_peer_drain(&r, &f->w.ns);
         for (size_t step = 0; step <= 3; step++) {
             bool placed = true; /* what a cut names, with all that it descends from */
             for (size_t cut = 0; cut < 4; cut++) {
@@ -440,6 +484,7 @@ int main(void) {
         cmocka_unit_test(no_byte_of_an_ack_or_a_beacon_changes),
         T(a_lower_number_that_is_late_counts),
         T(a_deletion_takes_nothing_else_with_it),
+        T(demotions_at_once_are_the_same_everywhere),
         T(a_write_is_judged_where_it_stands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
