@@ -156,12 +156,62 @@ static void what_an_admin_sealed_is_waited_for(void **state) {
     assert_int_equal(writes(f, &f->other, &f->member), GOV_AUTHOR_UNKNOWN);
 }
 
+/* Also when it is an admin no more: it was one when it sealed. */
+static void what_a_former_admin_sealed_is_waited_for(void **state) {
+    fixture *f = *state;
+    gov_group_op role = {.kind = GOV_MEMBER_ROLE_SET,
+                         .account = gov_self(f->member.gov)->account,
+                         .role = GOV_ROLE_ADMIN};
+    seal_unreadable(f, &f->founder, role);
+    gov_peer_copy(&f->founder, &f->member, &f->ns, 0);
+    lose_key(&f->member, &f->ns, 0x79);
+    seal_unreadable(f, &f->member, (gov_group_op){.kind = GOV_NOOP});
+    role.role = GOV_ROLE_MEMBER;
+    seal_unreadable(f, &f->founder, role); /* beside it */
+    gov_peer_copy(&f->founder, &f->other, &f->ns, 0);
+    gov_peer_copy(&f->member, &f->other, &f->ns, 0);
+    gov_peer_copy(&f->member, &f->founder, &f->ns, 0);
+    assert_int_equal(writes(f, &f->other, &f->founder), GOV_AUTHOR_UNKNOWN);
+}
+
+/* Others may have built upon it: that is left out with it. */
+static void what_cites_it_is_left_out_too(void **state) {
+    fixture *f = *state;
+    gov_actor joiner;
+    gov_world w = {.ns = f->ns, .nonce = 1};
+    lose_key(&f->member, &f->ns, 0x77);
+    seal_unreadable(f, &f->member, (gov_group_op){.kind = GOV_NOOP});
+    gov_peer_copy(&f->member, &f->founder, &f->ns, 0);
+    gov_peer_copy(&f->member, &f->other, &f->ns, 0);
+    gov_position on_top = gov_peer_position(&f->member, &f->ns);
+    gov_actor_make(&joiner, 0x50);
+    gov_root_op delivery = {.kind = GOV_KEY_DELIVERY, .group = f->ns};
+    const cal_secret key = {{1}};
+    const gov_identity *other = gov_self(f->other.gov);
+    assert_int_equal(gov_envelope_seal_member(cal_os_posix(), &f->ns, &key, joiner.key,
+                                              &other->sign_seed, NULL, NULL, &delivery.envelope),
+                     0);
+    gov_packet p = gov_world_root(&w, &other->sign_seed, on_top.heads, on_top.count, delivery);
+    assert_int_equal(gov_replica_take(&f->founder, &f->ns, &p).reason, GOV_WHY_FINE);
+    assert_int_equal(gov_replica_take(&f->other, &f->ns, &p).reason, GOV_WHY_FINE);
+    gov_position heads = gov_peer_position(&f->founder, &f->ns);
+    assert_int_equal(heads.count, 1);
+    assert_memory_equal(&heads.heads[0], &p.id, 32); /* the one above it */
+    assert_int_equal(writes(f, &f->founder, &f->other), GOV_AUTHOR_MAY);
+    assert_int_equal(writes(f, &f->other, &f->founder), GOV_AUTHOR_MAY);
+    remove_from(f, &f->founder, &f->member);
+    assert_false(is_member(&f->founder, &f->ns, &f->member));
+    gov_packet_free(&p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_unreadable_operation_stops_no_removal, setup, teardown),
         cmocka_unit_test_setup_teardown(a_thousand_of_them_stop_no_removal, setup, teardown),
         cmocka_unit_test_setup_teardown(the_removal_counts_in_any_order, setup, teardown),
         cmocka_unit_test_setup_teardown(what_an_admin_sealed_is_waited_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_a_former_admin_sealed_is_waited_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_cites_it_is_left_out_too, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
