@@ -156,7 +156,7 @@ static void what_an_admin_sealed_is_waited_for(void **state) {
     assert_int_equal(writes(f, &f->other, &f->member), GOV_AUTHOR_UNKNOWN);
 }
 
-/* Also when it is an admin no more: it was one when it sealed. */
+/* Also when it is out since: it was an admin when it sealed. */
 static void what_a_former_admin_sealed_is_waited_for(void **state) {
     fixture *f = *state;
     gov_group_op role = {.kind = GOV_MEMBER_ROLE_SET,
@@ -166,8 +166,7 @@ static void what_a_former_admin_sealed_is_waited_for(void **state) {
     gov_peer_copy(&f->founder, &f->member, &f->ns, 0);
     lose_key(&f->member, &f->ns, 0x79);
     seal_unreadable(f, &f->member, (gov_group_op){.kind = GOV_NOOP});
-    role.role = GOV_ROLE_MEMBER;
-    seal_unreadable(f, &f->founder, role); /* beside it */
+    remove_from(f, &f->founder, &f->member); /* beside it */
     gov_peer_copy(&f->founder, &f->other, &f->ns, 0);
     gov_peer_copy(&f->member, &f->other, &f->ns, 0);
     gov_peer_copy(&f->member, &f->founder, &f->ns, 0);
