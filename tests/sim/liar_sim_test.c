@@ -417,7 +417,7 @@ static void lie_about_states(void **state) {
         for (lie l = {NOTHING, 0}; l.kind < LIE_COUNT; l.kind++) {
             story t = {0};
             begin(&t, 200 + 20 * k + l.kind);
-            for (l.place = 0; l.place < places_of(l.kind); l.place++)
+            for (l.place = 0; l.place < places_of(l.kind); l.place += 3)
                 lie_about_one_state(&t, about[k], l);
             end(&t);
         }
