@@ -276,6 +276,29 @@ static void test_one_at_a_time(void **state) {
     cal_buffer_deinit(&out);
 }
 
+/* The client has all of an answer, and asks again, before the answer ends on this side. */
+static void test_asks_before_the_end(void **state) {
+    (void)state;
+    world w;
+    world_init(&w);
+    http_connection *connection = open_connection(&w);
+    cal_buffer out;
+    cal_buffer_init(&out, 65536);
+    http_connection_feed(
+        connection, cal_slice_text("POST /hold HTTP/1.1\r\n" HOST "content-length: 0\r\n\r\n"));
+    http_begin(w.held, 200, "application/octet-stream", 3);
+    http_write(w.held, cal_slice_text("abc"));
+    take(connection, &out);
+    assert_non_null(strstr(cal_buffer_cstr(&out), "\r\n\r\nabc"));
+    http_connection_feed(connection, cal_slice_text("GET /hello HTTP/1.1\r\n" HOST "\r\n"));
+    http_end(w.held);
+    take(connection, &out);
+    assert_non_null(strstr(cal_buffer_cstr(&out), "\r\n\r\nhello"));
+    assert_true(http_connection_wants_read(connection));
+    http_connection_free(connection);
+    cal_buffer_deinit(&out);
+}
+
 static void test_client_leaves(void **state) {
     (void)state;
     world w;
@@ -665,14 +688,23 @@ static void test_events(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answers),       cmocka_unit_test(test_targets),
-        cmocka_unit_test(test_prefix),        cmocka_unit_test(test_pipelining),
-        cmocka_unit_test(test_one_at_a_time), cmocka_unit_test(test_client_leaves),
-        cmocka_unit_test(test_who_may_ask),   cmocka_unit_test(test_origins),
-        cmocka_unit_test(test_body_limits),   cmocka_unit_test(test_header_limits),
-        cmocka_unit_test(test_garbage),       cmocka_unit_test(test_expect_continue),
-        cmocka_unit_test(test_upload),        cmocka_unit_test(test_download_back_pressure),
-        cmocka_unit_test(test_deadlines),     cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_prefix),
+        cmocka_unit_test(test_pipelining),
+        cmocka_unit_test(test_one_at_a_time),
+        cmocka_unit_test(test_asks_before_the_end),
+        cmocka_unit_test(test_client_leaves),
+        cmocka_unit_test(test_who_may_ask),
+        cmocka_unit_test(test_origins),
+        cmocka_unit_test(test_body_limits),
+        cmocka_unit_test(test_header_limits),
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_expect_continue),
+        cmocka_unit_test(test_upload),
+        cmocka_unit_test(test_download_back_pressure),
+        cmocka_unit_test(test_deadlines),
+        cmocka_unit_test(test_stop),
         cmocka_unit_test(test_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,6 +70,18 @@ void exchange_free(http_exchange *exchange) {
     free(exchange);
 }
 
+/* A client that knows the length sends its next request as soon as it has the last byte of an
+ * answer, which may be before the answer has ended here: then nothing is left to be sent, and
+ * nothing but this would go on with what came. */
+static void go_on(http_connection *connection) {
+    if (!connection->feeding) {
+        connection->feeding = true;
+        connection_resume(connection);
+        connection->feeding = false;
+    }
+    connection_wake(connection);
+}
+
 void exchange_answered(http_exchange *exchange) {
     http_connection *connection = exchange->connection;
     assert(exchange->phase != PHASE_ANSWERED);
@@ -92,7 +104,7 @@ void exchange_answered(http_exchange *exchange) {
     if (close) connection_finish(connection);
     connection->paused = false;
     connection->since_ms = connection_now_ms(connection);
-    connection_wake(connection);
+    go_on(connection);
 }
 
 /* --- the request --- */
