@@ -284,6 +284,46 @@ static void test_chance(void **state) {
     }
 }
 
+/* A node of the reference makes ancestors that it lacks of what the leaf lists, as it does for an
+ * action, and takes the hash beside each for that of its bytes. */
+static void test_ancestors_by_the_way(void **state) {
+    (void)state;
+    side a, b;
+    sync_tree_view *view;
+    cal_context_id context;
+    open_sides(&a, &b);
+    make_context(&a.r, 5, 20);
+    make_context(&b.r, 5, 20);
+    for (uint32_t n = 0; n < 20; n++) change(&a, n, 100, false);
+    store_sides(&a, &b);
+    memcpy(context.bytes, a.r.root.bytes, 32);
+    assert_int_equal(sync_tree_view_open(a.at->store, &context, 1, &view), 0);
+    crdt_store *store = store_open(&b.r);
+    for (uint32_t n = 0; n < 20; n++) {
+        sync_leaf leaf;
+        crdt_leaf opened;
+        crdt_refusal refusal;
+        cal_hash id;
+        crdt_apply_context apply = {.now_ns = UINT64_C(1900000000000000000), .verify = believe};
+        crdt_id entry = entry_id(n);
+        memcpy(&id, &entry, sizeof id);
+        assert_int_equal(sync_tree_view_leaf(view, &id, NULL, &b.r.arena, &leaf), 1);
+        assert_int_equal(sync_leaf_open(&leaf, &b.r.arena, &opened), 0);
+        crdt_action action = {
+            .kind = CRDT_ACTION_ADD,
+            .id = opened.id,
+            .data = opened.value,
+            .ancestors = opened.ancestors,
+            .metadata = {.created_at = opened.created_at, .updated_at = opened.updated_at}};
+        assert_int_equal(crdt_store_apply(store, &action, &apply, &refusal), 0);
+    }
+    store_flush(&b.r, store);
+    rows_root(&b.r);
+    assert_true(same(&a, &b));
+    sync_tree_view_free(view);
+    close_sides(&a, &b);
+}
+
 /* --- wide collections --- */
 
 static void test_wide(void **state) {
@@ -496,9 +536,10 @@ static void test_ranges(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ranges), cmocka_unit_test(test_chance),
-        cmocka_unit_test(test_wide),   cmocka_unit_test(test_recorded),
-        cmocka_unit_test(test_liars),  cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_ranges),   cmocka_unit_test(test_chance),
+        cmocka_unit_test(test_wide),     cmocka_unit_test(test_recorded),
+        cmocka_unit_test(test_liars),    cmocka_unit_test(test_ancestors_by_the_way),
+        cmocka_unit_test(test_messages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -137,7 +137,9 @@ typedef struct chain {
     uint32_t count;
 } chain;
 
-/* Nearest first, the root last; none when they do not reach it. */
+/* Nearest first, the root last; none when they do not reach it. The hash beside each is that of its
+ * own bytes: a node of the reference that does not have the ancestor takes what stands here for
+ * just that, and a full hash would leave it with another root for good. */
 static int write_chain(sync_tree_view *view, const cal_hash *parent, crdt_writer *ret_writer,
                        uint32_t *ret_count) {
     cal_hash at = *parent;
@@ -150,7 +152,7 @@ static int write_chain(sync_tree_view *view, const cal_hash *parent, crdt_writer
         int hit = sync_tree_view_index(view, &at, &arena, &index);
         bool up = hit == 1 && index.has_parent;
         if (hit == 1) {
-            crdt_child child = {index.id, index.full_hash, index.metadata};
+            crdt_child child = {index.id, index.own_hash, index.metadata};
             crdt_write_child(ret_writer, &child);
             ++*ret_count;
         }
