@@ -343,15 +343,50 @@ static void compare_trees(sync_compare *compare, const cal_hash *root) {
 
 /* --- heads --- */
 
-static bool same_heads(const cal_context_record *record, sync_ids heads) {
-    if (record->head_count != heads.count) return false;
-    for (uint32_t i = 0; i < heads.count; i++) {
+/* Whether the peer names every head that is here. Whatever else it names and is known lies below
+ * them: nodes of the reference keep some heads for good, and count deltas as applied that changed
+ * nothing with them. */
+static bool names_all(const cal_context_record *record, sync_ids heads) {
+    for (size_t k = 0; k < record->head_count; k++) {
         bool found = false;
-        for (size_t k = 0; k < record->head_count && !found; k++)
+        for (uint32_t i = 0; i < heads.count && !found; i++)
             found = memcmp(&record->heads[k], &heads.items[i], sizeof(cal_hash)) == 0;
         if (!found) return false;
     }
-    return true;
+    return record->head_count > 0;
+}
+
+static void fold_heads(const cal_context_record *record, cal_hash *ret_heads) {
+    *ret_heads = (cal_hash){0};
+    for (size_t i = 0; i < record->head_count; i++)
+        for (size_t k = 0; k < sizeof ret_heads->bytes; k++)
+            ret_heads->bytes[k] ^= record->heads[i].bytes[k];
+}
+
+static void note_level(sync_context *context, const cal_peer_id *peer,
+                       const cal_context_record *record) {
+    size_t place = context->level_at;
+    for (size_t i = 0; i < SYNC_LEVEL_PEERS_MAX; i++)
+        if (cal_peer_id_equal(&context->level[i].peer, peer)) place = i;
+    if (place == context->level_at)
+        context->level_at = (context->level_at + 1) % SYNC_LEVEL_PEERS_MAX;
+    context->level[place].peer = *peer;
+    fold_heads(record, &context->level[place].heads);
+}
+
+bool sync_compare_level(const sync_context *context, const cal_peer_id *peer) {
+    cal_context_record record;
+    cal_arena arena;
+    cal_hash heads;
+    bool level = false;
+    cal_arena_init(&arena, SYNC_ARENA_MAX);
+    int rc = cal_contexts_get(context->sync->options.contexts, &context->id, &arena, &record);
+    if (rc == 0) fold_heads(&record, &heads);
+    for (size_t i = 0; rc == 0 && i < SYNC_LEVEL_PEERS_MAX; i++)
+        level = level || (cal_peer_id_equal(&context->level[i].peer, peer) &&
+                          memcmp(&context->level[i].heads, &heads, sizeof heads) == 0);
+    cal_arena_deinit(&arena);
+    return level;
 }
 
 /* What came by gossip may hang on something that did not. */
@@ -377,7 +412,8 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
         rc = want(compare, &answer->heads.items[i]);
     if (rc == 0 && !empty) rc = want_missing(compare);
     bool equal = rc == 0 && memcmp(&answer->root, &record.root, sizeof record.root) == 0;
-    bool same = rc == 0 && same_heads(&record, answer->heads);
+    bool same = rc == 0 && names_all(&record, answer->heads);
+    if (same) note_level(context, &compare->peer, &record);
     cal_arena_deinit(&arena);
     if (rc == 0 && !empty) sync_context_stated(context); /* however the state came */
     if (context->compare != compare) return;
@@ -565,7 +601,8 @@ void sync_compare_heard(sync_context *context, const sync_heartbeat *heartbeat,
     for (uint32_t i = 0; rc == 0 && !ahead && i < heartbeat->heads.count; i++)
         ahead = !is_here(context, &heartbeat->heads.items[i]);
     bool equal = rc == 0 && memcmp(&heartbeat->root, &record.root, sizeof record.root) == 0;
-    bool same = rc == 0 && same_heads(&record, heartbeat->heads);
+    bool same = rc == 0 && names_all(&record, heartbeat->heads);
+    if (same) note_level(context, peer, &record);
     if (ahead || (same && !equal)) {
         sync_compare_soon(context, peer);
     } else if (rc == 0 && !same && !equal) {

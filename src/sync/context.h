@@ -27,6 +27,7 @@ enum {
     SYNC_REFUSED_MAX = 64,
     SYNC_COVERED_MAX = 65536,
     SYNC_MET_MAX = 64,
+    SYNC_LEVEL_PEERS_MAX = 8, /* whose heads are remembered as those of this node */
 };
 
 typedef struct sync_delta sync_delta;
@@ -118,6 +119,11 @@ typedef struct sync_context {
     cal_peer_id ahead;        /* who is to be asked next; len 0: anybody */
     cal_peer_id declined;     /* whose comparison of trees was, last */
     uint64_t declined_ms;
+    struct { /* peers that named every head that this node had then, the latest */
+        cal_peer_id peer;
+        cal_hash heads; /* all of them in one */
+    } level[SYNC_LEVEL_PEERS_MAX];
+    size_t level_at;
     cal_peer_id shown; /* whom this node has shown last that it is a member */
     uint64_t shown_ms;
     cal_peer_id tried; /* the last one that was of no use */
@@ -191,6 +197,8 @@ void sync_compare_soon(sync_context *context, const cal_peer_id *peer);
 void sync_compare_show(sync_context *context, const cal_peer_id *peer);
 /* UINT64_MAX: not before something else happens. */
 uint64_t sync_compare_due(const sync_context *context);
+/* Whether the peer, as far as it said, has every delta that is here. */
+bool sync_compare_level(const sync_context *context, const cal_peer_id *peer);
 void sync_compare_tick(sync_context *context, uint64_t now_ms);
 void sync_compare_moved(sync_context *context); /* deltas were applied, or can go no further */
 void sync_compare_free(sync_context *context);

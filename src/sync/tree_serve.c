@@ -138,9 +138,11 @@ static void take_push(sync_serving *serving) {
                        on_merged, push);
 }
 
-/* Nodes of the reference compare trees where deltas would do, and end apart: the own bytes of
- * whatever has children do not travel that way. Declined, they go on with deltas in the same
- * session (network-sync.md 8.3); whoever comes back at once lacks none of them. */
+/* Nodes of the reference compare trees where deltas would do, and end apart when one has more
+ * children than a node may list. Declined, they go on with deltas in the same session
+ * (network-sync.md 8.3). Who has all that is here, as its heads say or because it comes back at
+ * once, is not helped by deltas: a read-only node of the reference counts them as applied and
+ * changes nothing. */
 static bool better_by_deltas(sync_serving *serving) {
     enum { AT_ONCE_MS = 25000 };
     sync_context *context = sync_context_get(serving->sync, &serving->request.context);
@@ -149,6 +151,8 @@ static bool better_by_deltas(sync_serving *serving) {
     if (!context || serving->request.depth == SYNC_TREE_DEPTH || serving->compares_trees)
         return false;
     net_messages_peer(serving->messages, &peer);
+    serving->compares_trees = sync_compare_level(context, &peer);
+    if (serving->compares_trees) return false;
     bool back =
         cal_peer_id_equal(&context->declined, &peer) && now < context->declined_ms + AT_ONCE_MS;
     context->declined = peer;

@@ -294,7 +294,8 @@ static void the_application_merges_its_state(void **state) {
 typedef struct pushing {
     place *from, *to;
     const shared *s;
-    bool proves; /* a key of its own, first */
+    cal_hash root; /* whose tree is asked for */
+    bool proves;   /* a key of its own, first */
     bool asked_heads, over;
     int kind; /* of the push's answer; -1: none came */
     uint32_t applied;
@@ -417,6 +418,59 @@ static void only_members_push(void **state) {
     world_close(w);
 }
 
+/* Deltas are better, but not for who has them all: a read-only node of the reference does, and
+ * changed nothing with them. */
+static void on_tree_opened(void *user, net_messages *messages) {
+    pushing *p = user;
+    say(p, messages,
+        &(sync_request){.kind = SYNC_TREE_NODE,
+                        .context = p->s->context,
+                        .id = p->root,
+                        .has_depth = true,
+                        .depth = 1});
+}
+
+static void open_tree(void *arg) {
+    static const net_messages_events events = {
+        .opened = on_tree_opened, .message = on_push_answer, .ended = on_push_ended};
+    pushing *p = arg;
+    net_messages *messages;
+    p->over = net_messages_open(cal_node_p2p(node_at(p->from)), &p->to->id, NET_STREAM_PROTOCOL,
+                                60000, &events, p, &messages) != 0;
+}
+
+static int ask_tree(place *from, place *to, const shared *s) {
+    pushing p = {.from = from, .to = to, .s = s, .kind = -1};
+    assert_true(root_of(to, &s->context, &p.root));
+    cal_node_run(node_at(from), open_tree, &p);
+    wait_for(from->world, is_push_over, &p, "a question about a tree");
+    return p.kind;
+}
+
+static void who_has_all_deltas_is_shown_the_tree(void **state) {
+    (void)state;
+    engine_signals_use();
+    world *w = &now;
+    place *a, *b;
+    shared s;
+    share(w, 5, &a, &b, &s);
+    assert_int_equal(ask_tree(b, a, &s), SYNC_MESSAGE);
+    node_sim_stop(b->sim);
+    set(a, &s.context, "while b is away", "3");
+    place_start(b);
+    int first = -1;
+    for (int i = 0; i < 200 && first < 0; i++) { /* until they have met again */
+        node_sim_run(w->sim, 10 * MS, NULL, NULL);
+        first = ask_tree(b, a, &s);
+    }
+    bool behind = !holds(b, &s.context, "while b is away", "3");
+    assert_int_equal(first, behind ? SYNC_OPAQUE_ERROR : SYNC_MESSAGE);
+    until_holds(b, &s, "while b is away", "3");
+    node_sim_run(w->sim, 5 * SECOND, NULL, NULL);
+    assert_int_equal(ask_tree(b, a, &s), SYNC_MESSAGE);
+    world_close(w);
+}
+
 static int tell_seed(void **state) {
     (void)state;
     if (now.sim) print_error("seed %llu was running\n", (unsigned long long)now.seed);
@@ -428,6 +482,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(each_gets_what_the_other_has, tell_seed),
         cmocka_unit_test_teardown(the_application_merges_its_state, tell_seed),
         cmocka_unit_test_teardown(only_members_push, tell_seed),
+        cmocka_unit_test_teardown(who_has_all_deltas_is_shown_the_tree, tell_seed),
         cmocka_unit_test_teardown(a_wide_collection_costs_its_differences, tell_seed),
     };
     if (argc != 2) {
