@@ -114,11 +114,13 @@ static int prepare_abandon(gov_commit *commit, cal_error *err) {
     return gov_join_abandon(join->sync->options.gov, &join->namespace_id, &commit->change, err);
 }
 
+/* Who was a member before keeps the history, and hears the topic: it may be added again. */
 static void abandoned(gov_commit *commit, const cal_error *err) {
     sync_join *join = commit->owner;
+    gov_group_info info;
     if (err)
         cal_log(CAL_LOG_DEBUG, "sync", "a failed join is not taken back: %s", err->message);
-    else
+    else if (gov_group_get(join->sync->options.gov, &join->namespace_id, &info) != 0)
         join->sync->options.hear_namespace(join->sync->options.user, &join->namespace_id, false);
     if (!err) join->sync->options.rows_left(join->sync->options.user);
     answer_caller(join);

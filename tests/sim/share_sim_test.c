@@ -91,6 +91,36 @@ static cal_sync_stats stats_of(place *p) {
     return stats;
 }
 
+/* Who was removed, and refused when it tried to come back, hears that it was added again. */
+static void the_removed_hear_that_they_are_back(void **state) {
+    (void)state;
+    engine_signals_use();
+    world *w = &now;
+    char json[TEXT_MAX];
+    cal_joined joined;
+    cal_node_identity identity;
+    world_open(w, 9, 2, 2);
+    place *a = &w->places[0], *b = &w->places[1];
+    shared s = found(a);
+    join(a, b, &s);
+    set(a, &s.context, "before", "1");
+    until_holds(b, &s.context, "before", "1");
+    cal_node_identity_get(node_at(b), &identity);
+    OK(w, cal_members_remove_wait(node_at(a), &s.ns, &identity.account, 1, &err));
+    node_sim_run(w->sim, 10 * SECOND, NULL, NULL);
+    invite(a, &s.ns, json);
+    assert_int_not_equal(cal_namespace_join_wait(node_at(b), json, "ours", &joined, &err), 0);
+    set(a, &s.context, "meanwhile", "2");
+    node_sim_run(w->sim, 10 * SECOND, NULL, NULL);
+    assert_false(holds(b, &s.context, "meanwhile", "2"));
+    cal_member_spec spec = {.account = identity.account, .role = CAL_ROLE_MEMBER};
+    OK(w, cal_members_add_wait(node_at(a), &s.ns, &spec, 1, &err));
+    until_holds(b, &s.context, "meanwhile", "2");
+    set(b, &s.context, "from b", "3");
+    until_holds(a, &s.context, "from b", "3");
+    world_close(w);
+}
+
 static void the_application_comes_from_whoever_has_it(void **state) {
     (void)state;
     engine_signals_use();
@@ -418,6 +448,7 @@ static void on_abort(int number) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_founder_and_a_joiner_see_each_others_writes, tell_seed),
+        cmocka_unit_test_teardown(the_removed_hear_that_they_are_back, tell_seed),
         cmocka_unit_test_teardown(the_application_comes_from_whoever_has_it, tell_seed),
         cmocka_unit_test_teardown(the_application_is_waited_for, tell_seed),
         cmocka_unit_test_teardown(the_application_comes_after_a_stop, tell_seed),
