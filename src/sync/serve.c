@@ -16,6 +16,9 @@
 enum {
     SERVING_WAIT_MS = 5000, /* for governance that may say who the asker is */
     SERVE_OPS_BYTES_MAX = 6 * 1024 * 1024,
+    /* A node of the reference opens a stream for each delta that it cannot place, and asks nobody
+     * for a while whose host refused one. */
+    SERVINGS_PEER_MAX = 128,
 };
 
 /* --- answers --- */
@@ -473,7 +476,9 @@ static const net_messages_events request_events = {
 
 int sync_serve(cal_sync *sync) {
     cal_list_init(&sync->servings);
-    sync->requests =
-        (net_messages_protocol){.id = NET_STREAM_PROTOCOL, .events = &request_events, .user = sync};
+    sync->requests = (net_messages_protocol){.id = NET_STREAM_PROTOCOL,
+                                             .events = &request_events,
+                                             .user = sync,
+                                             .peer_streams_max = SERVINGS_PEER_MAX};
     return net_messages_serve(sync->options.host, &sync->requests);
 }

@@ -471,6 +471,42 @@ static void who_has_all_deltas_is_shown_the_tree(void **state) {
     world_close(w);
 }
 
+/* As a node of the reference does that heard many deltas in the wrong order. */
+static void on_heads_opened(void *user, net_messages *messages) {
+    pushing *p = user;
+    say(p, messages, &(sync_request){.kind = SYNC_HEADS, .context = p->s->context});
+}
+
+static void open_heads(void *arg) {
+    static const net_messages_events events = {
+        .opened = on_heads_opened, .message = on_push_answer, .ended = on_push_ended};
+    pushing *p = arg;
+    net_messages *messages;
+    assert_int_equal(net_messages_open(cal_node_p2p(node_at(p->from)), &p->to->id,
+                                       NET_STREAM_PROTOCOL, 60000, &events, p, &messages),
+                     0);
+}
+
+static void a_hundred_streams_are_served_at_once(void **state) {
+    (void)state;
+    enum { STREAMS = 100 };
+    static pushing streams[STREAMS];
+    engine_signals_use();
+    world *w = &now;
+    place *a, *b;
+    shared s;
+    share(w, 6, &a, &b, &s);
+    for (size_t i = 0; i < STREAMS; i++) {
+        streams[i] = (pushing){.from = b, .to = a, .s = &s, .kind = -1};
+        cal_node_run(node_at(b), open_heads, &streams[i]);
+    }
+    for (size_t i = 0; i < STREAMS; i++) {
+        wait_for(w, is_push_over, &streams[i], "an answer");
+        assert_int_equal(streams[i].kind, SYNC_MESSAGE);
+    }
+    world_close(w);
+}
+
 static int tell_seed(void **state) {
     (void)state;
     if (now.sim) print_error("seed %llu was running\n", (unsigned long long)now.seed);
@@ -483,6 +519,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(the_application_merges_its_state, tell_seed),
         cmocka_unit_test_teardown(only_members_push, tell_seed),
         cmocka_unit_test_teardown(who_has_all_deltas_is_shown_the_tree, tell_seed),
+        cmocka_unit_test_teardown(a_hundred_streams_are_served_at_once, tell_seed),
         cmocka_unit_test_teardown(a_wide_collection_costs_its_differences, tell_seed),
     };
     if (argc != 2) {
