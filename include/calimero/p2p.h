@@ -541,6 +541,7 @@ void cal_p2p_stats_get(const cal_p2p *host, cal_p2p_stats *ret_stats);
     X(iwant_lost, "ids asked for that no peer sent")                                               \
     X(idontwant_refused, "ids refused over the limit between heartbeats")                          \
     X(idontwant_spared, "copies not sent because the peer has them")                               \
+    X(held_sent, "copies held back in vain for an IDONTWANT, then sent")                           \
     X(queue_dropped, "copies dropped because too much waited for a peer")                          \
     X(queue_expired, "copies dropped because a peer took too long")                                \
     X(gossip_dropped, "control left out because too much waited for a peer")                       \

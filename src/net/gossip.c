@@ -34,6 +34,16 @@ uint64_t gossip_hash(const cal_gossip *gossip, cal_slice bytes) {
     return hash * 0x9e3779b97f4a7c15u;
 }
 
+uint64_t gossip_brief(cal_slice id) {
+    uint8_t hash[CAL_HASH_SIZE];
+    cal_sha256(id, hash);
+    return cal_read_u64le(hash);
+}
+
+uint64_t gossip_brief_hash(const cal_gossip *gossip, uint64_t brief) {
+    return (brief ^ gossip->hash_seed) * 0x9e3779b97f4a7c15u;
+}
+
 /* A clock that went back stands still until it has caught up. */
 void gossip_clock(cal_gossip *gossip, uint64_t now_ns) {
     if (now_ns > gossip->now) gossip->now = now_ns;
@@ -54,13 +64,13 @@ int gossip_new(const gossip_options *options, uint64_t now_ns, cal_gossip **ret_
     gossip->next_heartbeat = now_ns + GOSSIP_FIRST_HEARTBEAT_NS;
     gossip->tick = GOSSIP_HISTORY; /* so that "so many ticks ago" never goes below 0 */
     gossip->hash_seed = gossip_random(gossip);
-    cal_map *maps[] = {&gossip->peers, &gossip->topics, &gossip->seen, &gossip->cache,
-                       &gossip->wants};
+    cal_map *maps[] = {&gossip->peers, &gossip->topics, &gossip->seen,
+                       &gossip->cache, &gossip->wants,  &gossip->briefs};
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++)
         cal_map_init(maps[i], gossip_random(gossip));
     cal_list *lists[] = {&gossip->peer_list, &gossip->seen_list, &gossip->cache_list,
                          &gossip->want_list, &gossip->news,      &gossip->waiting,
-                         &gossip->output};
+                         &gossip->output,    &gossip->held};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) cal_list_init(lists[i]);
     *ret_gossip = gossip;
     return 0;
@@ -82,8 +92,8 @@ void gossip_free(cal_gossip *gossip) {
         gossip_backoffs_free(gossip, topic);
         free(topic);
     }
-    cal_map *maps[] = {&gossip->peers, &gossip->topics, &gossip->seen, &gossip->cache,
-                       &gossip->wants};
+    cal_map *maps[] = {&gossip->peers, &gossip->topics, &gossip->seen,
+                       &gossip->cache, &gossip->wants,  &gossip->briefs};
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) cal_map_deinit(maps[i]);
     assert(gossip->message_bytes == 0 && gossip->control_bytes == 0 && gossip->backoffs == 0);
     cal_secret_wipe(&gossip->key);
@@ -344,6 +354,7 @@ void gossip_peer_remove(gossip_peer *peer, uint64_t now_ns) {
     gossip_clock(gossip, now_ns);
     peer->open = false;
     gossip_want_forget(peer);
+    gossip_hold_forget(peer);
     gossip_queue_clear(peer);
     cal_map_cursor cursor = {0};
     void *value;
@@ -385,10 +396,14 @@ void gossip_peer_shut(gossip_peer *peer, uint64_t now_ns) {
     gossip_clock(peer->gossip, now_ns);
     peer->open = false;
     gossip_want_forget(peer);
+    gossip_hold_forget(peer);
     gossip_queue_clear(peer);
     cal_map_cursor cursor = {0};
     void *sub;
-    while (cal_map_next(&peer->subs, &cursor, NULL, &sub)) gossip_mesh_remove(sub);
+    while (cal_map_next(&peer->subs, &cursor, NULL, &sub)) {
+        gossip_mesh_remove(sub);
+        ((gossip_sub *)sub)->told_tick = 0; /* it may not have heard it */
+    }
 }
 
 void gossip_peer_score(gossip_peer *peer, uint32_t score) { peer->score = score; }
@@ -403,13 +418,15 @@ uint64_t gossip_deadline(const cal_gossip *gossip) {
         uint64_t want = CAL_CONTAINER_OF(gossip->want_list.next, gossip_want, link)->deadline;
         if (want < deadline) deadline = want;
     }
-    return deadline;
+    uint64_t held = gossip_hold_deadline(gossip);
+    return held < deadline ? held : deadline;
 }
 
 /* However late it is, there is one heartbeat: a jump of the clock is not a hundred of them. */
 void gossip_expire(cal_gossip *gossip, uint64_t now_ns) {
     gossip_clock(gossip, now_ns);
     gossip_want_expire(gossip);
+    gossip_hold_expire(gossip);
     if (gossip->now < gossip->next_heartbeat) return;
     gossip->next_heartbeat = gossip->now + GOSSIP_HEARTBEAT_NS;
     gossip_heartbeat(gossip);

@@ -37,9 +37,12 @@ enum {
 /* Duplicates are known for so long. Twice as long as others know them, which nobody notices: a copy
  * can wait on a connection that stalls until three pings have failed, 80 seconds. */
 #define GOSSIP_SEEN_NS UINT64_C(120000000000)
-#define GOSSIP_FANOUT_NS UINT64_C(60000000000)   /* fan-out peers are kept for so long */
-#define GOSSIP_WANT_NS UINT64_C(2000000000)      /* then the next peer that has it is asked */
-#define GOSSIP_QUEUED_NS UINT64_C(5000000000)    /* a message waits for a slow peer so long */
+#define GOSSIP_FANOUT_NS UINT64_C(60000000000) /* fan-out peers are kept for so long */
+#define GOSSIP_WANT_NS UINT64_C(2000000000)    /* then the next peer that has it is asked */
+#define GOSSIP_QUEUED_NS UINT64_C(5000000000)  /* a message waits for a slow peer so long */
+/* A copy waits so long for an IDONTWANT of a peer that has such messages from elsewhere: a round
+ * trip, and what the other way takes longer. */
+#define GOSSIP_HOLD_NS UINT64_C(200000000)
 #define GOSSIP_VALIDATE_NS UINT64_C(30000000000) /* a verdict may take so long */
 
 /* Bounds. */

@@ -60,6 +60,8 @@ void gossip_cache_drop(gossip_message *message) {
     cal_list_remove(&message->cache_link);
     cal_list_remove(&message->topic_link);
     cal_map_remove(&gossip->cache, message->id);
+    cal_slice brief = {message->brief_key, sizeof message->brief_key};
+    if (cal_map_get(&gossip->briefs, brief) == message) cal_map_remove(&gossip->briefs, brief);
     gossip->cache_bytes -= message->size;
     message->topic = NULL;
     topic->cached--;
@@ -81,6 +83,9 @@ int gossip_cache_add(cal_gossip *gossip, gossip_message *message, gossip_topic *
         topic->cached--;
         return CAL_ENOMEM;
     }
+    /* Without it, it is only not known who has it from elsewhere. */
+    cal_map_put(&gossip->briefs, (cal_slice){message->brief_key, sizeof message->brief_key},
+                message);
     message->topic = topic;
     message->tick = gossip->tick;
     message->refs++;

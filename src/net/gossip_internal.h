@@ -18,7 +18,9 @@ typedef struct gossip_message {
     uint64_t seqno;
     cal_slice topic_name, data, id; /* inside bytes */
     cal_slice frame;
-    uint64_t hash; /* of the id, seeded */
+    uint64_t brief, hash; /* of the id; the second is seeded */
+    uint8_t brief_key[8];
+    uint32_t via; /* who it came from first (gossip_via); 0: it is our own */
     /* while cached: */
     struct gossip_topic *topic; /* NULL: not cached */
     cal_list cache_link, topic_link;
@@ -31,6 +33,8 @@ typedef struct gossip_message {
     uint8_t bytes[];
 } gossip_message;
 
+enum { GOSSIP_ELSEWHERE = 16, GOSSIP_DOUBT = 10 /* heartbeats */ };
+
 /* A peer hears a topic. In both lists. */
 typedef struct gossip_sub {
     cal_list topic_link;
@@ -40,6 +44,9 @@ typedef struct gossip_sub {
     uint64_t owed_tick; /* until then tell it ids though it is in the mesh; 0: nothing owed */
     uint64_t told_tick; /* when it was told ids last */
     uint64_t order;     /* scratch of sorting */
+    /* Messages that come from these it has from elsewhere (gossip_hold.c); none until then. */
+    uint32_t elsewhere[GOSSIP_ELSEWHERE], elsewhere_at;
+    uint64_t doubt_tick;
 } gossip_sub;
 
 typedef struct gossip_pause {
@@ -63,7 +70,8 @@ typedef struct gossip_queued {
     bool asked; /* by IWANT: sent even when the peer said it has it */
 } gossip_queued;
 
-enum { GOSSIP_DONT_WANT = 1024 };
+/* Ids that a peer has, by hash, in sets of which the oldest gives way. */
+enum { GOSSIP_HAS_SETS = 512, GOSSIP_HAS_WAYS = 4 };
 
 struct gossip_peer {
     cal_list link, output_link;
@@ -72,26 +80,26 @@ struct gossip_peer {
     void *user;
     uint64_t serial;
     bool outgoing, open, paused, closing;
+    bool brief; /* it understands the IDONTWANT of ours */
     gossip_version version;
     uint32_t score;
     cal_map subs;   /* topic name -> gossip_sub */
     size_t foreign; /* subs to topics that are not ours */
     size_t wants;   /* ids asked of it */
+    size_t held;    /* copies held back for it */
     /* output */
     cal_buffer control; /* whole frames; goes before messages */
     size_t control_sent;
-    cal_buffer ihave; /* IHAVEs of this heartbeat, packed, to become one RPC */
-    size_t counted;   /* of both, in gossip->control_bytes */
+    cal_buffer ihave;   /* IHAVEs of this heartbeat, packed, to become one RPC */
+    size_t counted;     /* of both, in gossip->control_bytes */
+    uint64_t owed_tick; /* until then ids are told again: some were left out */
     cal_list queue;
     size_t queue_count, queue_bytes, head_sent;
     /* since the last heartbeat */
     uint32_t ihaves, ihave_ids, iwant_ids, idontwant_ids, grafts, subscribes, verifies, forged,
         rpcs;
-    /* ids it does not want to be sent, newest over oldest */
-    struct {
-        uint64_t hash, tick;
-    } dont_want[GOSSIP_DONT_WANT];
-    size_t dont_want_at;
+    /* what it has: it said so, sent it, or was sent it. 48 bits of the id's hash, 16 of the tick */
+    uint64_t has[GOSSIP_HAS_SETS][GOSSIP_HAS_WAYS];
 };
 
 typedef struct gossip_seen {
@@ -134,9 +142,10 @@ struct cal_gossip {
     uint64_t random, hash_seed, seqno, now, tick, next_heartbeat, next_serial, next_ticket;
     bool plain_ids, mesh_publish;
     cal_map peers, topics, seen, cache, wants;
-    cal_list peer_list, seen_list, cache_list, want_list, news, waiting, output;
+    cal_map briefs; /* of what is in cache */
+    cal_list peer_list, seen_list, cache_list, want_list, news, waiting, output, held;
     size_t news_count, waiting_count, waiting_bytes, cache_bytes, own_topics, foreign;
-    size_t message_bytes, control_bytes, backoffs;
+    size_t message_bytes, control_bytes, backoffs, held_count, held_bytes;
     uint32_t verifies;    /* since the last heartbeat */
     gossip_news *current; /* lent out by gossip_next_event */
     cal_p2p_gossip_stats stats;
@@ -146,6 +155,8 @@ struct cal_gossip {
 /* gossip.c */
 uint64_t gossip_random(cal_gossip *gossip);
 uint64_t gossip_hash(const cal_gossip *gossip, cal_slice bytes);
+uint64_t gossip_brief(cal_slice id);                                  /* the same at every node */
+uint64_t gossip_brief_hash(const cal_gossip *gossip, uint64_t brief); /* at ours only */
 void gossip_clock(cal_gossip *gossip, uint64_t now_ns);
 gossip_topic *gossip_topic_find(const cal_gossip *gossip, cal_slice name);
 gossip_topic *gossip_topic_make(cal_gossip *gossip, cal_slice name);
@@ -194,15 +205,16 @@ void gossip_caches_free(cal_gossip *gossip);
 bool gossip_queue_message(gossip_peer *peer, gossip_message *message, bool asked);
 bool gossip_queue_shed(gossip_peer *peer); /* drops what waits longest; false: nothing waits */
 void gossip_queue_clear(gossip_peer *peer);
-void gossip_dont_want(gossip_peer *peer, uint64_t hash);
+void gossip_has(gossip_peer *peer, uint64_t hash);
+bool gossip_peer_has(const gossip_peer *peer, uint64_t hash);
 void gossip_send_subscriptions(gossip_peer *peer);
 void gossip_send_subscription(gossip_peer *peer, const gossip_topic *topic, bool subscribe);
 void gossip_send_graft(gossip_peer *peer, const gossip_topic *topic);
 void gossip_send_prune(gossip_peer *peer, const gossip_topic *topic);
 void gossip_send_iwant(gossip_peer *peer, const cal_slice *ids, size_t count);
 void gossip_send_idontwant(gossip_peer *peer, const gossip_message *message);
-void gossip_add_ihave(gossip_peer *peer, const gossip_topic *topic, const cal_slice *ids,
-                      size_t count);
+bool gossip_add_ihave(gossip_peer *peer, const gossip_topic *topic, const cal_slice *ids,
+                      size_t count); /* false: no room for all of them */
 void gossip_flush_ihave(gossip_peer *peer);
 
 /* gossip_mesh.c */
@@ -218,6 +230,15 @@ bool gossip_backing_off(const cal_gossip *gossip, const gossip_topic *topic, con
 size_t gossip_fanout(cal_gossip *gossip, gossip_topic *topic); /* into chosen */
 void gossip_backoffs_free(cal_gossip *gossip, gossip_topic *topic);
 void gossip_heartbeat(cal_gossip *gossip);
+
+/* gossip_hold.c */
+uint32_t gossip_via(const cal_gossip *gossip, const cal_peer_id *source);
+bool gossip_hold(gossip_sub *sub, gossip_message *message); /* false: it is to be sent now */
+void gossip_hold_learn(gossip_sub *sub, const gossip_message *message); /* it has it already */
+void gossip_hold_note(gossip_peer *peer, uint64_t brief);
+void gossip_hold_expire(cal_gossip *gossip);
+uint64_t gossip_hold_deadline(const cal_gossip *gossip);
+void gossip_hold_forget(gossip_peer *peer);
 
 /* gossip_receive.c */
 void gossip_accept(cal_gossip *gossip, gossip_message *message, gossip_topic *topic,

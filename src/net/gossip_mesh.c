@@ -237,38 +237,53 @@ static void mesh_maintain(cal_gossip *gossip, gossip_topic *topic) {
         graft_more(gossip, topic, GRAFT_BETTER, false, median);
 }
 
-static size_t told_ids(const cal_gossip *gossip, const gossip_topic *topic,
-                       cal_slice ret_ids[TOLD_IDS_MAX]) {
+static size_t told_messages(const cal_gossip *gossip, const gossip_topic *topic,
+                            const gossip_message *ret_messages[TOLD_IDS_MAX]) {
     size_t count = 0;
     for (cal_list *at = topic->recent.prev; at != &topic->recent && count < TOLD_IDS_MAX;
          at = at->prev) {
         const gossip_message *message = CAL_CONTAINER_OF(at, gossip_message, topic_link);
         if (message->tick + GOSSIP_HISTORY_TOLD < gossip->tick) break;
-        ret_ids[count++] = message->id;
+        ret_messages[count++] = message;
     }
     return count;
 }
 
+typedef struct told { /* scratch of a heartbeat */
+    const gossip_message *messages[TOLD_IDS_MAX];
+    size_t count;
+    cal_slice ids[TOLD_IDS_MAX];
+} told;
+
+/* Tells what the peer is not known to have: once, unless something is owed or was left out. */
+static void tell_peer(gossip_sub *sub, told *t) {
+    uint64_t tick = sub->peer->gossip->tick;
+    bool again = sub->owed_tick >= tick || sub->peer->owed_tick >= tick;
+    uint64_t since = again ? 0 : sub->told_tick;
+    size_t ids = 0;
+    for (size_t i = 0; i < t->count && t->messages[i]->tick >= since; i++) /* newest first */
+        if (!gossip_peer_has(sub->peer, t->messages[i]->hash)) t->ids[ids++] = t->messages[i]->id;
+    if (ids == 0 || gossip_add_ihave(sub->peer, sub->topic, t->ids, ids)) sub->told_tick = tick;
+}
+
 /* Tells what there is: those outside the mesh in turn, and whom something is owed. */
-static void tell_ids(cal_gossip *gossip, gossip_topic *topic, cal_slice *scratch) {
+static void tell_ids(cal_gossip *gossip, gossip_topic *topic, told *t) {
     if (topic->cached == 0) return;
-    size_t ids = told_ids(gossip, topic, scratch), found = 0;
-    if (ids == 0) return;
+    size_t found = 0;
+    t->count = told_messages(gossip, topic, t->messages);
+    if (t->count == 0) return;
     for (cal_list *at = topic->subs.next; at != &topic->subs; at = at->next) {
         gossip_sub *sub = sub_of(at);
         if (!sub->peer->open || sub->peer->closing) continue;
         if (!sub->mesh)
             gossip->chosen[found++] = sub;
         else if (sub->owed_tick >= gossip->tick)
-            gossip_add_ihave(sub->peer, topic, scratch, ids);
+            tell_peer(sub, t);
     }
     sort_chosen(gossip, 0, found, by_told);
     size_t third = (found + GOSSIP_HISTORY_TOLD - 1) / GOSSIP_HISTORY_TOLD;
-    size_t told = third > GOSSIP_LAZY ? third : GOSSIP_LAZY;
-    for (size_t i = 0; i < found && i < told; i++) {
-        gossip->chosen[i]->told_tick = gossip->tick;
-        gossip_add_ihave(gossip->chosen[i]->peer, topic, scratch, ids);
-    }
+    size_t most = third > GOSSIP_LAZY ? third : GOSSIP_LAZY;
+    for (size_t i = 0; i < found && i < most; i++) tell_peer(gossip->chosen[i], t);
 }
 
 static void peer_refresh(gossip_peer *peer) {
@@ -282,7 +297,7 @@ static void peer_refresh(gossip_peer *peer) {
 }
 
 void gossip_heartbeat(cal_gossip *gossip) {
-    cal_slice *scratch = malloc(TOLD_IDS_MAX * sizeof *scratch);
+    told *scratch = malloc(sizeof *scratch);
     gossip->tick++;
     gossip->verifies = 0;
     gossip_cache_expire(gossip);

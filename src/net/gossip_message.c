@@ -141,7 +141,9 @@ int gossip_message_make(cal_gossip *gossip, const GossipPb__Message *message, ca
     made->frame = (cal_slice){made->bytes, frame};
     memcpy(made->bytes + frame, id.data, id.len);
     made->id = (cal_slice){made->bytes + frame, id.len};
-    made->hash = gossip_hash(gossip, made->id);
+    made->brief = gossip_brief(made->id);
+    made->hash = gossip_brief_hash(gossip, made->brief);
+    cal_write_u64le(made->brief_key, made->brief);
     cal_list_init(&made->cache_link);
     cal_list_init(&made->topic_link);
     gossip->message_bytes += size;

@@ -18,17 +18,22 @@ gossip_peer *gossip_next_output(cal_gossip *gossip) {
 
 /* --- messages --- */
 
-void gossip_dont_want(gossip_peer *peer, uint64_t hash) {
-    size_t at = peer->dont_want_at++ % GOSSIP_DONT_WANT;
-    peer->dont_want[at].hash = hash;
-    peer->dont_want[at].tick = peer->gossip->tick;
+static uint64_t has_entry(uint64_t hash, uint64_t tick) {
+    return (hash & ~UINT64_C(0xffff)) | (tick & 0xffff);
 }
 
-static bool unwanted(const gossip_peer *peer, uint64_t hash) {
-    size_t count = peer->dont_want_at < GOSSIP_DONT_WANT ? peer->dont_want_at : GOSSIP_DONT_WANT;
-    for (size_t i = 0; i < count; i++)
-        if (peer->dont_want[i].hash == hash &&
-            peer->dont_want[i].tick + GOSSIP_HISTORY > peer->gossip->tick)
+void gossip_has(gossip_peer *peer, uint64_t hash) {
+    uint64_t *set = peer->has[hash >> 16 & (GOSSIP_HAS_SETS - 1)];
+    size_t at = 0;
+    while (at < GOSSIP_HAS_WAYS - 1 && (set[at] ^ hash) >> 16 != 0) at++;
+    memmove(set + 1, set, at * sizeof *set); /* the newest first */
+    set[0] = has_entry(hash, peer->gossip->tick);
+}
+
+bool gossip_peer_has(const gossip_peer *peer, uint64_t hash) {
+    const uint64_t *set = peer->has[hash >> 16 & (GOSSIP_HAS_SETS - 1)];
+    for (size_t i = 0; i < GOSSIP_HAS_WAYS; i++)
+        if ((set[i] ^ hash) >> 16 == 0 && (uint16_t)(peer->gossip->tick - set[i]) < GOSSIP_HISTORY)
             return true;
     return false;
 }
@@ -54,7 +59,7 @@ static void owe(gossip_peer *peer, const gossip_message *message) {
 bool gossip_queue_message(gossip_peer *peer, gossip_message *message, bool asked) {
     cal_gossip *gossip = peer->gossip;
     if (!peer->open || peer->closing) return false;
-    if (!asked && unwanted(peer, message->hash)) {
+    if (!asked && gossip_peer_has(peer, message->hash)) {
         gossip->stats.idontwant_spared++;
         return false;
     }
@@ -106,6 +111,7 @@ void gossip_queue_clear(gossip_peer *peer) {
     cal_buffer_deinit(&peer->control);
     cal_buffer_deinit(&peer->ihave);
     peer->control_sent = peer->head_sent = 0;
+    memset(peer->has, 0, sizeof peer->has); /* what was sent last may not have arrived */
     count_control(peer);
 }
 
@@ -125,7 +131,7 @@ cal_slice gossip_output(gossip_peer *peer, uint64_t now_ns) {
         if (head->expires <= gossip->now) {
             gossip->stats.queue_expired++;
             owe(peer, head->message);
-        } else if (!head->asked && unwanted(peer, head->message->hash)) {
+        } else if (!head->asked && gossip_peer_has(peer, head->message->hash)) {
             gossip->stats.idontwant_spared++;
         } else {
             return frame;
@@ -153,6 +159,7 @@ void gossip_sent(gossip_peer *peer, size_t len) {
     assert(peer->head_sent <= head->message->frame.len);
     if (peer->head_sent < head->message->frame.len) return;
     peer->head_sent = 0;
+    gossip_has(peer, head->message->hash);
     queue_drop(peer, head);
 }
 
@@ -175,6 +182,7 @@ static void queue_bytes(gossip_peer *peer, cal_slice head, cal_slice body, bool 
     bool full = crowded(peer, len);
     if (!must && (full || waiting + len > GOSSIP_CONTROL_IDLE_MAX)) {
         peer->gossip->stats.gossip_dropped++;
+        peer->owed_tick = peer->gossip->tick + GOSSIP_HISTORY_TOLD;
         return;
     }
     if (peer->control_sent > 0) {
@@ -219,6 +227,7 @@ void gossip_send_subscriptions(gossip_peer *peer) {
     GossipPb__SubOpts options[SUBSCRIPTIONS_PER_RPC], *list[SUBSCRIPTIONS_PER_RPC];
     GossipPb__Rpc rpc = GOSSIP_PB__RPC__INIT;
     rpc.subscriptions = list;
+    rpc.has_brief = true; /* we understand it */
     cal_map_cursor cursor = {0};
     void *value;
     while (cal_map_next(&peer->gossip->topics, &cursor, NULL, &value)) {
@@ -244,6 +253,7 @@ void gossip_send_subscription(gossip_peer *peer, const gossip_topic *topic, bool
     option.topic = binary(topic->name);
     rpc.n_subscriptions = 1;
     rpc.subscriptions = &list;
+    rpc.has_brief = subscribe;
     queue_control(peer, &rpc, true);
 }
 
@@ -302,10 +312,10 @@ void gossip_send_iwant(gossip_peer *peer, const cal_slice *ids, size_t count) {
 
 /* Every IHAVE of a heartbeat goes into one RPC (gossip_flush_ihave): a peer takes only
  * GOSSIP_IHAVES_MAX RPCs with any between heartbeats. */
-void gossip_add_ihave(gossip_peer *peer, const gossip_topic *topic, const cal_slice *ids,
+bool gossip_add_ihave(gossip_peer *peer, const gossip_topic *topic, const cal_slice *ids,
                       size_t count) {
     ProtobufCBinaryData packed[IDS_PER_RPC];
-    if (!peer->open || peer->closing) return;
+    if (!peer->open || peer->closing) return false;
     for (size_t at = 0; at < count;) {
         GossipPb__IHave ihave = GOSSIP_PB__IHAVE__INIT;
         ihave.has_topic = true;
@@ -317,13 +327,14 @@ void gossip_add_ihave(gossip_peer *peer, const gossip_topic *topic, const cal_sl
         if (crowded(peer, len) || !cal_buffer_reserve(&peer->ihave, 1 + CAL_VARINT_MAX + len)) {
             peer->ihave.error = 0;
             peer->gossip->stats.gossip_dropped++;
-            return;
+            return false;
         }
         cal_buffer_append_u8(&peer->ihave, 1 << 3 | 2); /* field 1 of the control message */
         cal_varint_append(&peer->ihave, len);
         peer->ihave.len += gossip_pb__ihave__pack(&ihave, peer->ihave.data + peer->ihave.len);
         count_control(peer);
     }
+    return true;
 }
 
 void gossip_flush_ihave(gossip_peer *peer) {
@@ -343,7 +354,18 @@ void gossip_flush_ihave(gossip_peer *peer) {
     cal_buffer_deinit(&ihave);
 }
 
+static void send_brief(gossip_peer *peer, const gossip_message *message) {
+    GossipPb__Rpc rpc = GOSSIP_PB__RPC__INIT;
+    rpc.has_brief = true;
+    rpc.brief = binary((cal_slice){message->brief_key, sizeof message->brief_key});
+    queue_control(peer, &rpc, false);
+}
+
 void gossip_send_idontwant(gossip_peer *peer, const gossip_message *message) {
+    if (peer->brief) {
+        send_brief(peer, message);
+        return;
+    }
     ProtobufCBinaryData id = binary(message->id);
     GossipPb__IDontWant idontwant = GOSSIP_PB__IDONT_WANT__INIT, *list = &idontwant;
     GossipPb__Control control = GOSSIP_PB__CONTROL__INIT;

@@ -73,8 +73,17 @@ void gossip_accept(cal_gossip *gossip, gossip_message *message, gossip_topic *to
         if (!sub->mesh || same_id(&sub->peer->id, source) ||
             same_id(&sub->peer->id, &message->from))
             continue;
+        if (gossip_peer_has(sub->peer, message->hash))
+            gossip_hold_learn(sub, message);
+        else if (gossip_hold(sub, message))
+            continue;
         if (gossip_queue_message(sub->peer, message, false)) gossip->stats.forwarded++;
     }
+}
+
+static void said_it_has(gossip_peer *peer, uint64_t brief) {
+    gossip_has(peer, gossip_brief_hash(peer->gossip, brief));
+    gossip_hold_note(peer, brief);
 }
 
 static void spare_mesh(gossip_peer *source, const gossip_topic *topic,
@@ -102,7 +111,8 @@ static void take_new(gossip_peer *peer, gossip_topic *topic, const GossipPb__Mes
         return;
     }
     gossip_want_done(gossip, id);
-    gossip_dont_want(peer, message->hash);
+    message->via = gossip_via(gossip, &peer->id);
+    gossip_has(peer, message->hash);
     spare_mesh(peer, topic, message);
     if (topic->validate) {
         gossip_wait(peer, message);
@@ -158,7 +168,7 @@ static void take_message(gossip_peer *peer, GossipPb__Message *message) {
     cal_slice id = {id_bytes, gossip_message_id(gossip, &from, seqno, id_bytes)};
     if (gossip_seen_has(gossip, id)) {
         gossip->stats.duplicates++;
-        gossip_dont_want(peer, gossip_hash(gossip, id)); /* it has it: do not send it back */
+        said_it_has(peer, gossip_brief(id)); /* do not send it back */
         return;
     }
     if (peer->forged >= GOSSIP_FORGED_MAX) { /* honest peers pass on what verified: none at all */
@@ -236,7 +246,11 @@ static void take_ihave(gossip_peer *peer, const GossipPb__IHave *ihave, cal_aren
             gossip->stats.ihave_refused++;
             continue;
         }
-        if (gossip_seen_has(gossip, id)) continue;
+        if (gossip_seen_has(gossip, id)) {
+            gossip_has(peer,
+                       gossip_brief_hash(gossip, gossip_brief(id))); /* it is not to be told */
+            continue;
+        }
         if (gossip_want_add(peer, id)) asked[count++] = id;
     }
     if (count) gossip_send_iwant(peer, asked, count);
@@ -285,10 +299,23 @@ static void take_iwant(gossip_peer *peer, const GossipPb__IWant *iwant) {
 static void take_idontwant(gossip_peer *peer, const GossipPb__IDontWant *idontwant) {
     cal_gossip *gossip = peer->gossip;
     for (size_t i = 0; i < idontwant->n_ids; i++) {
+        cal_slice id = slice_of(&idontwant->ids[i]);
+        if (peer->idontwant_ids++ >= GOSSIP_IDONTWANT_IDS_MAX) {
+            gossip->stats.idontwant_refused++;
+            continue;
+        }
+        said_it_has(peer, gossip_brief(id));
+    }
+}
+
+static void take_brief(gossip_peer *peer, cal_slice bytes) {
+    cal_gossip *gossip = peer->gossip;
+    peer->brief = true;
+    for (size_t at = 0; at + 8 <= bytes.len; at += 8) {
         if (peer->idontwant_ids++ >= GOSSIP_IDONTWANT_IDS_MAX)
             gossip->stats.idontwant_refused++;
         else
-            gossip_dont_want(peer, gossip_hash(gossip, slice_of(&idontwant->ids[i])));
+            said_it_has(peer, cal_read_u64le(bytes.data + at));
     }
 }
 
@@ -322,6 +349,7 @@ static void take_rpc(gossip_peer *peer, GossipPb__Rpc *rpc, cal_arena *arena) {
             peer->gossip->stats.messages_refused++;
     }
     if (rpc->control) take_control(peer, rpc->control, arena);
+    if (rpc->has_brief) take_brief(peer, slice_of(&rpc->brief));
 }
 
 int gossip_receive(gossip_peer *peer, cal_slice bytes, uint64_t now_ns) {

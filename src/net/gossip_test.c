@@ -487,7 +487,7 @@ static void test_dropped_copy_is_told(void **state) {
     assert_int_equal(h.ihaves, 0);
     pass(&w, 1);
     h = hear(&w, a);
-    assert_int_equal(h.ihaves, fit + 1);
+    assert_int_equal(h.ihaves, 1); /* it was sent the others */
     id_of(0, 42 + fit, id);
     say_id(&w, a, SAY_IWANT, NULL, id);
     assert_int_equal(hear(&w, a).messages, 1);
@@ -535,6 +535,118 @@ static void test_idontwant(void **state) {
     hear(&w, b);
     say_message(&w, a, 9, 4, "news", "late");
     assert_int_equal(hear(&w, b).messages, 1);
+    world_end(&w);
+}
+
+/* Who has such messages from elsewhere is given a moment to say so. */
+static void test_held_back(void **state) {
+    (void)state;
+    world w;
+    world_start(&w);
+    world_subscribe(&w, "news", false);
+    gossip_peer *a = meet(&w, 1), *b = meet(&w, 2);
+    gossip_peer *both[] = {a, b};
+    char large[GOSSIP_LARGE + 2], id[128];
+    memset(large, 'x', sizeof large - 1);
+    large[sizeof large - 1] = 0;
+    for (int i = 0; i < 2; i++) {
+        say_subscribe(&w, both[i], "news", true);
+        say_graft(&w, both[i], "news");
+        hear(&w, both[i]);
+    }
+    say_message(&w, a, 9, 1, "news", large);
+    assert_int_equal(hear(&w, b).messages, 1); /* nothing is known of it */
+    id_of(9, 1, id);
+    say_id(&w, b, SAY_IDONTWANT, NULL, id); /* it came too late */
+    say_message(&w, a, 9, 2, "news", "small");
+    assert_int_equal(hear(&w, b).messages, 1); /* nobody says IDONTWANT to that */
+    say_message(&w, a, 9, 3, "news", large);
+    assert_int_equal(hear(&w, b).messages, 0);
+    id_of(9, 3, id);
+    say_id(&w, b, SAY_IDONTWANT, NULL, id);
+    pass(&w, 1);
+    assert_int_equal(hear(&w, b).messages, 0);
+    assert_int_equal(world_stats(&w).idontwant_spared, 1);
+    say_message(&w, a, 9, 4, "news", large); /* and now it has no other way */
+    assert_int_equal(hear(&w, b).messages, 0);
+    w.now += GOSSIP_HOLD_NS;
+    gossip_expire(w.gossip, w.now);
+    assert_int_equal(hear(&w, b).messages, 1);
+    assert_int_equal(world_stats(&w).held_sent, 1);
+    say_message(&w, a, 9, 5, "news", large);
+    assert_int_equal(hear(&w, b).messages, 1);
+    id_of(9, 5, id);
+    say_id(&w, b, SAY_IDONTWANT, NULL, id); /* not believed for a while */
+    say_message(&w, a, 9, 6, "news", large);
+    assert_int_equal(hear(&w, b).messages, 1);
+    pass(&w, 12);
+    say_message(&w, a, 9, 7, "news", large);
+    id_of(9, 7, id);
+    say_id(&w, b, SAY_IDONTWANT, NULL, id);
+    hear(&w, b);
+    say_message(&w, a, 9, 8, "news", large); /* held, and the peer goes */
+    gossip_peer_remove(b, w.now);
+    pass(&w, 1);
+    world_end(&w);
+}
+
+/* Between nodes of ours IDONTWANT is eight bytes. */
+static void test_brief(void **state) {
+    (void)state;
+    world w;
+    uint8_t bytes[CAL_HASH_SIZE];
+    char large[GOSSIP_LARGE + 2], id[128];
+    world_start(&w);
+    world_subscribe(&w, "news", false);
+    gossip_peer *a = meet(&w, 1), *b = meet(&w, 2), *c = meet(&w, 3);
+    gossip_peer *all[] = {a, b, c};
+    memset(large, 'x', sizeof large - 1);
+    large[sizeof large - 1] = 0;
+    GossipPb__Rpc rpc = GOSSIP_PB__RPC__INIT;
+    rpc.has_brief = true;
+    for (int i = 0; i < 3; i++) {
+        say_subscribe(&w, all[i], "news", true);
+        say_graft(&w, all[i], "news");
+        assert_int_equal(hear(&w, all[i]).briefs, 1); /* with what we subscribe to */
+    }
+    say(&w, b, &rpc); /* it understands; c does not */
+    id_of(9, 1, id);
+    cal_sha256(cal_slice_text(id), bytes);
+    rpc.brief = (ProtobufCBinaryData){8, bytes};
+    say(&w, b, &rpc); /* it has the message that comes */
+    say_message(&w, a, 9, 1, "news", large);
+    heard at_b = hear(&w, b), at_c = hear(&w, c);
+    assert_int_equal(at_b.idontwants, 0);
+    assert_int_equal(at_b.briefs, 1);
+    assert_memory_equal(at_b.brief, bytes, 8);
+    assert_int_equal(at_b.messages, 0);
+    assert_int_equal(at_c.idontwants, 1);
+    assert_int_equal(at_c.briefs, 0);
+    assert_int_equal(at_c.messages, 1);
+    world_end(&w);
+}
+
+/* An id is told once, and not to who has it. */
+static void test_told_once(void **state) {
+    (void)state;
+    world w;
+    char id[128];
+    world_start_with(&w, (gossip_options){.mesh_publish = true});
+    world_subscribe(&w, "news", false);
+    gossip_peer *a = meet(&w, 1), *b = meet(&w, 2), *c = meet(&w, 3), *d = meet(&w, 4);
+    gossip_peer *all[] = {a, b, c, d};
+    for (int i = 0; i < 4; i++) {
+        say_subscribe(&w, all[i], "news", true); /* the first two are grafted */
+        hear(&w, all[i]);
+    }
+    pass(&w, 10);
+    say_message(&w, a, 9, 1, "news", "x");
+    id_of(9, 1, id);
+    say_id(&w, d, SAY_IHAVE, "news", id);
+    pass(&w, 5);
+    assert_int_equal(hear(&w, b).ihaves, 0); /* it was sent the message */
+    assert_int_equal(hear(&w, c).ihaves, 1);
+    assert_int_equal(hear(&w, d).ihaves, 0);
     world_end(&w);
 }
 
@@ -699,6 +811,9 @@ int main(void) {
         cmocka_unit_test(test_grafted_late_is_told),
         cmocka_unit_test(test_dropped_copy_is_told),
         cmocka_unit_test(test_idontwant),
+        cmocka_unit_test(test_held_back),
+        cmocka_unit_test(test_brief),
+        cmocka_unit_test(test_told_once),
         cmocka_unit_test(test_validation),
         cmocka_unit_test(test_output_in_pieces),
         cmocka_unit_test(test_stream_lost),

@@ -31,8 +31,9 @@ typedef struct world {
 /* What a peer was sent since `hear` was called last. */
 typedef struct heard {
     size_t rpcs, bytes, subscribes, unsubscribes, messages, grafts, prunes, ihaves, iwants,
-        idontwants;
+        idontwants, briefs;
     uint64_t backoff;
+    uint8_t brief[8];                            /* the last one */
     char ihave[128], iwant[128], idontwant[128]; /* the last id of each */
     uint8_t message[2048];                       /* the last message, packed */
     size_t message_len;
@@ -291,6 +292,8 @@ static inline void hear_rpc(heard *h, cal_slice bytes) {
             h->unsubscribes++;
     }
     if (rpc->control) hear_control(h, rpc->control);
+    h->briefs += rpc->has_brief ? 1 : 0;
+    if (rpc->has_brief && rpc->brief.len == 8) memcpy(h->brief, rpc->brief.data, 8);
     gossip_pb__rpc__free_unpacked(rpc, NULL);
 }
 
