@@ -122,8 +122,7 @@ static int begin(sync_snapshot *intake, cal_error *err) {
 }
 
 static void intake_free(sync_snapshot *intake) {
-    cal_cursor_free(intake->rows);
-    cal_snapshot_free(intake->snapshot);
+    staged_out_free(intake->out);
     cal_batch_free(intake->batch);
     cal_buffer_deinit(&intake->page);
     free(intake->heads);
@@ -170,11 +169,8 @@ static int remove_staged(cal_store *store, const uint8_t id[32]) {
 }
 
 static void stop_reading(sync_snapshot *intake) {
-    cal_cursor_free(intake->rows);
-    cal_snapshot_free(intake->snapshot);
-    intake->rows = NULL;
-    intake->snapshot = NULL;
-    intake->has_entry = false;
+    staged_out_free(intake->out);
+    intake->out = NULL;
 }
 
 int sync_snapshot_drop(sync_snapshot *intake) {
@@ -192,6 +188,7 @@ int sync_snapshot_restart(sync_snapshot *intake, cal_error *err) {
     intake->batch_bytes = 0;
     intake->has_cursor = intake->verified = false;
     intake->figures = (sync_snapshot_figures){0};
+    intake->entry_bytes = 0;
     int rc = remove_staged(intake->options.store, intake->staging);
     return rc ? staged_failed(rc, err) : begin(intake, err);
 }
@@ -275,6 +272,7 @@ static int take_records(sync_snapshot *intake, cal_error *err) {
         intake->figures.records++;
         intake->burst_records++;
         intake->figures.bytes += record.entry.len + record.index.len + STAGED_KEY;
+        intake->entry_bytes += record.entry.len + STAGED_KEY;
         if (intake->figures.bytes > intake->options.bytes_max)
             return cal_fail(err, CAL_ELIMIT, "a snapshot of more than %llu bytes",
                             (unsigned long long)intake->options.bytes_max);
@@ -349,32 +347,14 @@ int sync_snapshot_take(sync_snapshot *intake, const sync_answer *answer,
 
 /* --- reading it out --- */
 
-/* The Index row, then the Entry row. */
 static int next_row(void *user, cal_slice *ret_key, cal_slice *ret_value) {
-    sync_snapshot *intake = user;
-    const uint8_t *index_key;
-    staged_entity entity;
-    *ret_key = cal_slice_of(intake->key, sizeof intake->key);
-    if (intake->has_entry) {
-        *ret_value = intake->entry;
-        intake->has_entry = false;
-        return 0;
-    }
-    int rc = staged_next(intake->rows, &index_key, &entity);
-    if (rc) return rc;
-    *ret_value = entity.index;
-    *ret_key = cal_slice_of(index_key, 32);
-    intake->entry = entity.entry;
-    intake->has_entry = true;
-    staged_row_key(CRDT_KEY_ENTRY, entity.index.data, intake->key);
-    return 0;
+    return staged_out_next(((sync_snapshot *)user)->out, ret_key, ret_value);
 }
 
 int sync_snapshot_state(sync_snapshot *intake, cal_context_state *ret_state) {
     if (!intake->verified) return CAL_ESTATE;
     stop_reading(intake);
-    int rc = cal_store_snapshot(intake->options.store, &intake->snapshot);
-    if (!rc) rc = staged_cursor(intake, intake->snapshot, &intake->rows);
+    int rc = staged_out_new(intake, &intake->out);
     if (rc) return rc;
     *ret_state = (cal_context_state){.user = intake,
                                      .next = next_row,

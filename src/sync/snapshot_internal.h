@@ -19,12 +19,8 @@ struct sync_snapshot {
     size_t cursor_len;
     uint64_t sent, burst_records; /* of the answer that is coming */
     sync_snapshot_figures figures;
-    /* while the state is read out */
-    cal_snapshot *snapshot;
-    cal_cursor *rows;
-    bool has_entry; /* its Entry row is given next */
-    cal_slice entry;
-    uint8_t key[32]; /* of the row given last */
+    uint64_t entry_bytes;   /* memory that all Entry rows would take */
+    struct staged_out *out; /* while the state is read out */
 };
 
 /* A staged entity: one row, under the key of its Index row, in the order in which they come: u32le
@@ -40,6 +36,13 @@ int staged_read(const sync_snapshot *intake, cal_snapshot *snapshot, const uint8
 int staged_next(cal_cursor *cursor, const uint8_t **ret_index_key, staged_entity *ret_entity);
 void staged_row_key(uint8_t tag, const void *id, uint8_t ret_key[32]);
 int staged_cursor(const sync_snapshot *intake, cal_snapshot *snapshot, cal_cursor **ret_cursor);
+/* snapshot_out.c: all rows of the state in the order of their keys, valid until the next call.
+ * CAL_ENOTFOUND at the end. */
+typedef struct staged_out staged_out;
+int staged_out_new(sync_snapshot *intake, staged_out **ret_out);
+int staged_out_next(staged_out *out, cal_slice *ret_key, cal_slice *ret_value);
+void staged_out_free(staged_out *out); /* NULL allowed */
+
 int staged_flush(sync_snapshot *intake, cal_error *err);
 int staged_failed(int result, cal_error *err);
 
