@@ -5,12 +5,13 @@
  * and the record with the new root and heads is the last. So a crash leaves the state as it was, or
  * a record without a root: the context is then not initialised, takes neither calls nor deltas,
  * and whoever installs begins anew. */
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/error.h"
 #include "context/commit.h"
 
-enum { STEP_BYTES_MAX = 1024 * 1024, STEP_ROWS_MAX = 4096 };
+enum { STEP_BYTES_MAX = 1024 * 1024, STEP_ROWS_MAX = 8192, STEPS_MAX = 4 /* of a run */ };
 
 typedef enum install_phase { PHASE_MARK, PHASE_CLEAR, PHASE_FILL, PHASE_DONE } install_phase;
 
@@ -18,7 +19,8 @@ struct install {
     struct turn turn;
     cal_context_state state; /* heads are the caller's */
     install_phase phase;
-    int error; /* of the source, or of the worker */
+    int error;             /* of the source, or of the worker */
+    atomic_int step_error; /* of a step that went before the turn's own batch */
     cal_install_done done;
     void *user;
 };
@@ -55,6 +57,24 @@ static int clear_some(struct install *install, bool *ret_last) {
     const struct context *context = install->turn.context;
     return cal_removal_step(&cleared, context->id.bytes, context->contexts->options.store,
                             install->turn.batch, ret_last);
+}
+
+static void step_stored(void *user, int result) { /* the store's writer */
+    struct install *install = user;
+    int none = 0;
+    if (result != 0) atomic_compare_exchange_strong(&install->step_error, &none, result);
+}
+
+/* What is filled goes ahead of the turn's own batch, on the same lane: the store works on it while
+ * the next rows are read, and answers it first. */
+static int step_ahead(struct install *install) {
+    struct context *context = install->turn.context;
+    cal_batch *next = cal_batch_new();
+    if (!next) return CAL_ENOMEM;
+    cal_store_submit_on(context->contexts->options.store, &context->lane, install->turn.batch,
+                        step_stored, install);
+    install->turn.batch = next;
+    return 0;
 }
 
 /* 1 when more may follow, 0 at the end, or CAL_E*. */
@@ -158,6 +178,11 @@ static int take_step(struct install *install) {
         install->phase = PHASE_FILL;
     }
     int more = fill_some(install);
+    for (int steps = 1; more == 1 && steps < STEPS_MAX; steps++) {
+        int rc = step_ahead(install);
+        if (rc != 0) return rc;
+        more = fill_some(install);
+    }
     return more == 0 ? complete(install) : more < 0 ? more : 0;
 }
 
@@ -176,6 +201,8 @@ static void install_settled(struct turn *turn) {
     struct install *install = CAL_CONTAINER_OF(turn, struct install, turn);
     struct context *context = turn->context;
     int error = install->error != 0 ? install->error : turn->result;
+    int step_error = atomic_load(&install->step_error);
+    if (step_error != 0 && (error == 0 || error == CAL_ECANCELED)) error = step_error;
     cal_context_cache_clear(context->cache); /* before views may ask it again */
     if (error == 0 && install->phase != PHASE_DONE) {
         error = turn_again(turn);

@@ -47,6 +47,8 @@ typedef struct cal_engine {
                    cal_error *err);
     void (*disconnect)(cal_engine_conn *conn); /* NULL allowed */
     bool (*usable)(const cal_engine_conn *conn);
+    /* Pages kept in memory; 0: as the configuration says. */
+    void (*cache)(cal_engine_conn *conn, uint32_t kib);
     const char *(*why)(const cal_engine_conn *conn); /* the last failure in the engine's words */
 
     /* Brings an older schema forward, one transaction a step. CAL_EVERSION for a newer one;

@@ -272,6 +272,12 @@ static int engine_connect(cal_engine_db *db, cal_engine_role role, cal_engine_co
     return 0;
 }
 
+static void engine_cache(cal_engine_conn *conn, uint32_t kib) {
+    char sql[64];
+    snprintf(sql, sizeof sql, "PRAGMA cache_size = -%u", kib ? kib : conn->db->cache_kib);
+    engine_exec(conn, sql); /* only slower if it fails */
+}
+
 static bool engine_usable(const cal_engine_conn *conn) { return !conn->unusable; }
 static const char *engine_why(const cal_engine_conn *conn) { return conn->why; }
 static uint64_t engine_log_pages(const cal_engine_conn *conn) { return conn->log_pages; }
@@ -485,6 +491,7 @@ const cal_engine *cal_engine_sqlcipher(void) {
         .connect = engine_connect,
         .disconnect = engine_disconnect,
         .usable = engine_usable,
+        .cache = engine_cache,
         .why = engine_why,
         .migrate = engine_migrate,
         .begin = engine_begin,

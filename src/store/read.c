@@ -19,6 +19,7 @@ struct cal_snapshot {
     cal_store *store;
     cal_engine_conn *conn;
     uint32_t cursors;
+    bool cached; /* with a cache of its own size */
 };
 
 struct cal_cursor {
@@ -77,8 +78,14 @@ void cal_snapshot_free(cal_snapshot *snapshot) {
     if (!snapshot) return;
     assert(snapshot->cursors == 0);
     snapshot->store->engine->rollback(snapshot->conn);
+    if (snapshot->cached) snapshot->store->engine->cache(snapshot->conn, 0);
     store_reader_give(snapshot->store, snapshot->conn);
     free(snapshot);
+}
+
+void cal_snapshot_cache(cal_snapshot *snapshot, uint32_t kib) {
+    snapshot->store->engine->cache(snapshot->conn, kib);
+    snapshot->cached = kib != 0;
 }
 
 int cal_snapshot_get(cal_snapshot *snapshot, cal_column column, cal_slice key,

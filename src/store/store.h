@@ -153,6 +153,8 @@ void cal_store_wait(cal_store *store, pthread_mutex_t *mutex, pthread_cond_t *ch
 int cal_store_snapshot(cal_store *store, cal_snapshot **ret_snapshot);
 void cal_snapshot_free(
     cal_snapshot *snapshot); /* NULL allowed; frees no cursors: free those first */
+/* Pages that it keeps in memory, for who reads much in no order; 0: as before. */
+void cal_snapshot_cache(cal_snapshot *snapshot, uint32_t kib);
 /* Appends the value. CAL_ENOTFOUND, CAL_ECORRUPT, CAL_EIO, CAL_ELIMIT, CAL_ENOMEM. ret_value NULL:
  * only asks. */
 int cal_snapshot_get(cal_snapshot *snapshot, cal_column column, cal_slice key,

@@ -9,6 +9,7 @@
 
 enum {
     BATCH_BYTES = 1024 * 1024,
+    AHEAD_MAX = 4, /* batches on their way to the store */
     RECORD_MEMORY_MAX = 64 * 1024 * 1024,
     STAGED_MAX = 4 + SYNC_PAGE_MAX,
 };
@@ -80,12 +81,50 @@ int staged_cursor(const sync_snapshot *intake, cal_snapshot *snapshot, cal_curso
     return rc;
 }
 
-int staged_flush(sync_snapshot *intake, cal_error *err) {
-    if (!intake->batch) return 0;
+static void on_stored(void *user, int result) { /* the store's writer */
+    sync_snapshot *intake = user;
+    pthread_mutex_lock(&intake->mutex);
+    if (result && !intake->failure) intake->failure = result;
+    intake->waiting--;
+    pthread_cond_signal(&intake->stored);
+    pthread_mutex_unlock(&intake->mutex);
+}
+
+static bool has_room(const void *user) {
+    return ((const sync_snapshot *)user)->waiting < AHEAD_MAX;
+}
+static bool has_all(const void *user) { return ((const sync_snapshot *)user)->waiting == 0; }
+
+static int wait_stored(sync_snapshot *intake, bool (*reached)(const void *user)) {
+    pthread_mutex_lock(&intake->mutex);
+    cal_store_wait(intake->options.store, &intake->mutex, &intake->stored, reached, intake);
+    int rc = intake->failure;
+    pthread_mutex_unlock(&intake->mutex);
+    return rc;
+}
+
+/* Rows go to the store while the next ones come. */
+static int send_batch(sync_snapshot *intake, cal_error *err) {
     cal_batch *batch = intake->batch;
     intake->batch = NULL;
     intake->batch_bytes = 0;
-    int rc = cal_store_commit(intake->options.store, batch, NULL);
+    int rc = batch ? wait_stored(intake, has_room) : 0;
+    if (rc) {
+        cal_batch_free(batch);
+        return staged_failed(rc, err);
+    }
+    if (!batch) return 0;
+    pthread_mutex_lock(&intake->mutex);
+    intake->waiting++;
+    pthread_mutex_unlock(&intake->mutex);
+    cal_store_submit_on(intake->options.store, &intake->lane, batch, on_stored, intake);
+    return 0;
+}
+
+int staged_flush(sync_snapshot *intake, cal_error *err) {
+    int rc = send_batch(intake, err);
+    if (rc) return rc;
+    rc = wait_stored(intake, has_all);
     return rc ? staged_failed(rc, err) : 0;
 }
 
@@ -125,6 +164,8 @@ static void intake_free(sync_snapshot *intake) {
     staged_out_free(intake->out);
     cal_batch_free(intake->batch);
     cal_buffer_deinit(&intake->page);
+    pthread_mutex_destroy(&intake->mutex);
+    pthread_cond_destroy(&intake->stored);
     free(intake->heads);
     free(intake);
 }
@@ -136,6 +177,8 @@ int sync_snapshot_new(const sync_snapshot_options *options, sync_snapshot **ret_
     sync_snapshot *intake = calloc(1, sizeof *intake);
     if (!intake) return staged_failed(CAL_ENOMEM, err);
     intake->options = *options;
+    pthread_mutex_init(&intake->mutex, NULL);
+    pthread_cond_init(&intake->stored, NULL);
     if (intake->options.bytes_max == 0) intake->options.bytes_max = SYNC_TAKE_BYTES_MAX;
     cal_buffer_init(&intake->page, SYNC_PAGE_MAX + 1);
     intake->heads = calloc(options->head_count + 1, sizeof *intake->heads);
@@ -176,6 +219,7 @@ static void stop_reading(sync_snapshot *intake) {
 int sync_snapshot_drop(sync_snapshot *intake) {
     if (!intake) return 0;
     stop_reading(intake);
+    wait_stored(intake, has_all);
     int rc = remove_staged(intake->options.store, intake->staging);
     intake_free(intake);
     return rc;
@@ -189,6 +233,10 @@ int sync_snapshot_restart(sync_snapshot *intake, cal_error *err) {
     intake->has_cursor = intake->verified = false;
     intake->figures = (sync_snapshot_figures){0};
     intake->entry_bytes = 0;
+    if (wait_stored(intake, has_all)) {
+        cal_store_lane_mend(intake->options.store, &intake->lane);
+        intake->failure = 0;
+    }
     int rc = remove_staged(intake->options.store, intake->staging);
     return rc ? staged_failed(rc, err) : begin(intake, err);
 }
@@ -278,7 +326,7 @@ static int take_records(sync_snapshot *intake, cal_error *err) {
                             (unsigned long long)intake->options.bytes_max);
         rc = stage(intake, &record);
         if (rc) return staged_failed(rc, err);
-        if (intake->batch_bytes >= BATCH_BYTES && (rc = staged_flush(intake, err))) return rc;
+        if (intake->batch_bytes >= BATCH_BYTES && (rc = send_batch(intake, err))) return rc;
     }
     return rc == CAL_ENOTFOUND
                ? 0

@@ -2,6 +2,8 @@
 #ifndef CAL_SYNC_SNAPSHOT_INTERNAL_H
 #define CAL_SYNC_SNAPSHOT_INTERNAL_H
 
+#include <pthread.h>
+
 #include "base/error.h"
 #include "sync/snapshot.h"
 
@@ -13,6 +15,11 @@ struct sync_snapshot {
     uint8_t staging[32]; /* the rows' id while they wait: random */
     cal_batch *batch;    /* of what is not committed yet */
     size_t batch_bytes;
+    cal_store_lane lane; /* of those that are on their way: */
+    pthread_mutex_t mutex;
+    pthread_cond_t stored;
+    size_t waiting; /* no answer yet */
+    int failure;    /* of the first that failed */
     cal_buffer page;
     bool has_cursor, verified;
     uint8_t cursor[SYNC_CURSOR_MAX]; /* at the end of the last whole answer */

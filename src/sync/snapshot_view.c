@@ -11,7 +11,8 @@
 
 enum {
     NS_PER_MS = 1000000,
-    ROW_KEY = 64, /* context id, row key */
+    ROW_KEY = 64,          /* context id, row key */
+    CACHE_KIB = 64 * 1024, /* of a view while it is read: Entry rows come in no order */
     RECORD_OVERHEAD = 4 + 1 + 32 + 4 + 4 + 1 + 32,
 };
 
@@ -245,6 +246,7 @@ int sync_burst_init(sync_burst *burst, sync_view *view, const sync_request *requ
     cal_buffer_init(&burst->page, SYNC_PAGE_MAX);
     cal_buffer_init(&burst->payload, SYNC_PAGE_PAYLOAD_MAX);
     if (request->has_cursor && request->cursor.len != sizeof burst->cursor) return CAL_EDECODE;
+    cal_snapshot_cache(view->snapshot, CACHE_KIB);
     burst->has_cursor = request->has_cursor;
     if (burst->has_cursor) memcpy(&burst->cursor, request->cursor.data, sizeof burst->cursor);
     burst->page_limit = request->page_limit;

@@ -191,7 +191,7 @@ static void a_stop_or_a_removal_waits_for_one_step(void **state) {
         while (s.at == 0 && (run_loop(w) || run_worker(w) || run_store(w))) {
         }
         int at = s.at;
-        assert_true(at > 0 && at < ROWS);
+        assert_true(at > 0 && at < s.rows);
         if (removal)
             cal_contexts_delete(w->contexts, &w->id, removal_ready, w);
         else
