@@ -141,6 +141,10 @@ static void fail_compare(sync_compare *compare, int code, const char *why) {
     snprintf(context->status.why, sizeof context->status.why, "%s", why);
     context->compare_wanted = true;
     context->compare_due_ms = sync_now_ms(context->sync) + ((uint64_t)SYNC_RETRY_MIN_MS << shift);
+    if (code == CAL_ESTATE && context->failures < hearers) { /* the next one, without a pause */
+        context->compare_due_ms = sync_now_ms(context->sync);
+        context->compare_began_ms = 0;
+    }
     cal_fail(&err, code, "%s", why);
     let_go(compare);
     sync_context_alarm(context);
@@ -303,6 +307,7 @@ static bool is_member(const sync_compare *compare) {
 static void take_state(sync_compare *compare) {
     sync_context *context = compare->context;
     if (!is_member(compare)) {
+        context->awaits_member = true;
         fail_compare(compare, CAL_ESTATE, "the peer has not shown yet that it is a member");
         return;
     }
@@ -530,6 +535,17 @@ void sync_compare_want(sync_context *context, const cal_peer_id *peer) {
     context->compare_wanted = true;
     if ((peer || context->failures == 0) && context->compare_due_ms > soon)
         context->compare_due_ms = soon;
+    sync_context_alarm(context);
+}
+
+/* A state was not taken for want of a member to take it from. */
+void sync_compare_met(sync_context *context, const cal_peer_id *peer) {
+    if (!context->awaits_member || !sync_met_member(context, peer)) return;
+    context->awaits_member = false;
+    context->ahead = *peer;
+    context->compare_wanted = true;
+    context->compare_due_ms = sync_now_ms(context->sync);
+    context->compare_began_ms = 0;
     sync_context_alarm(context);
 }
 

@@ -129,6 +129,7 @@ typedef struct sync_context {
     cal_peer_id tried; /* the last one that was of no use */
     bool compare_wanted;
     uint64_t compare_due_ms, compare_began_ms;
+    bool awaits_member; /* to take a state from: whoever shows it is one is asked at once */
     uint32_t failures;
     cal_sync_status status;
     cal_list waiters; /* of cal_sync_now */
@@ -193,6 +194,7 @@ bool sync_context_codeless(sync_context *context);
 void sync_compare_want(sync_context *context, const cal_peer_id *peer);
 /* The same, after a moment: what is missing may be on its way by itself. */
 void sync_compare_soon(sync_context *context, const cal_peer_id *peer);
+void sync_compare_met(sync_context *context, const cal_peer_id *peer); /* it proved its key */
 /* Shows the peer that this node is a member, by asking it what only a member may ask. */
 void sync_compare_show(sync_context *context, const cal_peer_id *peer);
 /* UINT64_MAX: not before something else happens. */

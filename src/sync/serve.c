@@ -405,7 +405,9 @@ static void meet(sync_serving *serving, const sync_init *init) {
     serving->met = init->party;
     net_messages_peer(serving->messages, &peer);
     bool joins = init->request.kind == SYNC_JOIN || init->request.kind == SYNC_JOIN_OPEN;
-    if (context && !joins) sync_met(context, &peer, &init->party);
+    if (!context || joins) return;
+    sync_met(context, &peer, &init->party);
+    sync_compare_met(context, &peer);
 }
 
 static void on_request(void *user, net_messages *messages, cal_slice bytes) {
