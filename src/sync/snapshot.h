@@ -136,6 +136,8 @@ typedef struct sync_snapshot_figures {
     /* Of the verified tree; of them under another parent, too (traps.md 6); outside of it and kept,
      * outside of it and left out (traps.md 7). */
     uint64_t entities, moved, orphans, dropped;
+    bool walked; /* all of it was read again, since what was summed up as it came did not say enough
+                  */
 } sync_snapshot_figures;
 void sync_snapshot_figures_get(const sync_snapshot *intake, sync_snapshot_figures *ret_figures);
 

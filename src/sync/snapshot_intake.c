@@ -153,6 +153,7 @@ static int stage(sync_snapshot *intake, const sync_record *record) {
 static int begin(sync_snapshot *intake, cal_error *err) {
     const cal_os *os = intake->options.os;
     os->random(os->user, intake->staging, sizeof intake->staging);
+    staged_sums_begin(&intake->sums, os);
     cal_batch *batch = cal_batch_new();
     if (!batch) return staged_failed(CAL_ENOMEM, err);
     cal_removal_mark(&sync_staging, intake->staging, batch);
@@ -233,6 +234,8 @@ int sync_snapshot_restart(sync_snapshot *intake, cal_error *err) {
     intake->has_cursor = intake->verified = false;
     intake->figures = (sync_snapshot_figures){0};
     intake->entry_bytes = 0;
+    intake->has_last = intake->looks_again = false;
+    intake->burst_records = 0;
     if (wait_stored(intake, has_all)) {
         cal_store_lane_mend(intake->options.store, &intake->lane);
         intake->failure = 0;
@@ -262,6 +265,7 @@ int sync_staging_clear(cal_store *store) {
 /* --- asking and taking --- */
 
 void sync_snapshot_request(sync_snapshot *intake, sync_request *ret_request) {
+    if (intake->burst_records) intake->looks_again = true; /* some may come again, or not */
     intake->sent = intake->burst_records = 0;
     *ret_request = (sync_request){
         .kind = SYNC_SNAPSHOT_STREAM,
@@ -278,9 +282,21 @@ static int wrong(cal_error *err, const char *what) {
     return cal_fail(err, CAL_EVERIFY, "a snapshot that cannot be right: %s", what);
 }
 
+static void count(sync_snapshot *intake, const crdt_index *index) {
+    uint8_t key[32];
+    staged_row_key(CRDT_KEY_INDEX, index->id.bytes, key);
+    if (intake->has_last && memcmp(key, intake->last_key, sizeof key) <= 0)
+        intake->looks_again = true;
+    if (index->metadata.storage.kind != CRDT_PUBLIC) intake->looks_again = true;
+    memcpy(intake->last_key, key, sizeof key);
+    intake->has_last = true;
+    staged_sums_add(&intake->sums, &intake->options, index);
+}
+
 /* What a record can be judged by alone: it decodes, is what it says it is, and its hashes are those
  * of what it holds. So most lies end a transfer at their page. */
-static int check_record(const sync_record *record, uint64_t now_ns, cal_error *err) {
+static int check_record(sync_snapshot *intake, const sync_record *record, uint64_t now_ns,
+                        cal_error *err) {
     cal_arena arena;
     crdt_index index;
     crdt_hash own, full;
@@ -304,6 +320,7 @@ static int check_record(const sync_record *record, uint64_t now_ns, cal_error *e
             rc = wrong(err, "an entity with another content than its hash says");
         else if (rc == 0 && memcmp(&full, &index.full_hash, 32) != 0)
             rc = wrong(err, "an entity with other children than its hash says");
+        if (rc == 0) count(intake, &index);
     }
     cal_arena_deinit(&arena);
     return rc == CRDT_ENOMEM ? staged_failed(CAL_ENOMEM, err) : rc;
@@ -315,7 +332,7 @@ static int take_records(sync_snapshot *intake, cal_error *err) {
     size_t offset = 0;
     int rc;
     while ((rc = sync_record_next(cal_buffer_slice(&intake->page), &offset, &record)) == 0) {
-        rc = check_record(&record, os->wall_ns(os->user), err);
+        rc = check_record(intake, &record, os->wall_ns(os->user), err);
         if (rc) return rc;
         intake->figures.records++;
         intake->burst_records++;
@@ -363,6 +380,7 @@ static int end_burst(sync_snapshot *intake, const sync_answer *answer, sync_snap
     intake->has_cursor = true;
     intake->cursor_len = answer->cursor.len;
     memcpy(intake->cursor, answer->cursor.data, answer->cursor.len);
+    intake->burst_records = 0;
     *ret_next = SYNC_NEXT_BURST;
     return 0;
 }

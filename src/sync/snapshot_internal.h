@@ -9,6 +9,21 @@
 
 enum { STAGED_KEY = 64 }; /* staging id, row key */
 
+enum { SUM_WORDS = 4 };
+
+/* Triples (parent, entity, full hash) under a secret key, summed up. */
+typedef struct staged_triples {
+    uint64_t count, sum[SUM_WORDS];
+} staged_triples;
+
+/* What entities list, and what there is of them. */
+typedef struct staged_sums {
+    uint8_t secret[32];
+    staged_triples listed, present;
+    uint64_t entities;
+    bool root_seen;
+} staged_sums;
+
 struct sync_snapshot {
     sync_snapshot_options options;
     cal_hash *heads;
@@ -26,6 +41,11 @@ struct sync_snapshot {
     size_t cursor_len;
     uint64_t sent, burst_records; /* of the answer that is coming */
     sync_snapshot_figures figures;
+    /* Summed up as they come. They count only when nothing came twice: keys in order, no answer
+     * broken off; and when no entity is one that has to be judged by others. */
+    staged_sums sums;
+    uint8_t last_key[32];
+    bool has_last, looks_again;
     uint64_t entry_bytes;   /* memory that all Entry rows would take */
     struct staged_out *out; /* while the state is read out */
 };
@@ -49,6 +69,13 @@ typedef struct staged_out staged_out;
 int staged_out_new(sync_snapshot *intake, staged_out **ret_out);
 int staged_out_next(staged_out *out, cal_slice *ret_key, cal_slice *ret_value);
 void staged_out_free(staged_out *out); /* NULL allowed */
+
+/* snapshot_verify.c */
+void staged_sums_begin(staged_sums *sums, const cal_os *os);
+void staged_sums_add(staged_sums *sums, const sync_snapshot_options *options,
+                     const crdt_index *index);
+/* Every entity but the root is listed by its parent, with its hash; nothing else is listed. */
+bool staged_sums_agree(const staged_sums *sums);
 
 int staged_flush(sync_snapshot *intake, cal_error *err);
 int staged_failed(int result, cal_error *err);

@@ -139,6 +139,7 @@ static void test_bursts(void **state) {
         expect_state(intake, &r); /* again: an installation may begin anew */
         sync_snapshot_figures_get(intake, &figures);
         assert_int_equal(figures.entities, 1002);
+        assert_false(figures.walked);
         drop(intake);
         sync_views_give(views, view, now_ns);
     }
@@ -335,6 +336,9 @@ static void test_resume(void **state) {
     }
     assert_true(bursts > 5);
     assert_int_equal(sync_snapshot_verify(intake, NULL), 0);
+    sync_snapshot_figures figures;
+    sync_snapshot_figures_get(intake, &figures);
+    assert_true(figures.walked); /* what broke off may have left rows that did not come again */
     expect_state(intake, &r);
     /* all of it again, from the beginning */
     assert_int_equal(sync_snapshot_restart(intake, NULL), 0);
@@ -344,6 +348,8 @@ static void test_resume(void **state) {
     sync_view *view = view_for(&r);
     assert_int_equal(transfer(intake, view, (page_limits){0}, NULL), 0);
     assert_int_equal(sync_snapshot_verify(intake, NULL), 0);
+    sync_snapshot_figures_get(intake, &figures);
+    assert_false(figures.walked);
     expect_state(intake, &r);
     sync_views_give(views, view, now_ns);
     drop(intake);

@@ -1,7 +1,9 @@
 /* Judging a state that was received whole, see snapshot.h.
  *
- * One walk over the staged entities in the order in which they lie, because finding them one by one
- * would read a page of the store for each:
+ * One walk over the entities in the order in which they lie, because finding them one by one would
+ * read a page of the store for each. Mostly it was done as they came: it is done over the staged
+ * ones when anything may have come twice (keys that are not in order, an answer that broke off),
+ * when sums do not agree, or when an entity has to be judged by others.
  *   - every record's hashes were recomputed when it came: its own of its Entry, its full one of
  * what it lists. So the state is the announced one if each entity's parent lists it with its full
  *     hash, and nothing else is listed. Both lists of triples (parent, entity, full hash), what is
@@ -24,21 +26,13 @@
 
 #include "sync/snapshot_internal.h"
 
-enum { RECORD_MEMORY_MAX = 256 * 1024 * 1024, SUM_WORDS = 4 };
-
-/* Triples under a secret key, summed up. */
-typedef struct triples {
-    uint64_t count, sum[SUM_WORDS];
-} triples;
+enum { RECORD_MEMORY_MAX = 256 * 1024 * 1024 };
 
 typedef struct verify {
     sync_snapshot *intake;
     cal_snapshot *snapshot;
     cal_error *err;
-    uint8_t secret[32];
-    triples listed, present;
-    uint64_t entities;
-    bool root_seen;
+    staged_sums sums;
     /* of the walk down */
     cal_arena records[CRDT_TREE_DEPTH_MAX + 1]; /* one for each on the way from the root */
     size_t open;
@@ -312,40 +306,44 @@ static int judge_frozen(const subject *s) {
 
 /* --- the one walk --- */
 
-static void triple_hash(const verify *v, const crdt_id *parent, const crdt_id *id,
+static void triple_hash(const uint8_t secret[32], const crdt_id *parent, const crdt_id *id,
                         const crdt_hash *full_hash, uint8_t ret_hash[CAL_HASH_SIZE]) {
     uint8_t parts[4 * 32];
-    memcpy(parts, v->secret, 32);
+    memcpy(parts, secret, 32);
     memcpy(parts + 32, parent, 32);
     memcpy(parts + 64, id, 32);
     memcpy(parts + 96, full_hash, 32);
     cal_sha256(cal_slice_of(parts, sizeof parts), ret_hash);
 }
 
-static void add_triple(const verify *v, triples *to, const crdt_id *parent, const crdt_id *id,
-                       const crdt_hash *full_hash) {
+static void add_triple(const uint8_t secret[32], staged_triples *to, const crdt_id *parent,
+                       const crdt_id *id, const crdt_hash *full_hash) {
     uint8_t hash[CAL_HASH_SIZE];
-    triple_hash(v, parent, id, full_hash, hash);
+    triple_hash(secret, parent, id, full_hash, hash);
     for (size_t i = 0; i < SUM_WORDS; i++) to->sum[i] += cal_read_u64le(hash + 8 * i);
     to->count++;
 }
 
-static void count_entity(verify *v, const crdt_index *index) {
-    v->entities++;
-    if (memcmp(&index->id, &v->intake->options.context, 32) == 0)
-        v->root_seen =
-            !index->has_parent && memcmp(&index->full_hash, &v->intake->options.root, 32) == 0;
+void staged_sums_begin(staged_sums *sums, const cal_os *os) {
+    *sums = (staged_sums){0};
+    os->random(os->user, sums->secret, sizeof sums->secret);
+}
+
+void staged_sums_add(staged_sums *sums, const sync_snapshot_options *options,
+                     const crdt_index *index) {
+    sums->entities++;
+    if (memcmp(&index->id, &options->context, 32) == 0)
+        sums->root_seen = !index->has_parent && memcmp(&index->full_hash, &options->root, 32) == 0;
     if (index->has_parent)
-        add_triple(v, &v->present, &index->parent, &index->id, &index->full_hash);
+        add_triple(sums->secret, &sums->present, &index->parent, &index->id, &index->full_hash);
     for (uint32_t i = 0; i < index->children.count; i++)
-        add_triple(v, &v->listed, &index->id, &index->children.items[i].id,
+        add_triple(sums->secret, &sums->listed, &index->id, &index->children.items[i].id,
                    &index->children.items[i].merkle_hash);
 }
 
-/* Every entity but the root is listed by its parent, with its hash; nothing else is listed. */
-static bool lists_agree(const verify *v) {
-    return v->root_seen && v->present.count == v->entities - 1 &&
-           memcmp(&v->present, &v->listed, sizeof v->present) == 0;
+bool staged_sums_agree(const staged_sums *sums) {
+    return sums->root_seen && sums->present.count == sums->entities - 1 &&
+           memcmp(&sums->present, &sums->listed, sizeof sums->present) == 0;
 }
 
 static int judge_entity(verify *v, const staged_entity *entity) {
@@ -356,7 +354,7 @@ static int judge_entity(verify *v, const staged_entity *entity) {
     int rc = crdt_index_decode(&s.env.memory, crdt_bytes_of(entity->index.data, entity->index.len),
                                &s.index);
     if (rc == 0) {
-        count_entity(v, &s.index);
+        staged_sums_add(&v->sums, &v->intake->options, &s.index);
         switch (s.index.metadata.storage.kind) {
         case CRDT_PUBLIC:
             break;
@@ -431,7 +429,7 @@ static bool has_number(const numbers *list, uint64_t number) {
 static uint64_t triple_number(const verify *v, const crdt_id *parent, const crdt_id *id,
                               const crdt_hash *full_hash) {
     uint8_t hash[CAL_HASH_SIZE];
-    triple_hash(v, parent, id, full_hash, hash);
+    triple_hash(v->sums.secret, parent, id, full_hash, hash);
     return cal_read_u64le(hash);
 }
 
@@ -541,29 +539,31 @@ static int look_closer(verify *v, sync_snapshot_figures *figures) {
     int rc = verify_tree(v, &summary);
     if (rc) return rc;
     uint64_t reached = summary.entities - summary.moved;
-    if (reached > v->entities || (summary.moved && reached != v->entities))
+    if (reached > v->sums.entities || (summary.moved && reached != v->sums.entities))
         return cal_fail(v->err, CAL_EVERIFY,
                         "the snapshot does not verify: %llu entities came, its tree holds %llu, "
                         "%llu of them under another parent, too",
-                        (unsigned long long)v->entities, (unsigned long long)reached,
+                        (unsigned long long)v->sums.entities, (unsigned long long)reached,
                         (unsigned long long)summary.moved);
     figures->entities = reached;
     figures->moved = summary.moved;
-    return reached < v->entities ? drop_outside(v, figures) : 0;
+    return reached < v->sums.entities ? drop_outside(v, figures) : 0;
 }
 
 static int verify_all(verify *v) {
     sync_snapshot *intake = v->intake;
-    const cal_os *os = intake->options.os;
-    os->random(os->user, v->secret, sizeof v->secret);
     int rc = staged_flush(intake, v->err);
     if (rc) return rc;
+    intake->figures.moved = intake->figures.orphans = intake->figures.dropped = 0;
+    intake->figures.entities = intake->sums.entities;
+    intake->figures.walked = intake->looks_again || !staged_sums_agree(&intake->sums);
+    if (!intake->figures.walked) return 0;
+    staged_sums_begin(&v->sums, intake->options.os);
     rc = cal_store_snapshot(intake->options.store, &v->snapshot);
     if (rc) return staged_failed(rc, v->err);
     rc = judge_all(v);
-    intake->figures.entities = v->entities;
-    intake->figures.moved = intake->figures.orphans = intake->figures.dropped = 0;
-    if (!rc && !lists_agree(v)) rc = look_closer(v, &intake->figures);
+    intake->figures.entities = v->sums.entities;
+    if (!rc && !staged_sums_agree(&v->sums)) rc = look_closer(v, &intake->figures);
     cal_snapshot_free(v->snapshot);
     return rc;
 }
