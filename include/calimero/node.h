@@ -39,6 +39,16 @@ typedef enum cal_node_durability {
     CAL_NODE_DURABLE_PROCESS, /* an acknowledged write survives the death of the process */
 } cal_node_durability;
 
+/* The deltas of a context are kept for members who missed them; its state does not need them. Above
+ * `above` of them the oldest are taken away until `keep` are left, as is looked at once an interval;
+ * whoever needs one that is gone takes the state instead. 0: the default. */
+typedef struct cal_compaction_options {
+    bool off;            /* all are kept for ever */
+    uint32_t above;      /* default 10,000 */
+    uint32_t keep;       /* less than `above`; default 1,000 */
+    uint32_t interval_s; /* default 3,600 */
+} cal_compaction_options;
+
 /* Zero-initialise, then set what differs; 0 and NULL mean the default. */
 typedef struct cal_node_options {
     const char *home; /* folder of the node; required */
@@ -52,6 +62,7 @@ typedef struct cal_node_options {
     uint32_t call_deadline_ms; /* wall clock of a client's call; default 10,000 */
     uint64_t guest_memory_max; /* bytes; default 64 MiB */
     cal_network_options network;
+    cal_compaction_options compaction;
     bool
         read_only; /* calls change nothing; servers refuse the rest: cal_server_options.read_only */
 } cal_node_options;
@@ -165,6 +176,7 @@ enum { CAL_LOOP_TURN_MS = 5 };
 typedef struct cal_node_stats {
     uint64_t calls, calls_failed, calls_waiting, calls_refused; /* refused: a queue was full */
     uint64_t call_ns_total, guest_gas_total;
+    uint64_t deltas_compacted; /* whose content was taken away */
     uint64_t modules_loaded, modules_compiled;
     uint64_t store_batches, store_transactions, store_flush_ns_total, store_bytes, store_damaged,
         store_failed;

@@ -116,6 +116,7 @@ enum {
     PING_DEFAULT_S = 30,
     PONG_DEFAULT_S = 10,
     RENDEZVOUS_POINTS_MAX = 100,
+    COMPACTION_MAX = INT32_MAX,
 };
 static const uint64_t guest_memory_min = 1024 * 1024, guest_memory_max = 4ull * 1024 * 1024 * 1024;
 
@@ -226,6 +227,25 @@ static int read_network(cal_config *c, cal_error *err) {
     return error;
 }
 
+/* The reference's names; to keep none of them means the heads alone, which one does, too. */
+static int read_compaction(cal_config *c, cal_error *err) {
+    cal_compaction_options *compaction = &c->node.compaction;
+    uint64_t keep = UINT64_MAX;
+    bool enabled = true; /* an absent key means true, http-api.md 11 */
+    int error = get_flag(c, "dag_compaction.enabled", &enabled, err);
+    if (error == 0)
+        error = read_u32(c, "dag_compaction.min_deltas_before_compact", 1, COMPACTION_MAX,
+                         &compaction->above, err);
+    if (error == 0)
+        error = get_number(c, "dag_compaction.retain_recent_count", 0, COMPACTION_MAX, &keep, err);
+    if (error == 0)
+        error = read_u32(c, "dag_compaction.check_interval", 1, COMPACTION_MAX,
+                         &compaction->interval_s, err);
+    compaction->off = !enabled;
+    if (keep != UINT64_MAX) compaction->keep = keep ? (uint32_t)keep : 1;
+    return error;
+}
+
 static int read_node(cal_config *c, cal_error *err) {
     static const char *const modes[] = {"standard", "readonly"}, *const durabilities[] = {
                                                                      "full", "process"};
@@ -236,6 +256,7 @@ static int read_node(cal_config *c, cal_error *err) {
     if (process) c->node.durability = CAL_NODE_DURABLE_PROCESS;
     if (error == 0) error = read_key(c, err);
     if (error == 0) error = read_limits(c, err);
+    if (error == 0) error = read_compaction(c, err);
     if (error == 0) error = read_network(c, err);
     return error;
 }

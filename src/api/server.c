@@ -123,6 +123,8 @@ static void collect_node(void *user, cal_buffer *out) {
         {METRICS_COUNTER, "call_seconds", "Time spent in calls.", (double)s.call_ns_total / 1e9},
         {METRICS_COUNTER, "guest_gas", "Gas that applications used.", (double)s.guest_gas_total},
         {METRICS_GAUGE, "modules_loaded", "Compiled modules in memory.", (double)s.modules_loaded},
+        {METRICS_COUNTER, "dag_compaction_deltas_pruned",
+         "Deltas of contexts whose content was taken away.", (double)s.deltas_compacted},
         {METRICS_COUNTER, "modules_compiled", "Modules compiled.", (double)s.modules_compiled},
         {METRICS_COUNTER, "store_batches", "Batches written to the store.",
          (double)s.store_batches},

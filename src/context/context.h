@@ -212,6 +212,7 @@ int cal_context_delta_read(cal_store *store, const cal_context_id *id, const cal
 /* Of a context whose state came whole: a row (cal_delta_record_decode) whose parents are the heads
  * that it came with; `root` is its root, and no delta below it has a later time. CAL_ENOTFOUND. */
 int cal_context_boundary(cal_store *store, const cal_context_id *id, cal_buffer *ret_row);
+void cal_context_boundary_id(const cal_context_id *id, cal_hash *ret_id); /* of that row */
 /* Whether its actions touch Shared entities: 1, 0, CAL_EDECODE, CAL_ENOMEM. Pure. */
 int cal_context_needs_writers(const cal_delta_record *delta, cal_arena *arena);
 /* The writer sets that hold at a delta's parents for the Shared entities that its actions touch
@@ -256,6 +257,7 @@ int cal_contexts_sweep(cal_contexts *contexts, cal_error *err);
 typedef struct cal_contexts_stats {
     uint64_t calls, failed, waiting, refused, call_ns, gas, modules_loaded, modules_compiled;
     uint64_t applied, apply_failed;                       /* received deltas */
+    uint64_t compacted;                                   /* deltas of which no actions are left */
     uint64_t handlers, handlers_failed, handlers_dropped; /* of their events */
 } cal_contexts_stats;
 void cal_contexts_stats_get(cal_contexts *contexts, cal_contexts_stats *ret_stats);

@@ -120,7 +120,7 @@ static int put_checkpoints(struct install *install) {
 
 /* What was installed: a row like a checkpoint's, under an id that no delta can have. Its time says
  * that nothing newer lies below: deltas from further ahead of the clock are not taken. */
-static void boundary_id(const cal_context_id *context, cal_hash *ret_id) {
+void cal_context_boundary_id(const cal_context_id *context, cal_hash *ret_id) {
     static const char domain[] = "calimero-c:context:boundary";
     const cal_slice parts[] = {{(const uint8_t *)domain, sizeof domain - 1},
                                {context->bytes, sizeof context->bytes}};
@@ -135,7 +135,7 @@ static int put_boundary(struct install *install) {
     uint64_t seconds = os->wall_ns(os->user) / 1000000000 + 1 + AHEAD_S;
     cal_hash row;
     cal_delta_record boundary;
-    boundary_id(id, &row);
+    cal_context_boundary_id(id, &row);
     cal_delta_checkpoint(&row, seconds << 32, &boundary);
     boundary.root = state->root;
     boundary.parents = (const uint8_t(*)[32])(const void *)state->heads;
@@ -145,7 +145,7 @@ static int put_boundary(struct install *install) {
 
 int cal_context_boundary(cal_store *store, const cal_context_id *id, cal_buffer *ret_row) {
     cal_hash row;
-    boundary_id(id, &row);
+    cal_context_boundary_id(id, &row);
     return cal_context_delta_read(store, id, &row, ret_row);
 }
 
@@ -248,6 +248,8 @@ void cal_contexts_cover(cal_contexts *contexts, const cal_context_id *id, const 
     int rc = contexts_find(contexts, id, &context);
     if (rc == 0 && !context->deleting) batch = cal_batch_new();
     if (!batch) return;
+    const cal_os *os = contexts->options.os;
+    uint64_t seconds = os->wall_ns(os->user) / 1000000000;
     for (size_t i = 0; i < count && rc == 0; i++) {
         cal_delta_record checkpoint;
         cal_buffer row;
@@ -255,7 +257,7 @@ void cal_contexts_cover(cal_contexts *contexts, const cal_context_id *id, const 
         int here = cal_context_delta_read(contexts->options.store, id, &deltas[i], &row);
         cal_buffer_deinit(&row);
         if (here != CAL_ENOTFOUND) continue; /* it came meanwhile, and is worth more */
-        cal_delta_checkpoint(&deltas[i], 0, &checkpoint);
+        cal_delta_checkpoint(&deltas[i], seconds << 32, &checkpoint); /* compaction goes by it */
         rc = commit_put_delta(batch, id, &checkpoint);
     }
     if (rc == 0)

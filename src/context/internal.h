@@ -12,6 +12,7 @@
  *   handler.c   loop    handlers of the events that received deltas bring
  *   merge.c     both    the turn of leaves and tombstones of another replica
  *   install.c   both    the turn that installs a snapshot
+ *   compact.c   both    the turns that take the oldest deltas away (compact.h, past.h)
  *   create.c    both    a new context's init and genesis
  *   delete.c    loop    the turn of a removal
  *   writers.c   worker  who may write to Shared entities at a delta's parents

@@ -1,5 +1,6 @@
 /* What is left of a deleted context goes in steps, see store/removal.h. */
 #include "context/internal.h"
+#include "context/past.h"
 
 static const cal_column columns[] = {CAL_COLUMN_STATE, CAL_COLUMN_INDEX, CAL_COLUMN_INDEX_META,
                                      CAL_COLUMN_DELTA, CAL_COLUMN_PRIVATE_STATE};
@@ -9,6 +10,7 @@ const cal_removal cal_context_removal = {"context/removed/", columns,
 
 int cal_context_remove(cal_batch *batch, const cal_context_id *id) {
     int rc = cal_batch_delete(batch, CAL_COLUMN_CONTEXT, cal_slice_of(id->bytes, CAL_ID_SIZE));
+    if (rc == 0) rc = cal_past_remove(id, batch);
     return rc == 0 ? cal_removal_mark(&cal_context_removal, id->bytes, batch) : rc;
 }
 

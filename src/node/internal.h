@@ -7,6 +7,7 @@
  *   groups.c  contexts.c  apps.c  blobs.c  alias.c  events.c    the public API, one header each
  *   usage.c  purge.c  removal.c   what takes long: sums, deleting a namespace, what deletions leave
  *   network.c  network_key.c   its host, its key there
+ *   compact.c    what becomes of old deltas
  *   fetch.c  code.c  blob_share.c   blobs of others: finding who has them; code; serving, the rest
  *   share.c    what it shares with others: the module sync, and joining
  *   change.h   one change of governance for the API; members.c group_change.c metadata.c devices.c
@@ -131,6 +132,7 @@ struct cal_node {
     uint64_t deletions_ended; /* counts them, to wake each waiting purge once */
     cal_list new_rows;        /* rows on their way that must not have been there */
     node_debts debts;
+    struct node_compaction *compaction; /* compact.c */
     cal_list watches; /* of groups' members */
     uint64_t watched_version;
     bool telling;    /* watches are being told: removals are put off */
@@ -275,6 +277,11 @@ int node_share_start(cal_node *node); /* the host is there; before gossip */
 void node_share_heard(void *user, const cal_p2p_message *message);
 void node_share_subscribed(void *user, const char *topic, const cal_peer_id *peer, bool hears);
 void node_share_authored(void *user, const cal_authored_delta *delta);
+
+/* compact.c: keeps the tables of deltas within bounds. open: before the loop runs. */
+int node_compact_open(cal_node *node, cal_error *err);
+void node_compact_tick(cal_node *node);
+void node_compact_close(cal_node *node); /* after the loop */
 
 /* debts.c: pays what an admin owes, after a while */
 void node_debts_tick(cal_node *node);

@@ -183,6 +183,7 @@ static void tick(void *user) {
     node_debts_tick(node);
     node_watch_tick(node);
     node_code_tick(node);
+    node_compact_tick(node);
     if (++node->ticks < NODE_HOUSEKEEPING_MS / NODE_TICK_MS) return;
     node->ticks = 0;
     if (cal_blobs_garbage(node->blobs)) node_collect(node);
@@ -198,6 +199,7 @@ static void begin(void *user) { /* what a crash left */
 static void free_node(cal_node *node) {
     close_modules(node);
     node_left_close(node);
+    node_compact_close(node);
     node->world->free(node->world->user);
     free(node->home);
     free(node);
@@ -231,6 +233,7 @@ int node_start_in(const node_world *world, const cal_node_options *options, cal_
         return cal_fail(err, CAL_ENOMEM, "out of memory while starting the node");
     }
     int rc = open_modules(node, err);
+    if (rc == 0) rc = node_compact_open(node, err);
     node->options.key.text = NULL; /* the caller's, and perhaps a secret */
     if (rc == 0) {
         world->every(world->user, NODE_TICK_MS, tick, node);
@@ -336,6 +339,7 @@ static void gather_stats(void *arg) {
         .calls_refused = calls.refused,
         .call_ns_total = calls.call_ns,
         .guest_gas_total = calls.gas,
+        .deltas_compacted = calls.compacted,
         .modules_loaded = calls.modules_loaded,
         .modules_compiled = calls.modules_compiled,
         .store_batches = store.batches,

@@ -266,7 +266,8 @@ static void on_delta(sync_compare *compare, const sync_answer *answer) {
         return;
     }
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < delta->record.parent_count; i++) {
+    bool had = sync_past_has(context, &delta->record); /* then what is below it was here, too */
+    for (size_t i = 0; rc == 0 && !had && i < delta->record.parent_count; i++) {
         cal_hash parent;
         memcpy(parent.bytes, delta->record.parents[i], sizeof parent.bytes);
         rc = want(compare, &parent);

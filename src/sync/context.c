@@ -369,6 +369,12 @@ static void start_proving(sync_context *context) {
 
 /* --- opening --- */
 
+/* The state has it: so does a row, that nobody asks for it again. */
+static void cover(sync_context *context, const cal_hash *id) {
+    sync_context_cover(context, id);
+    cal_contexts_cover(context->sync->options.contexts, &context->id, id, 1);
+}
+
 static void opened(cal_task *task) {
     sync_step *step = CAL_CONTAINER_OF(task, sync_step, task);
     sync_context *context = step->context;
@@ -376,8 +382,11 @@ static void opened(cal_task *task) {
         sync_delta *delta = step->deltas[i];
         if (delta->result == CAL_EEXISTS ||
             cal_map_get(&context->covered, key_of(&delta->record.id))) {
+            cal_hash id = delta->record.id;
+            bool again = delta->compacted && delta->result == CAL_EEXISTS;
             context->sync->stats.deltas_known++;
             drop(delta);
+            if (again) cover(context, &id);
         } else if (delta->result == CAL_EVERIFY || delta->result == CAL_EDECODE ||
                    delta->result == CAL_ELIMIT) {
             if (!delta->fetched) sync_compare_soon(context, NULL); /* others have the true one */
@@ -389,9 +398,7 @@ static void opened(cal_task *task) {
             cal_hash genesis = delta->record.id; /* below whatever state there is */
             bool waited = cal_map_get(&context->buckets, key_of(&genesis)) != NULL;
             drop(delta);
-            if (!waited) continue; /* nobody descends from it: not one that was asked for */
-            sync_context_cover(context, &genesis);
-            cal_contexts_cover(context->sync->options.contexts, &context->id, &genesis, 1);
+            if (waited) cover(context, &genesis); /* else nobody asked for it */
         } else if (sync_cover_doubts(delta)) {
             delta->doubted = true;
             wait_in(delta, &context->doubtful);
@@ -409,12 +416,15 @@ static void opened(cal_task *task) {
 static void open_all(cal_task *task) { /* worker */
     sync_step *step = CAL_CONTAINER_OF(task, sync_step, task);
     cal_snapshot *snapshot = NULL;
+    cal_past past = {0};
     int rc = cal_store_snapshot(step->context->sync->options.store, &snapshot);
+    if (rc == 0) rc = cal_past_read(snapshot, &step->context->id, &past);
     for (size_t i = 0; i < step->count; i++) {
         sync_delta *delta = step->deltas[i];
         delta->result = rc ? rc : sync_delta_open(delta);
-        if (delta->result == 0) delta->result = sync_delta_locate(delta, snapshot);
+        if (delta->result == 0) delta->result = sync_delta_locate(delta, snapshot, &past);
     }
+    cal_past_deinit(&past);
     cal_snapshot_free(snapshot);
     to_loop(step, opened);
 }
@@ -758,6 +768,7 @@ static void free_context(sync_context *context) {
     free_list(&context->judged);
     free_list(&context->strangers);
     while (cal_map_next(&context->by_id, &cursor, NULL, &value)) drop(value);
+    sync_past_free(context);
     cursor = (cal_map_cursor){0};
     while (cal_map_next(&context->buckets, &cursor, NULL, &value)) free(value);
     cal_map_deinit(&context->by_id);

@@ -12,6 +12,7 @@
 #ifndef CAL_SYNC_CONTEXT_H
 #define CAL_SYNC_CONTEXT_H
 
+#include "context/past.h"
 #include "context/record.h"
 #include "sync/internal.h"
 #include "sync/message.h"
@@ -62,10 +63,11 @@ struct sync_delta {
     bool keyed;  /* the key is here; or it is not sealed */
     bool listed; /* in by_id */
     bool opened;
-    bool doubted; /* in the list `doubtful` */
-    bool ready;   /* in the list of that name: its children may follow it there */
-    bool shared;  /* it touches entities with writers of their own: applied alone */
-    int result;   /* of the step on a worker */
+    bool doubted;   /* in the list `doubtful` */
+    bool ready;     /* in the list of that name: its children may follow it there */
+    bool compacted; /* it was here, and its row was taken away */
+    bool shared;    /* it touches entities with writers of their own: applied alone */
+    int result;     /* of the step on a worker */
     const char *why;
     cal_secret key;
     cal_arena arena; /* parents, plain text, writers */
@@ -112,6 +114,10 @@ typedef struct sync_context {
     uint64_t heartbeat_due_ms;
     cal_list due_link; /* due.c: in a slot, or with those that are due */
 
+    cal_past past; /* past.c: as read last, if it was */
+    bool past_read;
+    uint64_t fetched_ms; /* until then a peer that fetches deltas is let to */
+
     /* compare.c */
     struct sync_compare *compare;
     struct sync_cover *cover; /* cover.c: of the state that came whole; NULL: none did, or */
@@ -155,8 +161,8 @@ int sync_delta_prove(sync_delta *delta, cal_snapshot *snapshot);
 /* On a worker: seal, content address. 0 or why it is refused. */
 int sync_delta_open(sync_delta *delta);
 /* On a worker: which of its parents the store does not have (absent), and whether it has the delta
- * itself (CAL_EEXISTS). */
-int sync_delta_locate(sync_delta *delta, cal_snapshot *snapshot);
+ * itself, or had it and compacted it away (CAL_EEXISTS). */
+int sync_delta_locate(sync_delta *delta, cal_snapshot *snapshot, const cal_past *past);
 /* On a worker, when all that it builds on is stored: the writers that hold for it. */
 int sync_delta_writers(sync_delta *delta);
 
@@ -186,6 +192,11 @@ void sync_context_look(sync_context *context, uint64_t now_ms);
 
 /* due.c: what is due of it has changed, or when. */
 void sync_context_alarm(sync_context *context);
+
+/* past.c: whether it was compacted away here, going by what it says. */
+bool sync_past_has(sync_context *context, const cal_delta_record *delta);
+void sync_past_fetched(sync_context *context); /* a peer is fetching deltas */
+void sync_past_free(sync_context *context);
 
 /* follow.c: whether what the context runs is not here; then it is wanted. */
 bool sync_context_codeless(sync_context *context);

@@ -223,11 +223,13 @@ int sync_delta_open(sync_delta *delta) {
     return rc;
 }
 
-int sync_delta_locate(sync_delta *delta, cal_snapshot *snapshot) {
+int sync_delta_locate(sync_delta *delta, cal_snapshot *snapshot, const cal_past *past) {
     const cal_delta_record *record = &delta->record;
     const cal_context_id *context = &delta->context->id;
     int rc = stored(snapshot, context, record->id.bytes);
     if (rc != CAL_ENOTFOUND) return rc == 0 ? CAL_EEXISTS : rc;
+    delta->compacted = record->has_author && cal_past_has(past, &record->author, record->hlc.time);
+    if (delta->compacted) return CAL_EEXISTS;
     delta->absent_count = 0;
     delta->absent =
         cal_arena_alloc_array(&delta->arena, record->parent_count, sizeof *delta->absent);

@@ -285,9 +285,12 @@ static void serve_context(sync_serving *serving) {
     case SYNC_HEADS:
         serve_heads(serving);
         break;
-    case SYNC_DELTA:
+    case SYNC_DELTA: {
+        sync_context *context = sync_context_get(serving->sync, &serving->request.context);
+        if (context) sync_past_fetched(context);
         sync_serving_work(serving, read_delta, answer_delta);
         break;
+    }
     case SYNC_SNAPSHOT_BOUNDARY_OF:
     case SYNC_SNAPSHOT_STREAM:
         sync_serve_state(serving);

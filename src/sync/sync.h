@@ -81,6 +81,12 @@ void cal_sync_join(cal_sync *sync, const gov_invitation *invitation, const char 
  * done comes when each was compared once, or could not be. */
 void cal_sync_now(cal_sync *sync, const cal_context_id *context, cal_simple_done done, void *user);
 
+/* --- compaction --- */
+/* Old deltas of the context were taken away. */
+void cal_sync_compacted(cal_sync *sync, const cal_context_id *context);
+/* It is catching up, or a peer has just been fetching deltas of it. */
+bool cal_sync_moves(cal_sync *sync, const cal_context_id *context);
+
 /* --- what is known --- */
 int cal_sync_status_get(cal_sync *sync, const cal_context_id *context,
                         cal_sync_status *ret_status); /* CAL_ENOTFOUND */
