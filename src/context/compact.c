@@ -108,7 +108,8 @@ static int note_delta(void *user, const cal_delta_record *delta) {
 
 /* Of the oldest, whose actions go and which go altogether; the list is then of these alone. */
 static void choose(cal_compact *plan, const cal_compact_bounds *bounds) {
-    uint64_t strip = plan->full - bounds->keep, shadows = cal_compact_shadows(bounds->keep);
+    uint64_t strip = plan->full > bounds->above ? plan->full - bounds->keep : 0;
+    uint64_t shadows = cal_compact_shadows(bounds->keep);
     uint64_t after = plan->shadows + strip, drop = after > shadows ? after - shadows : 0;
     size_t kept = 0, count = plan->count;
     qsort(plan->entries, plan->count, sizeof *plan->entries, older);
@@ -170,7 +171,8 @@ int cal_compact_plan(cal_store *store, const cal_context_id *id, const cal_compa
     if (rc == 0) rc = each_delta(snapshot, id, NULL, ret_rows);
     if (rc == 0 && *ret_rows <= bounds->above) rc = CAL_ENOTFOUND;
     if (rc == 0) rc = each_delta(snapshot, id, note_delta, plan);
-    if (rc == 0 && plan->full <= bounds->above) rc = CAL_ENOTFOUND;
+    uint64_t shadows_max = (uint64_t)cal_compact_shadows(bounds->keep) + bounds->above;
+    if (rc == 0 && plan->full <= bounds->above && plan->shadows <= shadows_max) rc = CAL_ENOTFOUND;
     if (rc == 0) choose(plan, bounds);
     if (rc == 0 && plan->count == 0) rc = CAL_ENOTFOUND;
     if (rc == 0) rc = spare(plan, snapshot, id);
@@ -189,15 +191,24 @@ struct compact {
     cal_compact *plan;
     size_t next; /* where the plan stands after it */
     uint32_t compacted;
+    cal_delta_record boundary; /* during the run; no parents: there is none */
     int error;
     cal_compact_done done;
     void *user;
 };
 
-static bool is_head(const cal_context_record *record, const cal_hash *id) {
-    for (size_t i = 0; i < record->head_count; i++)
-        if (memcmp(&record->heads[i], id, sizeof *id) == 0) return true;
+static bool is_among(const void *ids, size_t count, const cal_hash *id) {
+    for (size_t i = 0; i < count; i++)
+        if (memcmp((const cal_hash *)ids + i, id, sizeof *id) == 0) return true;
     return false;
+}
+
+/* The heads of a state that came whole, or was taken over: what is known of it is told by them. */
+static int read_boundary(struct compact *compact, cal_buffer *row) {
+    int rc = cal_context_boundary(compact->turn.contexts->options.store, &compact->turn.context->id,
+                                  row);
+    if (rc == 0) rc = cal_delta_record_decode(cal_buffer_slice(row), &compact->boundary);
+    return rc == CAL_ENOTFOUND ? 0 : rc;
 }
 
 /* What is not a head of the context any more cannot become one again. */
@@ -208,7 +219,11 @@ static int take_one(struct compact *compact, cal_snapshot *snapshot, const entry
     uint8_t key[2 * CAL_ID_SIZE];
     cal_buffer row;
     cal_delta_record delta, checkpoint;
-    if (is_head(&context->tip.record, &one->id)) return 0;
+    const cal_context_record *tip = &context->tip.record;
+    const cal_delta_record *boundary = &compact->boundary;
+    if (is_among(tip->heads, tip->head_count, &one->id) ||
+        is_among(boundary->parents, boundary->parent_count, &one->id))
+        return 0;
     memcpy(key, context->id.bytes, CAL_ID_SIZE);
     memcpy(key + CAL_ID_SIZE, one->id.bytes, CAL_ID_SIZE);
     cal_buffer_init(&row, CAL_STORE_VALUE_MAX);
@@ -227,20 +242,27 @@ static int take_one(struct compact *compact, cal_snapshot *snapshot, const entry
     return rc == CAL_ENOTFOUND ? 0 : rc; /* gone already: the step was stored and told as failed */
 }
 
+/* The newest of the plan first: so what still has its actions has its parents' rows. */
 static int take_some(struct compact *compact) {
     const cal_compact *plan = compact->plan;
     const struct context *context = compact->turn.context;
     cal_snapshot *snapshot = NULL;
     cal_past past = {0};
+    cal_buffer row;
     size_t bytes = 0;
+    cal_buffer_init(&row, CAL_STORE_VALUE_MAX);
     int rc = cal_store_snapshot(context->contexts->options.store, &snapshot);
+    if (rc == 0) rc = read_boundary(compact, &row);
     if (rc == 0) rc = cal_past_read(snapshot, &context->id, &past);
     compact->next = plan->at;
     for (int rows = 0; rc == 0 && rows < CAL_COMPACT_STEP_ROWS && bytes < CAL_COMPACT_STEP_BYTES &&
                        compact->next < plan->count;
          rows++)
-        rc = take_one(compact, snapshot, &plan->entries[compact->next++], &past, &bytes);
+        rc = take_one(compact, snapshot, &plan->entries[plan->count - ++compact->next], &past,
+                      &bytes);
     if (rc == 0) rc = cal_past_write(&past, &context->id, compact->turn.batch);
+    compact->boundary = (cal_delta_record){0};
+    cal_buffer_deinit(&row);
     cal_past_deinit(&past);
     cal_snapshot_free(snapshot);
     return rc;

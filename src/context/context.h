@@ -164,6 +164,14 @@ typedef void (*cal_install_done)(void *user, int error);
 void cal_contexts_install(cal_contexts *contexts, const cal_context_id *id,
                           const cal_context_state *state, cal_install_done done, void *user);
 
+/* Takes a turn in which the heads of a peer become heads here: its state has the root that the
+ * context has, so what they stand for is in it. Of our own heads those go that are known to lie
+ * below the peer's. root, heads and `below` stay where they are until `done`: 0 once it is durable;
+ * CAL_EBUSY: the root is another one by now, and nothing was changed. */
+void cal_contexts_rejoin(cal_contexts *contexts, const cal_context_id *id,
+                         const cal_context_state *state, const cal_hash *below, size_t below_count,
+                         cal_install_done done, void *user);
+
 /* A leaf or a tombstone of another replica's tree, judged by whoever received it: its author, or
  * who brought it, may write. */
 typedef struct cal_merge_item {

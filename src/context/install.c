@@ -127,20 +127,22 @@ void cal_context_boundary_id(const cal_context_id *context, cal_hash *ret_id) {
     cal_sha256_parts(parts, 2, ret_id->bytes);
 }
 
-static int put_boundary(struct install *install) {
-    enum { AHEAD_S = 5 };
-    const cal_context_state *state = &install->state;
-    const cal_context_id *id = &install->turn.context->id;
-    const cal_os *os = install->turn.contexts->options.os;
-    uint64_t seconds = os->wall_ns(os->user) / 1000000000 + 1 + AHEAD_S;
+uint64_t context_now_hlc(const cal_contexts *contexts) {
+    const cal_os *os = contexts->options.os;
+    return os->wall_ns(os->user) / 1000000000 << 32;
+}
+
+int context_put_boundary(const struct context *context, const cal_context_state *state,
+                         cal_batch *batch) {
+    static const uint64_t ahead = UINT64_C(6) << 32;
     cal_hash row;
     cal_delta_record boundary;
-    cal_context_boundary_id(id, &row);
-    cal_delta_checkpoint(&row, seconds << 32, &boundary);
+    cal_context_boundary_id(&context->id, &row);
+    cal_delta_checkpoint(&row, context_now_hlc(context->contexts) + ahead, &boundary);
     boundary.root = state->root;
     boundary.parents = (const uint8_t(*)[32])(const void *)state->heads;
     boundary.parent_count = state->head_count;
-    return commit_put_delta(install->turn.batch, id, &boundary);
+    return commit_put_delta(batch, &context->id, &boundary);
 }
 
 int cal_context_boundary(cal_store *store, const cal_context_id *id, cal_buffer *ret_row) {
@@ -161,7 +163,7 @@ static int complete(struct install *install) {
     crdt_clock_raise(&context->clock, record.latest);
     install->phase = PHASE_DONE;
     int rc = put_checkpoints(install);
-    if (rc == 0) rc = put_boundary(install);
+    if (rc == 0) rc = context_put_boundary(context, state, install->turn.batch);
     if (rc == 0) rc = commit_put_record(install->turn.batch, &context->id, &record);
     return rc == 0 ? turn_leave(&install->turn, &record) : rc;
 }
@@ -248,8 +250,6 @@ void cal_contexts_cover(cal_contexts *contexts, const cal_context_id *id, const 
     int rc = contexts_find(contexts, id, &context);
     if (rc == 0 && !context->deleting) batch = cal_batch_new();
     if (!batch) return;
-    const cal_os *os = contexts->options.os;
-    uint64_t seconds = os->wall_ns(os->user) / 1000000000;
     for (size_t i = 0; i < count && rc == 0; i++) {
         cal_delta_record checkpoint;
         cal_buffer row;
@@ -257,7 +257,7 @@ void cal_contexts_cover(cal_contexts *contexts, const cal_context_id *id, const 
         int here = cal_context_delta_read(contexts->options.store, id, &deltas[i], &row);
         cal_buffer_deinit(&row);
         if (here != CAL_ENOTFOUND) continue; /* it came meanwhile, and is worth more */
-        cal_delta_checkpoint(&deltas[i], seconds << 32, &checkpoint); /* compaction goes by it */
+        cal_delta_checkpoint(&deltas[i], context_now_hlc(contexts), &checkpoint);
         rc = commit_put_delta(batch, id, &checkpoint);
     }
     if (rc == 0)

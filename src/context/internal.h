@@ -12,6 +12,7 @@
  *   handler.c   loop    handlers of the events that received deltas bring
  *   merge.c     both    the turn of leaves and tombstones of another replica
  *   install.c   both    the turn that installs a snapshot
+ *   rejoin.c    both    the turn that takes over the heads of a peer with the same state
  *   compact.c   both    the turns that take the oldest deltas away (compact.h, past.h)
  *   create.c    both    a new context's init and genesis
  *   delete.c    loop    the turn of a removal
@@ -147,6 +148,11 @@ static inline bool method_is_reserved(const char *method) {
 void handlers_add(struct context *context, const char *method, cal_slice data);
 void handlers_go(struct context *context);
 void handlers_drop(struct context *context);
+
+/* install.c. Worker. What was installed, or taken over: see cal_context_boundary. */
+int context_put_boundary(const struct context *context, const cal_context_state *state,
+                         cal_batch *batch);
+uint64_t context_now_hlc(const cal_contexts *contexts); /* by the wall clock */
 
 /* removal.c. Any thread: 1 when the snapshot shows state, index or deltas of the context, 0 when it
  * does not, or CAL_E*. */

@@ -46,6 +46,10 @@ typedef struct sync_bulk_request {
     cal_hash root;             /* COVERED */
     cal_group_id namespace_id; /* HISTORY */
     sync_ids ids, known;
+    /* Forty bytes each, an author and a time. DELTAS: what the asker has had and compacted away, as
+     * cal_past_decode has it: known, too. COVERED: one for each id, of zeros when only the id is
+     * known, or none at all: whose it is and when it was made, for whoever compacted it away. */
+    cal_slice marks;
     uint32_t max; /* DELTAS: the server need not look at more */
     uint8_t proof[CAL_SIGNATURE_SIZE];
 } sync_bulk_request;
@@ -98,6 +102,9 @@ void sync_walk_free(sync_walk *walk);                  /* NULL allowed */
 /* Blocking, on a worker; each reads at most `rows` and the rest of a delta's parents. 0: it is
  * over, CAL_EBUSY: go on; CAL_ELIMIT: too much lies there; and what the store answers. */
 int sync_walk_step(sync_walk *walk, cal_store *store, const cal_context_id *context, uint32_t rows);
+/* Before the first step: whatever these marks say is known, when it is met. They stay where they
+ * are. */
+void sync_walk_past(sync_walk *walk, const cal_past *past);
 /* Before the first step. CAL_ENOMEM, CAL_ELIMIT. */
 int sync_walk_add(sync_walk *walk, const cal_hash *id, bool known);
 /* What was found, in the order of their times: parents before children, unless authors lied. */

@@ -9,14 +9,16 @@
 enum { DELTA_SIZE_MIN = 4 + 32 + 1 + 1 + 32 + 4 + 1, COUNT_AT = 1 };
 
 #define R(type, member, max) FIELD(sync_bulk_request, type, member, max)
-static const sync_field request_fields[SYNC_BULK_KIND_COUNT][7] = {
+enum { MARKS_MAX = SYNC_BULK_IDS_MAX * CAL_PAST_MARK_SIZE };
+static const sync_field request_fields[SYNC_BULK_KIND_COUNT][8] = {
     [SYNC_BULK_DELTAS] = {R(FIELD_ID, context, 0), R(FIELD_ID, party, 0),
                           R(FIELD_IDS, ids, SYNC_BULK_IDS_MAX),
-                          R(FIELD_IDS, known, SYNC_BULK_IDS_MAX), R(FIELD_U32, max, 0),
-                          R(FIELD_SIGNATURE, proof, 0)},
+                          R(FIELD_IDS, known, SYNC_BULK_IDS_MAX), R(FIELD_BYTES, marks, MARKS_MAX),
+                          R(FIELD_U32, max, 0), R(FIELD_SIGNATURE, proof, 0)},
     [SYNC_BULK_COVERED] = {R(FIELD_ID, context, 0), R(FIELD_ID, party, 0), R(FIELD_ID, root, 0),
                            R(FIELD_IDS, ids, SYNC_BULK_IDS_MAX),
-                           R(FIELD_IDS, known, SYNC_BULK_IDS_MAX), R(FIELD_SIGNATURE, proof, 0)},
+                           R(FIELD_IDS, known, SYNC_BULK_IDS_MAX), R(FIELD_BYTES, marks, MARKS_MAX),
+                           R(FIELD_SIGNATURE, proof, 0)},
     [SYNC_BULK_HISTORY] = {R(FIELD_ID, namespace_id, 0), R(FIELD_IDS, ids, SYNC_BULK_IDS_MAX)},
 };
 
@@ -39,6 +41,9 @@ int sync_bulk_request_decode(cal_slice bytes, cal_arena *arena, sync_bulk_reques
     cal_borsh in = cal_borsh_read(bytes);
     sync_bulk_request request = {.kind = cal_borsh_tag(&in, SYNC_BULK_KIND_COUNT)};
     if (!in.error) sync_fields_read(request_fields[request.kind], &in, arena, &request);
+    bool covered = request.kind == SYNC_BULK_COVERED && request.marks.len > 0;
+    if (covered && request.marks.len != (size_t)request.ids.count * CAL_PAST_MARK_SIZE)
+        cal_borsh_fail(&in, CAL_EDECODE);
     if (cal_borsh_end(&in)) return in.error;
     *ret_request = request;
     return 0;

@@ -26,6 +26,7 @@ typedef struct serving {
     uint64_t sent_ms;
     /* the worker's while it works */
     sync_walk *walk;
+    cal_past compacted; /* of the asker, and of the context here */
     bool walked;
     gov_past past;
     size_t at; /* what is sent next */
@@ -45,6 +46,7 @@ static void free_serving(serving *s) {
     if (s->walks) sync->bulk_walks--;
     sync->bulk_servings--;
     sync_walk_free(s->walk);
+    cal_past_deinit(&s->compacted);
     gov_past_deinit(&s->past);
     cal_arena_deinit(&s->arena);
     cal_buffer_deinit(&s->frame);
@@ -64,6 +66,8 @@ static int start_walk(serving *s) {
     bool covered = request->kind == SYNC_BULK_COVERED;
     s->walk = sync_walk_new(s->sync->seed, covered ? COVERED_WALK_MAX : request->max);
     if (!s->walk) return CAL_ENOMEM;
+    if (!covered) rc = cal_past_decode(request->marks, &s->compacted);
+    if (!covered) sync_walk_past(s->walk, &s->compacted);
     for (uint32_t i = 0; i < request->ids.count && rc == 0; i++)
         rc = sync_walk_add(s->walk, &request->ids.items[i], false);
     for (uint32_t i = 0; i < request->known.count && rc == 0; i++)
@@ -124,17 +128,53 @@ static int make_deltas(serving *s) {
 
 /* --- what a state covers: worker --- */
 
+/* Whether what was compacted away here had the one asked about, made before `before`. */
+static bool was_compacted(const serving *s, uint32_t i, uint64_t before) {
+    const sync_bulk_request *request = &s->request;
+    cal_public_key author;
+    if (request->marks.len == 0) return false;
+    const uint8_t *mark = request->marks.data + (size_t)i * CAL_PAST_MARK_SIZE;
+    memcpy(author.bytes, mark, sizeof author.bytes);
+    uint64_t time = cal_read_u64le(mark + sizeof author.bytes);
+    return time < before && cal_past_has(&s->compacted, &author, time);
+}
+
 static int look_in_view(serving *s, uint8_t *covered) {
     const sync_bulk_request *request = &s->request;
     int rc = sync_views_take_at(s->sync->views, &request->context, &request->root, &request->known,
                                 now_ns(s), &s->view);
+    if (rc == 0) rc = sync_view_past(s->view, &s->compacted);
     for (uint32_t i = 0; rc == 0 && i < request->ids.count; i++) {
         rc = sync_view_covers(s->view, &request->ids.items[i]);
-        covered[i] = rc == 0;
+        covered[i] = rc == 0 || was_compacted(s, i, UINT64_MAX);
         if (rc == CAL_ENOTFOUND) rc = 0;
     }
     if (s->view) sync_views_give(s->sync->views, s->view, now_ns(s));
     s->view = NULL;
+    return rc;
+}
+
+/* What was compacted away and is older than all heads of the state lies below them: it is the
+ * oldest that goes. */
+static int look_in_past(serving *s, uint8_t *covered) {
+    const sync_bulk_request *request = &s->request;
+    cal_snapshot *snapshot = NULL;
+    uint64_t before = UINT64_MAX;
+    cal_past_deinit(&s->compacted);
+    int rc = cal_store_snapshot(s->sync->options.store, &snapshot);
+    if (rc == 0) rc = cal_past_read(snapshot, &request->context, &s->compacted);
+    cal_snapshot_free(snapshot);
+    for (uint32_t i = 0; rc == 0 && i < request->known.count; i++) {
+        cal_delta_record head;
+        cal_buffer_reset(&s->row);
+        rc = cal_context_delta_read(s->sync->options.store, &request->context,
+                                    &request->known.items[i], &s->row);
+        if (rc == 0) rc = cal_delta_record_decode(cal_buffer_slice(&s->row), &head);
+        if (rc == 0 && head.hlc.time < before) before = head.hlc.time;
+        if (rc == CAL_ENOTFOUND) return 0; /* a state that is not known here */
+    }
+    for (uint32_t i = 0; rc == 0 && i < request->ids.count; i++)
+        covered[i] = covered[i] || was_compacted(s, i, before);
     return rc;
 }
 
@@ -152,6 +192,8 @@ static int make_covered(serving *s) {
         if (rc != 0) return rc;
         for (uint32_t i = 0; i < request->ids.count; i++)
             covered[i] = sync_walk_knows(s->walk, &request->ids.items[i]);
+        rc = look_in_past(s, covered);
+        if (rc != 0) return rc;
     }
     bool whole = viewed || sync_walk_knows_all(s->walk);
     sync_bulk_answer answer = {.kind = request->kind,
@@ -203,6 +245,9 @@ static void next_frame(serving *s);
 
 static void send_frame(serving *s) {
     s->sent_ms = sync_now_ms(s->sync);
+    sync_context *context =
+        s->request.kind == SYNC_BULK_DELTAS ? sync_context_get(s->sync, &s->request.context) : NULL;
+    if (context) sync_past_fetched(context);
     if (net_messages_send(s->messages, cal_buffer_slice(&s->frame)))
         net_messages_reset(s->messages);
 }

@@ -37,6 +37,7 @@ struct sync_walk {
     uint32_t *found, found_count, found_capacity;
     uint32_t open; /* of the heap, those that are not known */
     bool begun, short_of, known_absent;
+    const cal_past *past; /* NULL: none */
     cal_buffer row;
 };
 
@@ -115,6 +116,8 @@ static int intern(sync_walk *walk, const cal_hash *id, uint32_t *ret_index) {
     put_in_table(walk, *ret_index);
     return 0;
 }
+
+void sync_walk_past(sync_walk *walk, const cal_past *past) { walk->past = past; }
 
 int sync_walk_add(sync_walk *walk, const cal_hash *id, bool known) {
     static const cal_hash zero;
@@ -215,6 +218,9 @@ static int look_up(sync_walk *walk, cal_snapshot *snapshot, const cal_context_id
     }
     if (rc != 0) return rc;
     walk->nodes[index].time = record.hlc.time;
+    if (walk->past && record.has_author &&
+        cal_past_has(walk->past, &record.author, record.hlc.time))
+        walk->nodes[index].flags |= NODE_KNOWN;
     rc = note_parents(walk, index, &record);
     return rc ? rc : heap_push(walk, index);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "sync/bulk.h"
+#include "sync/rejoin.h"
 #include "sync/session.h"
 #include "sync/take.h"
 #include "sync/tree.h"
@@ -28,7 +29,8 @@ typedef enum compare_phase {
     COMPARE_STATE,  /* all of it is being taken */
     COMPARE_DELTAS, /* those that are missing are */
     COMPARE_APPLY,
-    COMPARE_TREE, /* what differs is exchanged */
+    COMPARE_TREE,   /* what differs is exchanged */
+    COMPARE_REJOIN, /* nothing does: it is settled whose heads stand */
 } compare_phase;
 
 typedef struct sync_compare {
@@ -36,7 +38,12 @@ typedef struct sync_compare {
     sync_session *session;
     sync_take *take;
     sync_tree *tree;
-    uint32_t trees;   /* that were compared */
+    uint32_t trees; /* that were compared */
+    sync_rejoin *rejoin;
+    bool behind_asked;  /* whether the peer has all that is here */
+    cal_hash peer_root; /* with its heads, as it said last */
+    cal_hash *peer_heads;
+    size_t peer_head_count;
     sync_gap *gap;    /* many deltas are on their way */
     bool gap_over;    /* the peer does not bring more that way */
     uint32_t singles; /* that were fetched one by one since */
@@ -85,6 +92,7 @@ static void tell_waiters(sync_context *context, const cal_error *err) {
 static void free_compare(sync_compare *compare) {
     cal_map_deinit(&compare->seen);
     free(compare->wanted);
+    free(compare->peer_heads);
     free(compare);
 }
 
@@ -97,6 +105,8 @@ static void let_go(sync_compare *compare) {
     compare->take = NULL;
     if (compare->tree) sync_tree_leave(compare->tree);
     compare->tree = NULL;
+    if (compare->rejoin) sync_rejoin_leave(compare->rejoin);
+    compare->rejoin = NULL;
     if (compare->over)
         free_compare(compare);
     else
@@ -318,20 +328,88 @@ static void take_state(sync_compare *compare) {
         fail_compare(compare, CAL_EUNREACHABLE, "the peer could not be asked for its state");
 }
 
-/* --- trees: deltas cannot make the states the same --- */
-
 static void fail_different(sync_compare *compare, int code, const char *why) {
     sync_context *context = compare->context;
     fail_compare(compare, code, why);
     context->status.state = CAL_SYNC_DIFFERENT;
 }
 
+/* --- heads that no delta leads to any more --- */
+
+static int note_heads(sync_compare *compare, const sync_answer *answer) {
+    size_t size = answer->heads.count * sizeof *compare->peer_heads;
+    cal_hash *heads = malloc(size + 1);
+    if (!heads) return CAL_ENOMEM;
+    if (size) memcpy(heads, answer->heads.items, size);
+    free(compare->peer_heads);
+    compare->peer_heads = heads;
+    compare->peer_head_count = answer->heads.count;
+    compare->peer_root = answer->root;
+    return 0;
+}
+
+static sync_answer noted_heads(const sync_compare *compare) {
+    return (sync_answer){.kind = SYNC_ANSWER_HEADS,
+                         .root = compare->peer_root,
+                         .heads = {compare->peer_heads, (uint32_t)compare->peer_head_count}};
+}
+
+static void on_rejoined(void *user, int result, bool behind) {
+    sync_compare *compare = user;
+    (void)behind;
+    compare->rejoin = NULL;
+    if (result != 0 && result != CAL_EBUSY) {
+        fail_compare(compare, result, "the heads of the peer could not be stored");
+        return;
+    }
+    if (result == 0) {
+        compare->context->sync->stats.heads_taken_over++;
+        compare->lacks = false;
+        sync_cover_note(compare->context, &compare->peer);
+        sync_context_stated(compare->context);
+    }
+    if (compare->context) ask_heads(compare);
+}
+
+static void take_over(sync_compare *compare) {
+    sync_answer heads = noted_heads(compare);
+    compare->phase = COMPARE_REJOIN;
+    if (sync_rejoin_new(compare->context, &compare->peer, &heads, true, on_rejoined, compare,
+                        &compare->rejoin))
+        fail_compare(compare, CAL_ENOMEM, "out of memory");
+}
+
+static void on_behind(void *user, int result, bool behind) {
+    sync_compare *compare = user;
+    compare->rejoin = NULL;
+    if (result != 0 || !behind)
+        fail_different(compare, CAL_EBUSY,
+                       "the states still differ after what may be exchanged was");
+    else if (!reopen(compare))
+        fail_compare(compare, CAL_EUNREACHABLE, "the peer could not be asked for its state");
+    else
+        take_state(compare);
+}
+
+/* What trees do not bring comes with the whole state, when there is nothing here that the peer does
+ * not have. false: it was asked already, or all deltas can be had. */
+static bool take_instead(sync_compare *compare) {
+    sync_answer heads = noted_heads(compare);
+    if (!compare->lacks || compare->behind_asked || compare->peer_head_count == 0) return false;
+    compare->behind_asked = true;
+    compare->phase = COMPARE_REJOIN;
+    return sync_rejoin_new(compare->context, &compare->peer, &heads, false, on_behind, compare,
+                           &compare->rejoin) == 0;
+}
+
+/* --- trees: deltas cannot make the states the same --- */
+
 static void on_trees(void *user, int result, const char *why) {
     sync_compare *compare = user;
     compare->tree = NULL;
-    if (result != 0)
+    if (result != 0 && !take_instead(compare))
         fail_different(compare, result, why);
-    else
+    else if (result == 0)
         ask_heads(compare);
 }
 
@@ -340,10 +418,11 @@ static void compare_trees(sync_compare *compare, const cal_hash *root) {
     compare->phase = COMPARE_TREE;
     if (!is_member(compare))
         fail_compare(compare, CAL_ESTATE, "the peer has not shown yet that it is a member");
-    else if (compare->trees++ >= TREES_MAX)
-        fail_different(compare, CAL_EBUSY,
-                       "the states still differ after what may be exchanged was");
-    else if (sync_tree_new(context, compare->session, root, on_trees, compare, &compare->tree))
+    else if (compare->trees++ >= TREES_MAX) {
+        if (!take_instead(compare))
+            fail_different(compare, CAL_EBUSY,
+                           "the states still differ after what may be exchanged was");
+    } else if (sync_tree_new(context, compare->session, root, on_trees, compare, &compare->tree))
         fail_different(compare, CAL_EUNREACHABLE, "the peer could not be asked for its tree");
 }
 
@@ -421,6 +500,7 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
     bool same = rc == 0 && names_all(&record, answer->heads);
     if (same) note_level(context, &compare->peer, &record);
     cal_arena_deinit(&arena);
+    if (rc == 0) rc = note_heads(compare, answer);
     if (rc == 0 && !empty) sync_context_stated(context); /* however the state came */
     if (context->compare != compare) return;
     if (rc != 0) {
@@ -432,6 +512,8 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
         ask_delta(compare);
     } else if (peer_empty) {
         fail_compare(compare, CAL_ESTATE, "the peer has no state of the context yet");
+    } else if (equal && !same && compare->lacks && answer->heads.count > 0 && is_member(compare)) {
+        take_over(compare);
     } else if (equal) {
         succeed(compare, is_member(compare) ? CAL_SYNC_EQUAL : CAL_SYNC_UNKNOWN);
     } else if (same || compare->lacks || (compare->trees > 0 && answer->heads.count == 0)) {
@@ -488,7 +570,7 @@ static void on_answer(void *user, sync_session *session, const sync_message *mes
 static void on_ended(void *user, sync_session *session, int reason) {
     sync_compare *compare = user;
     (void)session;
-    bool unused = compare->gap || compare->phase == COMPARE_APPLY ||
+    bool unused = compare->gap || compare->rejoin || compare->phase == COMPARE_APPLY ||
                   (compare->take && sync_take_has_all(compare->take));
     compare->over = true;
     if (compare->context && unused) return; /* another one is opened when it is needed */

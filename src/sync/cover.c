@@ -16,9 +16,10 @@ struct sync_cover {
     cal_hash root, *heads; /* of the state */
     uint32_t head_count;
     uint64_t latest; /* no delta below it has a later time */
-    cal_map asked;   /* ids, each once */
+    cal_map asked;   /* ids, each once; and once more when it is known whose and when it was made */
     sync_bulk *bulk;
-    cal_hash *ids; /* in the question */
+    cal_hash *ids; /* in the question, and their marks */
+    uint8_t (*marks)[CAL_PAST_MARK_SIZE];
     uint32_t count;
     cal_peer_id asked_peer, useless[USELESS_MAX]; /* who does not have what is below the state */
     size_t useless_count;
@@ -35,6 +36,7 @@ void sync_cover_free(sync_context *context) {
     if (cover->bulk) sync_bulk_leave(cover->bulk);
     cal_map_deinit(&cover->asked);
     free(cover->ids);
+    free(cover->marks);
     free(cover->heads);
     free(cover);
 }
@@ -50,7 +52,8 @@ static struct sync_cover *new_cover(sync_context *context, const cal_delta_recor
     context->cover = cover;
     cover->heads = malloc((boundary->parent_count + 1) * sizeof *cover->heads);
     cover->ids = malloc(SYNC_BULK_IDS_MAX * sizeof *cover->ids);
-    if (!cover->heads || !cover->ids) {
+    cover->marks = malloc(SYNC_BULK_IDS_MAX * sizeof *cover->marks);
+    if (!cover->heads || !cover->ids || !cover->marks) {
         sync_cover_free(context);
         return NULL;
     }
@@ -80,8 +83,10 @@ sync_ids sync_cover_heads(sync_context *context) {
 
 /* --- doubts --- */
 
+static char by_id, by_mark; /* what an id was asked with */
+
 static bool was_asked(const struct sync_cover *cover, const cal_hash *id) {
-    return cal_map_get(&cover->asked, cal_slice_of(id->bytes, sizeof id->bytes)) != NULL;
+    return cal_map_get(&cover->asked, cal_slice_of(id->bytes, sizeof id->bytes)) == &by_mark;
 }
 
 bool sync_cover_doubts(sync_delta *delta) {
@@ -138,6 +143,13 @@ void sync_cover_leave(sync_context *context) {
 
 /* --- the answer --- */
 
+static void swap_marks(uint8_t first[CAL_PAST_MARK_SIZE], uint8_t second[CAL_PAST_MARK_SIZE]) {
+    uint8_t old[CAL_PAST_MARK_SIZE];
+    memcpy(old, first, sizeof old);
+    memmove(first, second, sizeof old);
+    memcpy(second, old, sizeof old);
+}
+
 /* Of what is not covered nothing is known when the peer did not know the state's heads. */
 static bool on_answer(void *user, const sync_bulk_answer *answer) {
     struct sync_cover *cover = user;
@@ -149,6 +161,7 @@ static bool on_answer(void *user, const sync_bulk_answer *answer) {
         cal_hash id = cover->ids[i];
         if (!answer->covered.data[i]) continue;
         cover->ids[i] = cover->ids[count];
+        swap_marks(cover->marks[i], cover->marks[count]);
         cover->ids[count++] = id;
     }
     sync->stats.deltas_covered += count;
@@ -156,6 +169,7 @@ static bool on_answer(void *user, const sync_bulk_answer *answer) {
     for (uint32_t i = 0; i < count; i++) sync_context_cover(context, &cover->ids[i]);
     cover->count -= count;
     memmove(cover->ids, cover->ids + count, cover->count * sizeof *cover->ids);
+    memmove(cover->marks, cover->marks + count, cover->count * sizeof *cover->marks);
     return true;
 }
 
@@ -211,22 +225,34 @@ static bool choose(const struct sync_cover *cover, const cal_peer_id *peer, cal_
 static int send_question(struct sync_cover *cover, const cal_peer_id *peer) {
     sync_context *context = cover->context;
     if (!choose(cover, peer, &cover->asked_peer)) return CAL_EUNREACHABLE;
-    sync_bulk_request request = {.kind = SYNC_BULK_COVERED,
-                                 .context = context->id,
-                                 .root = cover->root,
-                                 .ids = {cover->ids, cover->count},
-                                 .known = {cover->heads, cover->head_count}};
+    sync_bulk_request request = {
+        .kind = SYNC_BULK_COVERED,
+        .context = context->id,
+        .root = cover->root,
+        .ids = {cover->ids, cover->count},
+        .known = {cover->heads, cover->head_count},
+        .marks = cal_slice_of((const uint8_t *)cover->marks, cover->count * sizeof *cover->marks)};
     return sync_bulk_ask(context->sync, &cover->asked_peer, &request, &cover_events, cover,
                          &cover->bulk);
 }
 
-static int add(struct sync_cover *cover, const cal_hash *id) {
-    static char mark;
+/* record NULL: only the id is known. */
+static int add(struct sync_cover *cover, const cal_hash *id, const cal_delta_record *record) {
+    cal_slice key = cal_slice_of(id->bytes, sizeof id->bytes);
     if (cover->count >= SYNC_BULK_IDS_MAX || was_asked(cover, id)) return 0;
+    if (!record && cal_map_get(&cover->asked, key)) return 0;
     if (cover->asked.count >= SYNC_COVERED_MAX) return CAL_ELIMIT;
-    int rc = cal_map_put(&cover->asked, cal_slice_of(id->bytes, sizeof id->bytes), &mark);
-    if (rc == 0) cover->ids[cover->count++] = *id;
-    return rc;
+    cal_map_remove(&cover->asked, key);
+    int rc = cal_map_put(&cover->asked, key, record ? &by_mark : &by_id);
+    if (rc != 0) return rc;
+    uint8_t *mark = cover->marks[cover->count];
+    memset(mark, 0, sizeof *cover->marks);
+    if (record && record->has_author) {
+        memcpy(mark, record->author.bytes, sizeof record->author.bytes);
+        cal_write_u64le(mark + sizeof record->author.bytes, record->hlc.time);
+    }
+    cover->ids[cover->count++] = *id;
+    return 0;
 }
 
 static int ask(struct sync_cover *cover, const cal_peer_id *peer, const cal_hash *ids,
@@ -238,9 +264,11 @@ static int ask(struct sync_cover *cover, const cal_peer_id *peer, const cal_hash
     if (cover->useless_count == 0) cover->useless_until_ms = now + USELESS_MS;
     cover->count = 0;
     for (const cal_list *at = context->doubtful.next; rc == 0 && at != &context->doubtful;
-         at = at->next)
-        rc = add(cover, &CAL_CONTAINER_OF(at, sync_delta, link)->record.id);
-    for (size_t i = 0; i < count && rc == 0; i++) rc = add(cover, &ids[i]);
+         at = at->next) {
+        const cal_delta_record *record = &CAL_CONTAINER_OF(at, sync_delta, link)->record;
+        rc = add(cover, &record->id, record);
+    }
+    for (size_t i = 0; i < count && rc == 0; i++) rc = add(cover, &ids[i], NULL);
     if (rc == 0 && cover->count == 0) rc = CAL_ENOTFOUND;
     return rc ? rc : send_question(cover, peer);
 }

@@ -22,6 +22,7 @@ struct sync_gap {
     void (*done)(void *user, int result, size_t taken);
     void *user;
     cal_hash *wanted, *known;
+    cal_buffer marks; /* what was compacted away here */
     uint32_t wanted_count, known_count;
     sync_walk *walk;
     sync_bulk *bulk;
@@ -36,6 +37,7 @@ static void free_gap(sync_gap *gap) {
     sync_walk_free(gap->walk);
     free(gap->wanted);
     free(gap->known);
+    cal_buffer_deinit(&gap->marks);
     free(gap);
     sync_release(sync);
 }
@@ -122,6 +124,7 @@ static void ask(cal_task *task) { /* loop */
                                  .context = gap->id,
                                  .ids = {gap->wanted, gap->wanted_count},
                                  .known = {gap->known, gap->known_count},
+                                 .marks = cal_buffer_slice(&gap->marks),
                                  .max = SYNC_BULK_WALK_MAX};
     int rc = gap->result;
     if (rc == 0 && !gap->context) rc = CAL_ECANCELED;
@@ -131,6 +134,17 @@ static void ask(cal_task *task) { /* loop */
 
 static void add_known(sync_gap *gap, const cal_hash *id) {
     if (id && gap->known_count < SYNC_BULK_IDS_MAX) gap->known[gap->known_count++] = *id;
+}
+
+static int read_marks(sync_gap *gap) {
+    cal_snapshot *snapshot = NULL;
+    cal_past past = {0};
+    int rc = cal_store_snapshot(gap->sync->options.store, &snapshot);
+    if (rc == 0) rc = cal_past_read(snapshot, &gap->id, &past);
+    if (rc == 0) rc = cal_past_encode(&past, SYNC_BULK_IDS_MAX, &gap->marks);
+    cal_past_deinit(&past);
+    cal_snapshot_free(snapshot);
+    return rc;
 }
 
 /* The newest stand last in a walk. Every one of those near, then each further by a sixteenth. */
@@ -144,6 +158,7 @@ static void sample(cal_task *task) { /* worker */
         add_known(gap, sync_walk_at(gap->walk, count - 1 - i));
     sync_walk_free(gap->walk);
     gap->walk = NULL;
+    if (gap->result == 0) gap->result = read_marks(gap);
     gap->task.run = ask;
     runner->on_loop(runner->user, &gap->task);
 }
@@ -177,6 +192,7 @@ int sync_gap_new(sync_context *context, const cal_peer_id *peer, const cal_hash 
                       .done = done,
                       .user = user};
     sync_hold(gap->sync);
+    cal_buffer_init(&gap->marks, SYNC_BULK_IDS_MAX * CAL_PAST_MARK_SIZE);
     if (count > SYNC_BULK_IDS_MAX) count = SYNC_BULK_IDS_MAX;
     gap->wanted = malloc((count + 1) * sizeof *gap->wanted);
     gap->known = malloc(SYNC_BULK_IDS_MAX * sizeof *gap->known);

@@ -7,7 +7,7 @@
  *   context.c    a context on its topic       delta.c      a received delta, judged and opened
  *   due.c        when each is looked at
  *   bulk.h       many deltas or operations at once, between nodes of this kind
- *   past.c       deltas that were compacted away
+ *   past.c       deltas that were compacted away   rejoin.h  heads that none leads to any more
  *   compare.c    catching up with a peer      take.c  state.c    a whole state, taken, handed out
  *   snapshot.h   the machines of both         blobs.c      blobs, on a protocol of their own
  *   tree_*.c     comparing trees, both sides

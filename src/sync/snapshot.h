@@ -14,6 +14,7 @@
 #define CAL_SYNC_SNAPSHOT_H
 
 #include "context/context.h"
+#include "context/past.h"
 #include "store/removal.h"
 #include "sync/message.h"
 
@@ -50,6 +51,8 @@ void sync_view_boundary(const sync_view *view, cal_hash *ret_root, sync_ids *ret
 
 /* Whether the state of a taken view has that delta: 0, CAL_ENOTFOUND. On a worker. */
 int sync_view_covers(const sync_view *view, const cal_hash *delta);
+/* What was compacted away of it. On a worker. */
+int sync_view_past(const sync_view *view, cal_past *ret_past);
 
 /* --- serving: one SnapshotStreamRequest --- */
 

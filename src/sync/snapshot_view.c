@@ -239,6 +239,10 @@ int sync_view_covers(const sync_view *view, const cal_hash *delta) {
     return cal_snapshot_get(view->snapshot, CAL_COLUMN_DELTA, cal_slice_of(key, sizeof key), NULL);
 }
 
+int sync_view_past(const sync_view *view, cal_past *ret_past) {
+    return cal_past_read(view->snapshot, &view->context, ret_past);
+}
+
 /* --- pages --- */
 
 int sync_burst_init(sync_burst *burst, sync_view *view, const sync_request *request) {

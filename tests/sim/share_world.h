@@ -42,6 +42,7 @@ static cal_sim *bare[PLACES_MAX];   /* homes without it */
 static cal_application_id application;
 static cal_error err;
 static world now; /* too large for the stack */
+static cal_compaction_options compaction; /* of all places that are started from now on */
 
 #define CHECK(w, condition, ...)                                                                   \
     do {                                                                                           \
@@ -82,6 +83,7 @@ static inline void place_start(place *p) {
     cal_node_options options = {
         .network = {.listen = listen, .listen_count = 1, .bootstrap = boot}};
     options.network.bootstrap_count = p->index > 0;
+    options.compaction = compaction;
     cal_sim *disk = node_sim_disk(p->sim);
     if (cal_sim_is_off(disk)) cal_sim_power_on(disk, CAL_SIM_TEAR);
     cal_sim_power_off_at(disk, 0, 0);
