@@ -24,8 +24,10 @@ typedef struct entry {
 struct cal_compact {
     entry *entries; /* the oldest first */
     size_t count, capacity, at;
-    uint64_t full, shadows; /* in the table */
-    bool cut;               /* there were more than entries has room for */
+    uint64_t full, shadows; /* in the table, without the heads */
+    cal_hash *heads;        /* as the snapshot has them */
+    size_t head_count;
+    bool cut; /* there were more than entries has room for */
     bool more;
 };
 
@@ -36,6 +38,7 @@ uint32_t cal_compact_shadows(uint32_t keep) {
 void cal_compact_free(cal_compact *plan) {
     if (!plan) return;
     free(plan->entries);
+    free(plan->heads);
     free(plan);
 }
 
@@ -98,8 +101,15 @@ static int each_delta(cal_snapshot *snapshot, const cal_context_id *id, visitor 
     return rc == CAL_ENOTFOUND ? 0 : rc;
 }
 
+static bool is_among(const void *ids, size_t count, const cal_hash *id) {
+    for (size_t i = 0; i < count; i++)
+        if (memcmp((const cal_hash *)ids + i, id, sizeof *id) == 0) return true;
+    return false;
+}
+
 static int note_delta(void *user, const cal_delta_record *delta) {
     cal_compact *plan = user;
+    if (is_among(plan->heads, plan->head_count, &delta->id)) return 0;
     entry one = {.time = delta->hlc.time, .id = delta->id, .full = !cal_delta_is_checkpoint(delta)};
     plan->full += one.full;
     plan->shadows += !one.full;
@@ -119,6 +129,7 @@ static void choose(cal_compact *plan, const cal_compact_bounds *bounds) {
     }
     for (size_t i = 0; i < count && (strip > 0 || drop > 0); i++) {
         entry one = plan->entries[i];
+        if (one.time >= bounds->before) break;
         if (one.full && strip == 0) continue;
         strip -= one.full;
         one.goes = drop > 0;
@@ -140,8 +151,9 @@ static int spare_parents(void *user, const cal_delta_record *delta) {
     struct parents *parents = user;
     const cal_compact *plan = parents->plan;
     entry self = {.time = delta->hlc.time, .id = delta->id}, *key = &self;
-    if (cal_delta_is_checkpoint(delta) || older(&self, &plan->entries[plan->count - 1]) <= 0)
-        return 0;
+    bool stays = is_among(plan->heads, plan->head_count, &delta->id) ||
+                 older(&self, &plan->entries[plan->count - 1]) > 0;
+    if (cal_delta_is_checkpoint(delta) || !stays) return 0;
     for (size_t i = 0; i < delta->parent_count; i++) {
         memcpy(self.id.bytes, delta->parents[i], sizeof self.id.bytes);
         entry **found = bsearch(&key, parents->by_id, parents->count, sizeof key, by_id);
@@ -161,17 +173,43 @@ static int spare(cal_compact *plan, cal_snapshot *snapshot, const cal_context_id
     return rc;
 }
 
-int cal_compact_plan(cal_store *store, const cal_context_id *id, const cal_compact_bounds *bounds,
-                     cal_compact **ret_plan, uint64_t *ret_rows) {
+static int read_heads(cal_compact *plan, cal_snapshot *snapshot, const cal_context_id *id) {
+    cal_arena arena;
+    cal_buffer row;
+    cal_context_record record = {.head_count = 0};
+    cal_arena_init(&arena, CAL_STORE_VALUE_MAX);
+    cal_buffer_init(&row, CAL_STORE_VALUE_MAX);
+    int rc =
+        cal_snapshot_get(snapshot, CAL_COLUMN_CONTEXT, cal_slice_of(id->bytes, CAL_ID_SIZE), &row);
+    if (rc == 0) rc = cal_context_record_decode(cal_buffer_slice(&row), &arena, &record);
+    if (rc == 0) plan->heads = malloc((record.head_count + 1) * sizeof *plan->heads);
+    if (rc == 0 && !plan->heads) rc = CAL_ENOMEM;
+    if (rc == 0 && record.head_count)
+        memcpy(plan->heads, record.heads, record.head_count * sizeof *plan->heads);
+    if (rc == 0) plan->head_count = record.head_count;
+    cal_buffer_deinit(&row);
+    cal_arena_deinit(&arena);
+    return rc;
+}
+
+int cal_compact_count(cal_store *store, const cal_context_id *id, uint64_t *ret_rows) {
     cal_snapshot *snapshot = NULL;
-    cal_compact *plan = calloc(1, sizeof *plan);
-    if (!plan) return CAL_ENOMEM;
     *ret_rows = 0;
     int rc = cal_store_snapshot(store, &snapshot);
     if (rc == 0) rc = each_delta(snapshot, id, NULL, ret_rows);
-    if (rc == 0 && *ret_rows <= bounds->above) rc = CAL_ENOTFOUND;
-    if (rc == 0) rc = each_delta(snapshot, id, note_delta, plan);
+    cal_snapshot_free(snapshot);
+    return rc;
+}
+
+int cal_compact_plan(cal_store *store, const cal_context_id *id, const cal_compact_bounds *bounds,
+                     cal_compact **ret_plan) {
+    cal_snapshot *snapshot = NULL;
+    cal_compact *plan = calloc(1, sizeof *plan);
     uint64_t shadows_max = (uint64_t)cal_compact_shadows(bounds->keep) + bounds->above;
+    if (!plan) return CAL_ENOMEM;
+    int rc = cal_store_snapshot(store, &snapshot);
+    if (rc == 0) rc = read_heads(plan, snapshot, id);
+    if (rc == 0) rc = each_delta(snapshot, id, note_delta, plan);
     if (rc == 0 && plan->full <= bounds->above && plan->shadows <= shadows_max) rc = CAL_ENOTFOUND;
     if (rc == 0) choose(plan, bounds);
     if (rc == 0 && plan->count == 0) rc = CAL_ENOTFOUND;
@@ -196,12 +234,6 @@ struct compact {
     cal_compact_done done;
     void *user;
 };
-
-static bool is_among(const void *ids, size_t count, const cal_hash *id) {
-    for (size_t i = 0; i < count; i++)
-        if (memcmp((const cal_hash *)ids + i, id, sizeof *id) == 0) return true;
-    return false;
-}
 
 /* The heads of a state that came whole, or was taken over: what is known of it is told by them. */
 static int read_boundary(struct compact *compact, cal_buffer *row) {

@@ -3,7 +3,9 @@
  * plan, then its steps take turns of that context, with a pass of the loop between two of them.
  *
  * A context of which somebody is just fetching deltas, or that is catching up itself, waits until
- * that is over, unless its table has twice what it may have. */
+ * that is over, unless its table has twice what it may have. What no other member is known to have
+ * stays as long as the table has not eight times as much: once it was taken away others get it from
+ * trees alone, which bring less than deltas do (tree.h). */
 #include <stdlib.h>
 
 #include "context/compact.h"
@@ -14,7 +16,8 @@ enum {
     KEEP = 1000,
     INTERVAL_S = 3600,
     FIRST_S = 60, /* after the start at the latest; a node that is started often compacts, too */
-    AGAIN_S = 10, /* when something was put off or failed */
+    UNSENT_TIMES = 8, /* of what a table may have: then that, too, goes which no other member has */
+    AGAIN_S = 10,     /* when something was put off or failed */
 };
 
 typedef struct node_compaction {
@@ -26,7 +29,10 @@ typedef struct node_compaction {
     uint32_t interval_s;
     bool started; /* of a round: `at` is the context that was looked at last */
     cal_context_id at;
-    uint64_t rows; /* of it */
+    cal_hash mark; /* of its record */
+    uint64_t rows; /* of its table */
+    cal_hash common[CAL_SYNC_COMMON_MAX];
+    int common_count; /* cal_sync_common */
     cal_compact *plan;
     cal_map seen; /* context id -> hash of the heads at which its table was short enough */
     int result;
@@ -36,7 +42,7 @@ static uint64_t now_ms(const cal_node *node) { return node->os->mono_ns(node->os
 
 /* --- the next one: worker --- */
 
-static int next_context(compaction *c, cal_hash *ret_mark) {
+static int next_context(compaction *c) {
     cal_snapshot *snapshot = NULL;
     cal_cursor *cursor = NULL;
     cal_slice key, value;
@@ -52,7 +58,7 @@ static int next_context(compaction *c, cal_hash *ret_mark) {
     if (rc == 0) {
         memcpy(c->at.bytes, key.data, CAL_ID_SIZE);
         c->started = true;
-        cal_sha256(value, ret_mark->bytes);
+        cal_sha256(value, c->mark.bytes);
     }
     cal_cursor_free(cursor);
     cal_snapshot_free(snapshot);
@@ -60,88 +66,113 @@ static int next_context(compaction *c, cal_hash *ret_mark) {
 }
 
 /* Its record has changed since its table was found short enough: something may have been added. */
-static bool has_moved(const compaction *c, const cal_hash *mark) {
+static bool has_moved(const compaction *c) {
     const cal_hash *seen = cal_map_get(&c->seen, cal_slice_of(c->at.bytes, CAL_ID_SIZE));
-    return !seen || memcmp(seen, mark, sizeof *mark) != 0;
+    return !seen || memcmp(seen, &c->mark, sizeof *seen) != 0;
 }
 
-static void note_seen(compaction *c, const cal_hash *mark) {
+static void note_seen(compaction *c) {
     cal_slice key = cal_slice_of(c->at.bytes, CAL_ID_SIZE);
     cal_hash *copy = malloc(sizeof *copy);
     free(cal_map_remove(&c->seen, key));
-    if (copy) *copy = *mark;
+    if (copy) *copy = c->mark;
     if (copy && cal_map_put(&c->seen, key, copy)) free(copy);
 }
 
 static void looked(cal_task *task);
 
-static void look(cal_task *task) {
+static void look(cal_task *task) { /* worker */
     compaction *c = CAL_CONTAINER_OF(task, compaction, task);
-    cal_hash mark;
     int rc = 0;
-    while (rc == 0 && !c->plan && !cal_node_stopping(c->node)) {
-        rc = next_context(c, &mark);
-        if (rc != 0 || !has_moved(c, &mark)) continue;
-        rc = cal_compact_plan(c->node->store, &c->at, &c->bounds, &c->plan, &c->rows);
-        if (rc != CAL_ENOTFOUND) continue;
-        note_seen(c, &mark);
-        rc = 0;
+    c->rows = 0;
+    while (rc == 0 && c->rows <= c->bounds.above && !cal_node_stopping(c->node)) {
+        c->rows = 0;
+        rc = next_context(c);
+        if (rc == 0 && has_moved(c)) rc = cal_compact_count(c->node->store, &c->at, &c->rows);
+        if (rc == 0 && c->rows > 0 && c->rows <= c->bounds.above) note_seen(c);
     }
     c->result = rc;
     task->run = looked;
     node_post(c->node, task);
 }
 
+static void planned(cal_task *task);
+
+/* What no other member is known to have is let to stand for longer. */
+static void make_plan(cal_task *task) { /* worker */
+    compaction *c = CAL_CONTAINER_OF(task, compaction, task);
+    cal_store *store = c->node->store;
+    bool far_too_long = c->rows > UNSENT_TIMES * (uint64_t)c->bounds.above;
+    int rc = 0;
+    c->bounds.before = c->common_count == 0 ? 0 : UINT64_MAX;
+    if (c->common_count == CAL_SYNC_ALONE_HERE || far_too_long)
+        c->bounds.before = UINT64_MAX;
+    else if (c->common_count > 0)
+        rc = cal_sync_unsent(store, &c->at, c->common, (size_t)c->common_count, &c->bounds.before);
+    if (rc == 0) rc = cal_compact_plan(store, &c->at, &c->bounds, &c->plan);
+    if (rc == CAL_ENOTFOUND && c->bounds.before == UINT64_MAX) note_seen(c);
+    c->result = rc == CAL_ENOTFOUND ? 0 : rc;
+    task->run = planned;
+    node_post(c->node, task);
+}
+
 /* --- steps: loop --- */
 
-static void look_on(compaction *c) {
+static void to_worker(compaction *c, void (*run)(cal_task *task)) {
     cal_compact_free(c->plan);
     c->plan = NULL;
-    c->task.run = look;
+    c->task.run = run;
     node_slow(c->node, &c->task);
 }
 
 static void end_round(compaction *c) {
-    c->again = c->again || (c->result != 0 && c->result != CAL_ENOTFOUND);
-    if (c->result != 0 && c->result != CAL_ENOTFOUND)
+    bool failed = c->result != 0 && c->result != CAL_ENOTFOUND; /* the latter: no context is left */
+    if (failed)
         cal_log(CAL_LOG_WARN, "node", "old deltas cannot be taken away now (%s), it is tried again",
                 cal_error_text(c->result));
     cal_compact_free(c->plan);
     c->plan = NULL;
     c->busy = c->started = false;
-    uint32_t pause_s = c->again && c->interval_s > AGAIN_S ? AGAIN_S : c->interval_s;
-    c->due_ms = now_ms(c->node) + (uint64_t)pause_s * 1000;
+    bool soon = (c->again || failed) && c->interval_s > AGAIN_S;
+    c->due_ms = now_ms(c->node) + 1000 * (uint64_t)(soon ? AGAIN_S : c->interval_s);
     c->again = false;
     node_end(c->node);
-}
-
-static void stepped(void *user, int error, uint32_t compacted) {
-    compaction *c = user;
-    (void)compacted;
-    if (error != 0 && error != CAL_ENOTFOUND) c->again = true;
-    if (error == 0 && cal_compact_left(c->plan) > 0) {
-        node_post(c->node, &c->task);
-        return;
-    }
-    c->again = c->again || (error == 0 && cal_compact_more(c->plan));
-    cal_sync_compacted(c->node->sync, &c->at);
-    cal_compact_free(c->plan);
-    c->plan = NULL;
-    node_post(c->node, &c->task);
 }
 
 static void looked(cal_task *task) {
     compaction *c = CAL_CONTAINER_OF(task, compaction, task);
     if (c->result != 0 || c->node->stopping) {
         end_round(c);
-    } else if (!c->plan) {
-        look_on(c);
     } else if (cal_sync_moves(c->node->sync, &c->at) && c->rows <= 2 * (uint64_t)c->bounds.above) {
         c->again = true;
-        look_on(c);
+        to_worker(c, look);
     } else {
-        cal_contexts_compact(c->node->contexts, &c->at, c->plan, stepped, c);
+        c->common_count = cal_sync_common(c->node->sync, &c->at, c->common);
+        to_worker(c, make_plan);
     }
+}
+
+static void stepped(void *user, int error, uint32_t compacted) {
+    compaction *c = user;
+    (void)compacted;
+    c->again = c->again || (error != 0 && error != CAL_ENOTFOUND) ||
+               (error == 0 && cal_compact_more(c->plan));
+    if (error != 0 || cal_compact_left(c->plan) == 0) {
+        cal_sync_compacted(c->node->sync, &c->at);
+        cal_compact_free(c->plan);
+        c->plan = NULL;
+    }
+    node_post(c->node, &c->task); /* others come in between */
+}
+
+static void planned(cal_task *task) {
+    compaction *c = CAL_CONTAINER_OF(task, compaction, task);
+    if (c->result != 0 || c->node->stopping)
+        end_round(c);
+    else if (!c->plan)
+        to_worker(c, look);
+    else
+        cal_contexts_compact(c->node->contexts, &c->at, c->plan, stepped, c);
 }
 
 /* --- when --- */
@@ -152,7 +183,7 @@ void node_compact_tick(cal_node *node) {
     c->busy = true;
     c->result = 0;
     node->operations++;
-    look_on(c);
+    to_worker(c, look);
 }
 
 int node_compact_open(cal_node *node, cal_error *err) {

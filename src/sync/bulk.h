@@ -110,6 +110,8 @@ int sync_walk_add(sync_walk *walk, const cal_hash *id, bool known);
 /* What was found, in the order of their times: parents before children, unless authors lied. */
 size_t sync_walk_count(const sync_walk *walk);
 const cal_hash *sync_walk_at(const sync_walk *walk, size_t i); /* NULL: not one after all */
+/* When the oldest of them was made; UINT64_MAX: none was found. */
+uint64_t sync_walk_oldest(const sync_walk *walk);
 /* Whether a delta was found to lie below what was added as known, or to be one of them. */
 bool sync_walk_knows(const sync_walk *walk, const cal_hash *id);
 /* What was added as known is here, and more than a checkpoint. */

@@ -282,6 +282,15 @@ const cal_hash *sync_walk_at(const sync_walk *walk, size_t i) {
     return of->flags & NODE_KNOWN ? NULL : &of->id;
 }
 
+uint64_t sync_walk_oldest(const sync_walk *walk) {
+    uint64_t oldest = UINT64_MAX;
+    for (size_t i = 0; i < walk->found_count; i++) {
+        const node *of = &walk->nodes[walk->found[i]];
+        if (!(of->flags & NODE_KNOWN) && of->time < oldest) oldest = of->time;
+    }
+    return oldest;
+}
+
 bool sync_walk_knows(const sync_walk *walk, const cal_hash *id) {
     for (uint32_t at = walk->table_size ? place_of(walk, id) : 0;
          walk->table_size && walk->table[at] != NONE; at = (at + 1) & (walk->table_size - 1)) {

@@ -501,6 +501,7 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
     if (same) note_level(context, &compare->peer, &record);
     cal_arena_deinit(&arena);
     if (rc == 0) rc = note_heads(compare, answer);
+    if (rc == 0 && !empty) sync_past_common(context, &compare->peer, answer->heads);
     if (rc == 0 && !empty) sync_context_stated(context); /* however the state came */
     if (context->compare != compare) return;
     if (rc != 0) {
@@ -699,6 +700,7 @@ void sync_compare_heard(sync_context *context, const sync_heartbeat *heartbeat,
     int rc = cal_contexts_get(context->sync->options.contexts, &context->id, &arena, &record);
     for (uint32_t i = 0; rc == 0 && !ahead && i < heartbeat->heads.count; i++)
         ahead = !is_here(context, &heartbeat->heads.items[i]);
+    if (rc == 0 && !ahead) sync_past_common(context, peer, heartbeat->heads);
     bool equal = rc == 0 && memcmp(&heartbeat->root, &record.root, sizeof record.root) == 0;
     bool same = rc == 0 && names_all(&record, heartbeat->heads);
     if (same) note_level(context, peer, &record);

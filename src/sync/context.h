@@ -116,6 +116,8 @@ typedef struct sync_context {
 
     cal_past past; /* past.c: as read last, if it was */
     bool past_read;
+    cal_hash common[CAL_SYNC_COMMON_MAX]; /* heads that a member said it has, all of them here */
+    uint32_t common_count;
     uint64_t fetched_ms; /* until then a peer that fetches deltas is let to */
 
     /* compare.c */
@@ -197,6 +199,8 @@ void sync_context_alarm(sync_context *context);
 bool sync_past_has(sync_context *context, const cal_delta_record *delta);
 void sync_past_fetched(sync_context *context); /* a peer is fetching deltas */
 void sync_past_free(sync_context *context);
+/* A member says that it has these. */
+void sync_past_common(sync_context *context, const cal_peer_id *peer, sync_ids heads);
 
 /* follow.c: whether what the context runs is not here; then it is wanted. */
 bool sync_context_codeless(sync_context *context);

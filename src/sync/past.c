@@ -1,8 +1,11 @@
 /* Deltas that were compacted away, here or at a peer (context/past.h): what came is told from what
- * is new, and who is just fetching is let to. */
+ * is new, who is just fetching is let to, and what no other member has is not compacted away. */
 #include "context/past.h"
 
+#include <string.h>
+
 #include "sync/bulk.h"
+#include "sync/tree.h"
 
 enum { FETCHING_MS = 10000 };
 
@@ -35,6 +38,79 @@ void cal_sync_compacted(cal_sync *sync, const cal_context_id *id) {
     sync_context *context = sync_context_get(sync, id);
     if (context) sync_past_free(context);
 }
+
+/* --- what another member has, too --- */
+
+static bool all_stored(const sync_context *context, sync_ids heads) {
+    cal_snapshot *snapshot = NULL;
+    uint8_t key[64];
+    memcpy(key, context->id.bytes, 32);
+    int rc = cal_store_snapshot(context->sync->options.store, &snapshot);
+    for (uint32_t i = 0; rc == 0 && i < heads.count; i++) {
+        memcpy(key + 32, heads.items[i].bytes, 32);
+        rc = cal_snapshot_get(snapshot, CAL_COLUMN_DELTA, cal_slice_of(key, sizeof key), NULL);
+    }
+    cal_snapshot_free(snapshot);
+    return rc == 0;
+}
+
+void sync_past_common(sync_context *context, const cal_peer_id *peer, sync_ids heads) {
+    if (heads.count == 0 || heads.count > CAL_SYNC_COMMON_MAX || !sync_met_member(context, peer) ||
+        !all_stored(context, heads))
+        return;
+    memcpy(context->common, heads.items, heads.count * sizeof *context->common);
+    context->common_count = heads.count;
+}
+
+static void count_device(void *user, const cal_public_key *key, const cal_account_id *account) {
+    (void)key, (void)account;
+    ++*(size_t *)user;
+}
+
+int cal_sync_common(cal_sync *sync, const cal_context_id *id,
+                    cal_hash ret_heads[CAL_SYNC_COMMON_MAX]) {
+    const sync_context *context = sync_context_get(sync, id);
+    cal_group_id group, ns;
+    size_t devices = 0;
+    if (gov_context_group(sync->options.gov, id, &group, &ns) == 0)
+        gov_devices_ever(sync->options.gov, &ns, count_device, &devices);
+    if (devices <= 1) return CAL_SYNC_ALONE_HERE;
+    if (!context) return 0;
+    memcpy(ret_heads, context->common, context->common_count * sizeof *ret_heads);
+    return (int)context->common_count;
+}
+
+static int add_heads(sync_walk *walk, cal_store *store, const cal_context_id *id) {
+    cal_arena arena;
+    cal_buffer row;
+    cal_context_record record;
+    cal_arena_init(&arena, SYNC_ARENA_MAX);
+    cal_buffer_init(&row, CAL_STORE_VALUE_MAX);
+    int rc = cal_store_get(store, CAL_COLUMN_CONTEXT, cal_slice_of(id->bytes, 32), &row);
+    if (rc == 0) rc = cal_context_record_decode(cal_buffer_slice(&row), &arena, &record);
+    for (size_t i = 0; rc == 0 && i < record.head_count; i++)
+        rc = sync_walk_add(walk, &record.heads[i], false);
+    cal_buffer_deinit(&row);
+    cal_arena_deinit(&arena);
+    return rc;
+}
+
+int cal_sync_unsent(cal_store *store, const cal_context_id *id, const cal_hash *common,
+                    size_t count, uint64_t *ret_time) {
+    enum { STEP_ROWS = 16384 };
+    sync_walk *walk = sync_walk_new(0, SYNC_BULK_WALK_MAX);
+    if (!walk) return CAL_ENOMEM;
+    int rc = add_heads(walk, store, id);
+    for (size_t i = 0; rc == 0 && i < count; i++) rc = sync_walk_add(walk, &common[i], true);
+    do {
+        if (rc == 0 || rc == CAL_EBUSY) rc = sync_walk_step(walk, store, id, STEP_ROWS);
+    } while (rc == CAL_EBUSY);
+    *ret_time = sync_walk_oldest(walk);
+    sync_walk_free(walk);
+    return rc;
+}
+
+/* --- */
 
 bool cal_sync_moves(cal_sync *sync, const cal_context_id *id) {
     const sync_context *context = sync_context_get(sync, id);

@@ -84,6 +84,15 @@ void cal_sync_now(cal_sync *sync, const cal_context_id *context, cal_simple_done
 /* --- compaction --- */
 /* Old deltas of the context were taken away. */
 void cal_sync_compacted(cal_sync *sync, const cal_context_id *context);
+/* Heads of which a member has said that it has them, and that are here, too; 0: no member has
+ * lately. CAL_SYNC_ALONE_HERE: nobody but this node could have any. */
+enum { CAL_SYNC_COMMON_MAX = 32, CAL_SYNC_ALONE_HERE = -1 };
+int cal_sync_common(cal_sync *sync, const cal_context_id *context,
+                    cal_hash ret_heads[CAL_SYNC_COMMON_MAX]);
+/* Worker: when the oldest delta was made (hlc) that is here and not below these heads, or one of
+ * them; UINT64_MAX: there is none. */
+int cal_sync_unsent(cal_store *store, const cal_context_id *context, const cal_hash *common,
+                    size_t count, uint64_t *ret_time);
 /* It is catching up, or a peer has just been fetching deltas of it. */
 bool cal_sync_moves(cal_sync *sync, const cal_context_id *context);
 

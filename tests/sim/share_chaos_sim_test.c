@@ -1,8 +1,8 @@
 /* Nodes that share a context while everything happens to them: joins, writes by all, restarts,
- * losses of power, partitions, clocks that differ. Ten virtual seconds after the network has healed
- * every member holds the same governance, the same heads and root, and every write that was
- * answered. A failing run prints its seed: CAL_SIM_SEED repeats it, CAL_SIM_SEEDS says how many are
- * run. */
+ * losses of power, partitions, clocks that differ, old deltas taken away. Ten virtual seconds after
+ * the network has healed every member holds the same governance, the same heads and root, and every
+ * write that was answered. A failing run prints its seed: CAL_SIM_SEED repeats it, CAL_SIM_SEEDS
+ * says how many are run. */
 #include "share_world.h"
 
 #include "gov/share.h"
@@ -28,6 +28,7 @@ typedef struct chaos {
     bool reading;
     fate writes[WRITES_MAX];
     size_t write_count, in_flight;
+    uint64_t compacted; /* deltas, since the last starts */
     uint64_t answered, cuts, restarts, partitions, joins, removals, returns, roles, leaves;
 } chaos;
 
@@ -371,6 +372,11 @@ static void run_seed(uint64_t seed) {
     size_t count = 2 + seed % 4;
     memset(&c, 0, sizeof c);
     c.w = w;
+    uint32_t draw = (uint32_t)(seed / 4);
+    compaction = draw % 2 ? (cal_compaction_options){.above = 6 + draw / 2 % 8,
+                                                     .keep = 1 + draw / 2 % 5,
+                                                     .interval_s = 1 + draw / 4 % 5}
+                          : (cal_compaction_options){0};
     world_open(w, seed, count, count);
     place *founder = &w->places[0];
     OK(w, cal_namespace_create_wait(node_at(founder), &application, "test", &c.ns, &err));
@@ -388,6 +394,11 @@ static void run_seed(uint64_t seed) {
     heal();
     check_equal();
     check_keys();
+    for (size_t i = 0; i < w->count; i++) {
+        cal_node_stats stats;
+        cal_node_stats_get(node_at(&w->places[i]), &stats);
+        c.compacted += stats.deltas_compacted;
+    }
     world_close(w);
 }
 
@@ -403,7 +414,7 @@ static void everything_happens(void **state) {
 #endif
     if (one || many) seeds = many ? strtoul(many, NULL, 10) : 1;
     uint64_t writes = 0, cuts = 0, restarts = 0, partitions = 0, removals = 0, returns = 0;
-    uint64_t roles = 0, leaves = 0;
+    uint64_t roles = 0, leaves = 0, compacted = 0;
     for (unsigned long seed = first; seed < first + seeds; seed++) {
         run_seed(seed);
         writes += c.answered;
@@ -414,13 +425,15 @@ static void everything_happens(void **state) {
         returns += c.returns;
         roles += c.roles;
         leaves += c.leaves;
+        compacted += c.compacted;
     }
-    print_message("%lu seeds: %llu writes answered, %llu losses of power, %llu restarts, %llu "
-                  "partitions, %llu removals, %llu returns, %llu changes of roles, %llu left\n",
-                  seeds, (unsigned long long)writes, (unsigned long long)cuts,
-                  (unsigned long long)restarts, (unsigned long long)partitions,
-                  (unsigned long long)removals, (unsigned long long)returns,
-                  (unsigned long long)roles, (unsigned long long)leaves);
+    print_message(
+        "%lu seeds: %llu writes answered, %llu losses of power, %llu restarts, %llu "
+        "partitions, %llu removals, %llu returns, %llu changes of roles, %llu left, %llu deltas "
+        "compacted\n",
+        seeds, (unsigned long long)writes, (unsigned long long)cuts, (unsigned long long)restarts,
+        (unsigned long long)partitions, (unsigned long long)removals, (unsigned long long)returns,
+        (unsigned long long)roles, (unsigned long long)leaves, (unsigned long long)compacted);
 }
 
 static int tell_seed(void **state) {
