@@ -51,6 +51,7 @@ static int add_heads(struct rejoin *rejoin, cal_context_record *record) {
     return rc;
 }
 
+/* No batch: there is nothing to change. */
 static int take_over(struct rejoin *rejoin) {
     const struct context *context = rejoin->turn.context;
     const cal_context_state *state = &rejoin->state;
@@ -67,8 +68,13 @@ static int take_over(struct rejoin *rejoin) {
     record.heads = rejoin->heads;
     size_t before = record.head_count;
     int rc = add_heads(rejoin, &record);
-    if (rc == 0 && record.head_count > before)
-        rc = context_put_boundary(context, state, rejoin->turn.batch);
+    bool added = record.head_count > before;
+    if (rc == 0 && before == count && !added) {
+        cal_batch_free(rejoin->turn.batch);
+        rejoin->turn.batch = NULL;
+        return 0;
+    }
+    if (rc == 0 && added) rc = context_put_boundary(context, state, rejoin->turn.batch);
     if (rc == 0) rc = commit_put_record(rejoin->turn.batch, &context->id, &record);
     return rc == 0 ? turn_leave(&rejoin->turn, &record) : rc;
 }

@@ -40,6 +40,7 @@ typedef struct sync_compare {
     sync_tree *tree;
     uint32_t trees; /* that were compared */
     sync_rejoin *rejoin;
+    bool rejoined;      /* heads were settled */
     bool behind_asked;  /* whether the peer has all that is here */
     cal_hash peer_root; /* with its heads, as it said last */
     cal_hash *peer_heads;
@@ -371,8 +372,13 @@ static void on_rejoined(void *user, int result, bool behind) {
     if (compare->context) ask_heads(compare);
 }
 
+static bool may_rejoin(const sync_compare *compare) {
+    return !compare->rejoined && compare->peer_head_count > 0 && is_member(compare);
+}
+
 static void take_over(sync_compare *compare) {
     sync_answer heads = noted_heads(compare);
+    compare->rejoined = true;
     compare->phase = COMPARE_REJOIN;
     if (sync_rejoin_new(compare->context, &compare->peer, &heads, true, on_rejoined, compare,
                         &compare->rejoin))
@@ -474,6 +480,13 @@ bool sync_compare_level(const sync_context *context, const cal_peer_id *peer) {
     return level;
 }
 
+/* With the same state it has all that is here, whatever the heads. */
+static void note_common(sync_context *context, const cal_peer_id *peer,
+                        const cal_context_record *record, bool equal, sync_ids heads) {
+    const sync_ids ours = {record->heads, (uint32_t)record->head_count};
+    sync_past_common(context, peer, equal ? ours : heads);
+}
+
 /* What came by gossip may hang on something that did not. */
 static int want_missing(sync_compare *compare) {
     enum { MISSING_MAX = 256 };
@@ -499,9 +512,10 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
     bool equal = rc == 0 && memcmp(&answer->root, &record.root, sizeof record.root) == 0;
     bool same = rc == 0 && names_all(&record, answer->heads);
     if (same) note_level(context, &compare->peer, &record);
+    bool many = rc == 0 && record.head_count > 1; /* some may lie below the peer's */
+    if (rc == 0 && !empty) note_common(context, &compare->peer, &record, equal, answer->heads);
     cal_arena_deinit(&arena);
     if (rc == 0) rc = note_heads(compare, answer);
-    if (rc == 0 && !empty) sync_past_common(context, &compare->peer, answer->heads);
     if (rc == 0 && !empty) sync_context_stated(context); /* however the state came */
     if (context->compare != compare) return;
     if (rc != 0) {
@@ -513,7 +527,7 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
         ask_delta(compare);
     } else if (peer_empty) {
         fail_compare(compare, CAL_ESTATE, "the peer has no state of the context yet");
-    } else if (equal && !same && compare->lacks && answer->heads.count > 0 && is_member(compare)) {
+    } else if (equal && !same && (compare->lacks || many) && may_rejoin(compare)) {
         take_over(compare);
     } else if (equal) {
         succeed(compare, is_member(compare) ? CAL_SYNC_EQUAL : CAL_SYNC_UNKNOWN);
@@ -700,10 +714,10 @@ void sync_compare_heard(sync_context *context, const sync_heartbeat *heartbeat,
     int rc = cal_contexts_get(context->sync->options.contexts, &context->id, &arena, &record);
     for (uint32_t i = 0; rc == 0 && !ahead && i < heartbeat->heads.count; i++)
         ahead = !is_here(context, &heartbeat->heads.items[i]);
-    if (rc == 0 && !ahead) sync_past_common(context, peer, heartbeat->heads);
     bool equal = rc == 0 && memcmp(&heartbeat->root, &record.root, sizeof record.root) == 0;
     bool same = rc == 0 && names_all(&record, heartbeat->heads);
     if (same) note_level(context, peer, &record);
+    if (rc == 0 && !ahead) note_common(context, peer, &record, equal, heartbeat->heads);
     if (ahead || (same && !equal)) {
         sync_compare_soon(context, peer);
     } else if (rc == 0 && !same && !equal) {

@@ -6,6 +6,7 @@
 #undef node_of
 #include "context/compact.h"
 #include "share_world.h"
+#include "sync/context.h"
 
 enum { ABOVE = 64, KEEP = 16 };
 
@@ -70,6 +71,24 @@ static table table_of(place *p) {
     return t;
 }
 
+static void describe(place *p) {
+    cal_sync_status status = {0};
+    cal_sync_stats stats = stats_of(p);
+    table t = table_of(p);
+    cal_context_sync_status(node_at(p), &s.context, &status);
+    print_error("place %zu: %zu deltas, %zu checkpoints; %s, %llu wait: %s\n", p->index, t.full,
+                t.checkpoints, cal_sync_state_text(status.state),
+                (unsigned long long)status.waiting, status.why);
+    const sync_context *context = sync_context_get(node_at(p)->sync, &s.context);
+    if (context)
+        print_error("  %u common heads, compare %d, step %d, fetched until %llu\n",
+                    context->common_count, context->compare != NULL, context->step != NULL,
+                    (unsigned long long)context->fetched_ms);
+#define PRINT(name, text) print_error("  %s %llu", #name, (unsigned long long)stats.name);
+    CAL_SYNC_COUNTERS(PRINT)
+    print_error("\n");
+}
+
 static void let(world *w, uint64_t ns) { node_sim_run(w->sim, ns, NULL, NULL); }
 
 /* A round through all contexts comes every second, but goes by what members said they have: they
@@ -79,6 +98,9 @@ static void check_bounded(world *w) {
     for (size_t i = 0; i < w->count; i++) {
         if (node_sim_is_off(w->places[i].sim)) continue;
         table t = table_of(&w->places[i]);
+        if (t.full > ABOVE)
+            for (size_t k = 0; k < w->count; k++)
+                if (!node_sim_is_off(w->places[k].sim)) describe(&w->places[k]);
         CHECK(w, t.full <= ABOVE, "place %zu has %zu deltas", i, t.full);
         CHECK(w, t.checkpoints <= cal_compact_shadows(KEEP) + ABOVE + KEEP,
               "place %zu has %zu checkpoints", i, t.checkpoints);
@@ -113,19 +135,6 @@ static bool equal(place *one, place *other) {
     cal_hash roots[2];
     return root_of(one, &s.context, &roots[0]) && root_of(other, &s.context, &roots[1]) &&
            memcmp(&roots[0], &roots[1], sizeof roots[0]) == 0;
-}
-
-static void describe(place *p) {
-    cal_sync_status status = {0};
-    cal_sync_stats stats = stats_of(p);
-    table t = table_of(p);
-    cal_context_sync_status(node_at(p), &s.context, &status);
-    print_error("place %zu: %zu deltas, %zu checkpoints; %s, %llu wait: %s\n", p->index, t.full,
-                t.checkpoints, cal_sync_state_text(status.state),
-                (unsigned long long)status.waiting, status.why);
-#define PRINT(name, text) print_error("  %s %llu", #name, (unsigned long long)stats.name);
-    CAL_SYNC_COUNTERS(PRINT)
-    print_error("\n");
 }
 
 static void until_equal(world *w) {
