@@ -178,6 +178,26 @@ static int look_in_past(serving *s, uint8_t *covered) {
     return rc;
 }
 
+static uint64_t mark_time(const sync_bulk_request *request, uint32_t i) {
+    const uint8_t *marks = request->marks.data;
+    return request->marks.len ? cal_read_u64le(marks + (size_t)i * CAL_PAST_MARK_SIZE + 32) : 0;
+}
+
+/* Of what lies below a state that was taken whole, or was compacted away, nothing more is known
+ * here than rows and marks say: what they do not speak of may be there all the same. */
+static bool is_sure(serving *s, const uint8_t *covered) {
+    const sync_bulk_request *request = &s->request;
+    cal_delta_record boundary;
+    uint64_t unknown_until = s->compacted.count > 0;
+    cal_buffer_reset(&s->row);
+    int rc = cal_context_boundary(s->sync->options.store, &request->context, &s->row);
+    if (rc == 0) rc = cal_delta_record_decode(cal_buffer_slice(&s->row), &boundary);
+    if (rc == 0) unknown_until = boundary.hlc.time;
+    for (uint32_t i = 0; i < request->ids.count; i++)
+        if (!covered[i] && mark_time(request, i) < unknown_until) return false;
+    return rc == 0 || rc == CAL_ENOTFOUND;
+}
+
 /* The view that the state was read from, while there is one: it knows what is here only by a state,
  * too. Otherwise what lies below the state's heads, as far as it is stored. */
 static int make_covered(serving *s) {
@@ -195,7 +215,7 @@ static int make_covered(serving *s) {
         rc = look_in_past(s, covered);
         if (rc != 0) return rc;
     }
-    bool whole = viewed || sync_walk_knows_all(s->walk);
+    bool whole = (viewed || sync_walk_knows_all(s->walk)) && is_sure(s, covered);
     sync_bulk_answer answer = {.kind = request->kind,
                                .end = whole ? SYNC_BULK_WHOLE : SYNC_BULK_PART,
                                .covered = cal_slice_of(covered, request->ids.count)};

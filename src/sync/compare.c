@@ -20,6 +20,7 @@ enum {
     ROUNDS_MAX = 16,        /* comparisons in one session */
     GOSSIP_GRACE_MS = 1000, /* for what is on its way by itself */
     SHOW_AGAIN_MS = 5000,
+    HEADS_MANY = 8,        /* that do not become fewer by themselves */
     LOOK_AGAIN_MS = 10000, /* while others may still be ahead */
     SINGLES_MAX = 4,       /* deltas fetched one by one before the peer is asked for all at once */
 };
@@ -717,8 +718,10 @@ void sync_compare_heard(sync_context *context, const sync_heartbeat *heartbeat,
     bool equal = rc == 0 && memcmp(&heartbeat->root, &record.root, sizeof record.root) == 0;
     bool same = rc == 0 && names_all(&record, heartbeat->heads);
     if (same) note_level(context, peer, &record);
+    size_t record_heads = rc == 0 ? record.head_count : 0;
     if (rc == 0 && !ahead) note_common(context, peer, &record, equal, heartbeat->heads);
-    if (ahead || (same && !equal)) {
+    bool too_many = record_heads > HEADS_MANY && record_heads > heartbeat->heads.count;
+    if (ahead || (same && !equal) || (equal && too_many)) {
         sync_compare_soon(context, peer);
     } else if (rc == 0 && !same && !equal) {
         sync_context_heartbeat(context); /* it is behind, and may not know */
