@@ -141,7 +141,7 @@ static void a_new_node_calls_nobody(void **state) {
     char *text = read_config();
     assert_non_null(strstr(text, "[bootstrap]\nnodes = []"));
     assert_non_null(strstr(text, "mdns = false"));
-    assert_null(strstr(text, "dag_compaction")); /* read, but nothing compacts yet */
+    assert_null(strstr(text, "dag_compaction")); /* the defaults hold */
     free(text);
 }
 

@@ -267,6 +267,8 @@ static int take_one(struct compact *compact, cal_snapshot *snapshot, const entry
         rc = cal_batch_delete(batch, CAL_COLUMN_DELTA, cal_slice_of(key, sizeof key));
     } else if (rc == 0 && !cal_delta_is_checkpoint(&delta)) {
         cal_delta_checkpoint(&one->id, delta.hlc.time, &checkpoint);
+        checkpoint.parents = delta.parents; /* who may write is found along them: writers.c */
+        checkpoint.parent_count = delta.parent_count;
         rc = commit_put_delta(batch, &context->id, &checkpoint);
     }
     *bytes += row.len;

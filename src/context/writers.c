@@ -11,7 +11,8 @@
  * met or not, lies below its parents. That costs what stands beside the delta, not its history.
  * Clocks only order the walk; since a parent may be a little later than its child (network-sync.md
  * 6.4), it goes on below a logged delta for as long as clocks may differ. What is not stored came
- * with an installed state or was compacted away, and hides nothing that is logged beside it. */
+ * with an installed state or was compacted away, and hides nothing that is logged beside it. But
+ * what was made after all parents, and cannot be met any more, is below none of them. */
 #include <string.h>
 
 #include "base/sorted.h"
@@ -42,6 +43,7 @@ struct walk {
     cal_sorted front;  /* to go on from: time and id -> node */
     size_t beside;     /* of those in front, that have the heads' colour only */
     bool cut;          /* met so many that it ends */
+    uint64_t until;    /* no ancestor of the parents was made later */
 };
 
 static void walk_init(struct walk *walk, cal_snapshot *snapshot, const cal_context_id *id,
@@ -154,6 +156,16 @@ static int walk_down(struct walk *walk) {
     return 0;
 }
 
+static uint64_t parents_until(const struct walk *walk, const cal_delta_record *delta) {
+    uint64_t latest = 0;
+    for (size_t i = 0; i < delta->parent_count; i++) {
+        const struct node *node = cal_sorted_get(&walk->nodes, cal_slice_of(delta->parents[i], 32));
+        if (!node || !node->stored) return UINT64_MAX;
+        if (node->time > latest) latest = node->time;
+    }
+    return latest + WALK_SLOP;
+}
+
 /* Tells for all that is logged whether it stands beside the delta. */
 static int walk_run(struct walk *walk, const cal_delta_record *delta) {
     cal_buffer row;
@@ -165,6 +177,7 @@ static int walk_run(struct walk *walk, const cal_delta_record *delta) {
     cal_buffer_deinit(&row);
     for (size_t i = 0; rc == 0 && i < delta->parent_count; i++)
         rc = paint(walk, delta->parents[i], OF_PARENTS);
+    walk->until = parents_until(walk, delta);
     for (size_t i = 0; rc == 0 && i < record.head_count; i++)
         rc = paint(walk, record.heads[i].bytes, OF_HEADS);
     return rc == 0 ? walk_down(walk) : rc;
@@ -173,7 +186,7 @@ static int walk_run(struct walk *walk, const cal_delta_record *delta) {
 static bool counts(const struct walk *walk, const crdt_rotation *rotation) {
     const struct node *node =
         cal_sorted_get(&walk->nodes, cal_slice_of(rotation->delta_id.bytes, 32));
-    return !node || node->colour != OF_HEADS;
+    return node ? node->colour != OF_HEADS : rotation->hlc.time <= walk->until;
 }
 
 /* --- the entities --- */

@@ -363,6 +363,29 @@ static void what_came_with_an_installed_state_counts(void **state) {
     }
 }
 
+/* Late, on something old: what was rotated beside it and is compacted away does not count. */
+static void what_was_compacted_away_counts_for_what_is_later(void **state) {
+    world *w = *state;
+    anew(w, 6);
+    uint32_t genesis = add(w, (made){{0}, 1, start, 0}),
+             first = add(w, (made){{genesis}, 1, start + second, 11}),
+             old = add(w, (made){{first}, 1, start + 2 * second, 0}),
+             beside = add(w, (made){{first}, 1, start + 60 * second, 12}),
+             next = add(w, (made){{beside}, 1, start + 61 * second, 0}),
+             below = add(w, (made){{next}, 1, start + 62 * second, 0}),
+             last = add(w, (made){{below}, 1, start + 90 * second, 0});
+    store_all(w, (uint32_t[]){last}, 1);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(writer_after(w, old), 11);
+        assert_int_equal(writer_after(w, next), 12);
+        assert_int_equal(writer_after(w, last), 12);
+        assert_int_equal(writer_on(w, (uint32_t[]){old, last}, 2), 12);
+        forget(w, first);
+        forget(w, beside);
+        if (round == 0) forget(w, genesis);
+    }
+}
+
 /* --- graphs that a seed draws --- */
 
 static uint64_t drawn;
@@ -426,6 +449,7 @@ int main(void) {
         cmocka_unit_test(what_touches_nothing_shared_asks_for_nothing),
         cmocka_unit_test(an_old_rotation_counts_however_long_ago),
         cmocka_unit_test(what_came_with_an_installed_state_counts),
+        cmocka_unit_test(what_was_compacted_away_counts_for_what_is_later),
         cmocka_unit_test(any_graph_gives_the_plain_answer),
     };
     if (cal_crypto_init() != 0) return 1;

@@ -44,6 +44,8 @@ static sync_bulk_request request_of(uint8_t kind) {
                                  .ids = {ids, 3},
                                  .known = {ids, 2},
                                  .max = 77};
+    static const uint8_t marks[5 * CAL_PAST_MARK_SIZE] = {8, 9};
+    if (kind != SYNC_BULK_HISTORY) request.marks = cal_slice_of(marks, 3 * CAL_PAST_MARK_SIZE);
     request.proof[5] = 6;
     return request;
 }
@@ -63,6 +65,7 @@ static void requests_go_there_and_back(void **state) {
             assert_int_equal(back.known.count, 2);
         }
         if (kind != SYNC_BULK_HISTORY) {
+            assert_true(cal_slice_equal(back.marks, request.marks));
             assert_memory_equal(back.proof, request.proof, sizeof back.proof);
             assert_memory_equal(&back.context, &request.context, 32);
         }
@@ -72,6 +75,19 @@ static void requests_go_there_and_back(void **state) {
         cal_buffer_append_u8(&f->out, 0);
         assert_int_equal(sync_bulk_request_decode(cal_buffer_slice(&f->out), &f->arena, &back),
                          CAL_EDECODE);
+    }
+}
+
+/* Each id asked about has one, or none has. */
+static void marks_are_as_many_as_ids(void **state) {
+    fixture *f = *state;
+    for (size_t marks = 0; marks < 5; marks++) {
+        sync_bulk_request request = request_of(SYNC_BULK_COVERED), back;
+        request.marks.len = marks * CAL_PAST_MARK_SIZE;
+        cal_buffer_reset(&f->out);
+        assert_int_equal(sync_bulk_request_write(&request, &f->out), 0);
+        assert_int_equal(sync_bulk_request_decode(cal_buffer_slice(&f->out), &f->arena, &back),
+                         marks == 0 || marks == 3 ? 0 : CAL_EDECODE);
     }
 }
 
@@ -164,6 +180,7 @@ static void what_is_too_much_is_refused_both_ways(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(requests_go_there_and_back, begin, finish),
+        cmocka_unit_test_setup_teardown(marks_are_as_many_as_ids, begin, finish),
         cmocka_unit_test_setup_teardown(answers_go_there_and_back, begin, finish),
         cmocka_unit_test_setup_teardown(what_is_too_much_is_refused_both_ways, begin, finish),
     };

@@ -195,12 +195,33 @@ static void a_checkpoint_ends_it(void **state) {
     sync_walk_free(walk);
 }
 
+/* What the asker has compacted away it had, with all below it. */
+static void marks_are_known(void **state) {
+    (void)state;
+    for (uint32_t n = 1; n <= 30; n++) put(n, n - 1, 0, n);
+    cal_past past = {0};
+    assert_int_equal(cal_past_note(&past, &(cal_public_key){{1}}, 12), 0);
+    sync_walk *walk = walk_of(30, 0, UINT32_MAX);
+    sync_walk_past(walk, &past);
+    assert_int_equal(run(walk), 0);
+    expect_chain(walk, 13, 30);
+    assert_false(sync_walk_ended_short(walk));
+    assert_int_equal(sync_walk_oldest(walk), 13);
+    sync_walk_free(walk);
+    walk = walk_of(30, 30, UINT32_MAX);
+    assert_int_equal(run(walk), 0);
+    assert_true(sync_walk_oldest(walk) == UINT64_MAX);
+    sync_walk_free(walk);
+    cal_past_deinit(&past);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_chain, begin, finish),
         cmocka_unit_test_setup_teardown(a_fork, begin, finish),
         cmocka_unit_test_setup_teardown(times_that_lie, begin, finish),
         cmocka_unit_test_setup_teardown(a_checkpoint_ends_it, begin, finish),
+        cmocka_unit_test_setup_teardown(marks_are_known, begin, finish),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
