@@ -382,6 +382,7 @@ static void what_was_compacted_away_counts_for_what_is_later(void **state) {
         assert_int_equal(writer_on(w, (uint32_t[]){old, last}, 2), 12);
         forget(w, first);
         forget(w, beside);
+        forget(w, next);
         if (round == 0) forget(w, genesis);
     }
 }

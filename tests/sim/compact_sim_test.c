@@ -276,6 +276,12 @@ static void heads_stay(void **state) {
     cal_arena_init(&arena, SIZE_MAX);
     stored_record(w, &arena, &record);
     taken.root = record.root;
+    taken.root.bytes[5] ^= 1;
+    cal_contexts_rejoin(w->contexts, &w->id, &taken, NULL, 0, done, &s);
+    settle(w);
+    assert_int_equal(s.error, CAL_EBUSY); /* another state than the one here */
+    assert_int_equal(standing_of(w, &heads[1]), 0);
+    taken.root.bytes[5] ^= 1;
     cal_contexts_rejoin(w->contexts, &w->id, &taken, NULL, 0, done, &s);
     settle(w);
     assert_int_equal(s.error, 0);
