@@ -203,7 +203,8 @@ static void test_order(void **state) {
     assert_int_equal(crdt_hlc_compare(&a, &b), 1);
 }
 
-/* What this node itself has kept is not doubted, however far ahead, and never takes the clock back. */
+/* What this node itself has kept is not doubted, however far ahead, and never takes the clock back.
+ */
 static void test_raise(void **state) {
     (void)state;
     uint64_t base = ntp_seconds(START), far = ntp_seconds(START + 3600) | 5;
@@ -230,8 +231,7 @@ int main(void) {
         cmocka_unit_test(test_still), cmocka_unit_test(test_set_back),
         cmocka_unit_test(test_bound), cmocka_unit_test(test_behind),
         cmocka_unit_test(test_ties),  cmocka_unit_test(test_conversation),
-        cmocka_unit_test(test_raise),
-        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_raise), cmocka_unit_test(test_order),
     };
     if (cal_crypto_init() != 0) return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);

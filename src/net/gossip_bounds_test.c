@@ -195,8 +195,7 @@ static void test_longest_rpc(void **state) {
         bytes[1] = (uint8_t)(0x80 | (rest & 0x7f));
         bytes[2] = (uint8_t)(0x80 | (rest >> 7 & 0x7f));
         bytes[3] = (uint8_t)(rest >> 14);
-        assert_int_equal(gossip_receive(a, cal_slice_of(bytes, len), w.now),
-                         over ? CAL_ELIMIT : 0);
+        assert_int_equal(gossip_receive(a, cal_slice_of(bytes, len), w.now), over ? CAL_ELIMIT : 0);
     }
     assert_int_equal(world_stats(&w).rpcs_refused, 1);
     world_end(&w);

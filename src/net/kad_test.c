@@ -503,8 +503,7 @@ int main(void) {
         cmocka_unit_test(test_put_and_get), cmocka_unit_test(test_find_peer),
         cmocka_unit_test(test_alone),       cmocka_unit_test(test_silence),
         cmocka_unit_test(test_many_puts),   cmocka_unit_test(test_not_listed_itself),
-        cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_loopback),
+        cmocka_unit_test(test_failures),    cmocka_unit_test(test_loopback),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

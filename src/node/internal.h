@@ -133,7 +133,7 @@ struct cal_node {
     cal_list new_rows;        /* rows on their way that must not have been there */
     node_debts debts;
     struct node_compaction *compaction; /* compact.c */
-    cal_list watches; /* of groups' members */
+    cal_list watches;                   /* of groups' members */
     uint64_t watched_version;
     bool telling;    /* watches are being told: removals are put off */
     cal_map left;    /* contexts that this node takes no part in */

@@ -570,8 +570,8 @@ void sync_context_go(sync_context *context) {
     if (!cal_list_empty(&context->doubtful))
         sync_cover_look(context);
     else {
-        sync_compare_moved(context);
         sync_context_alarm(context);
+        sync_compare_moved(context); /* may be its end: whoever waited may drop it */
     }
 }
 

@@ -122,7 +122,7 @@ typedef struct sync_namespace {
     uint64_t pull_due_ms;
     uint32_t pull_failures;
     cal_peer_id pull_peer; /* who was asked last; the next one is asked next */
-    uint64_t pull_turn; /* of what is asked for first */
+    uint64_t pull_turn;    /* of what is asked for first */
 } sync_namespace;
 
 sync_namespace *sync_namespace_get(cal_sync *sync, const cal_group_id *id, bool make);

@@ -323,10 +323,10 @@ static void describe(place *p) {
     const cal_os *os = cal_sim_os(node_sim_disk(p->sim));
     print_error("place %zu, clock %.3f: %zu heads, root %02x%02x, %llu operations, %zu heads of "
                 "them; %s, %llu deltas wait, %llu failures: %s\n",
-                p->index, (double)os->wall_ns(os->user) / 1e9, s.head_count, s.root.bytes[0], s.root.bytes[1],
-                (unsigned long long)s.op_count, s.op_heads, cal_sync_state_text(status.state),
-                (unsigned long long)status.waiting, (unsigned long long)status.failures,
-                status.why);
+                p->index, (double)os->wall_ns(os->user) / 1e9, s.head_count, s.root.bytes[0],
+                s.root.bytes[1], (unsigned long long)s.op_count, s.op_heads,
+                cal_sync_state_text(status.state), (unsigned long long)status.waiting,
+                (unsigned long long)status.failures, status.why);
 #define PRINT(name, text) print_error("  %s %llu", #name, (unsigned long long)stats.name);
     CAL_SYNC_COUNTERS(PRINT)
     print_error("\n");
