@@ -82,6 +82,8 @@ static void defaults_load(void **state) {
     assert_int_equal(node->call_deadline_ms, 10000);
     assert_int_equal(node->guest_memory_max, 64 * 1024 * 1024);
     assert_false(node->read_only);
+    assert_false(node->compaction.off);
+    assert_int_equal(node->compaction.above, 0); /* the node's default */
     const cal_server_options *server = cal_config_server(config);
     assert_int_equal(server->address_count, 2);
     assert_string_equal(server->addresses[0], "/ip4/127.0.0.1/tcp/2528");
@@ -284,6 +286,34 @@ static void tolerances(void **state) {
     }
 }
 
+/* The reference's names; an absent key means what it means there. */
+static void compaction(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        bool off;
+        uint32_t above, keep, interval_s; /* 0: the node's default */
+    } cases[] = {
+        {"", false, 0, 0, 0},
+        {"[dag_compaction]\nenabled = false", true, 0, 0, 0},
+        {"[dag_compaction]\nenabled = true\nmin_deltas_before_compact = 5000\n"
+         "retain_recent_count = 500\ncheck_interval = 60",
+         false, 5000, 500, 60},
+        {"[dag_compaction]\nretain_recent_count = 0", false, 0, 1, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cal_config *config;
+        cal_error err = {0};
+        if (parse(cases[i].text, &config, &err) != 0) fail_msg("%s", err.message);
+        const cal_compaction_options *read = &cal_config_node(config)->compaction;
+        assert_int_equal(read->off, cases[i].off);
+        assert_int_equal(read->above, cases[i].above);
+        assert_int_equal(read->keep, cases[i].keep);
+        assert_int_equal(read->interval_s, cases[i].interval_s);
+        cal_config_free(config);
+    }
+}
+
 /* A missing table means the service is off. */
 static void services(void **state) {
     (void)state;
@@ -412,6 +442,7 @@ int main(void) {
                                        TEST(a_passphrase_is_not_written),
                                        TEST(refusals),
                                        TEST(tolerances),
+                                       TEST(compaction),
                                        TEST(services),
                                        TEST(keys_and_limits),
                                        TEST(urls),
