@@ -1,9 +1,10 @@
 /* Joining a namespace (governance.md 10).
  *
  *   begin    the placeholder rows are stored, the topic is heard, the addresses are dialled
- *   find     whoever was dialled, or hears the topic, is asked in turn: over a stream, no mesh
- * needed take     the key that an answer brought is stored history  its operations, and then all
- * that they cite, are fetched and judged publish  this node's own operation makes it a member
+ *   find     whoever was dialled, or hears the topic, is asked in turn: on a stream, not the mesh
+ *   take     the key that an answer brought is stored
+ *   history  its operations, and then all that they cite, are fetched and judged
+ *   publish  this node's own operation makes it a member
  *
  * A refusal or a silence only costs that peer its turn; several refusals, or the deadline, end it,
  * with the words of whoever refused. What a failed join left is taken away again. */
@@ -18,7 +19,7 @@ enum {
     REFUSALS_MAX = 5,
     ASK_AGAIN_MS = 3000,
     HISTORY_PATIENCE_MS = 5000,
-    SESSION_MS = 30000,
+    SESSION_MS = 10000, /* for an answer: a few who say nothing leave time for others */
 };
 
 typedef enum join_state {
@@ -291,15 +292,23 @@ static int ask(sync_join *join, const cal_peer_id *peer) {
     return rc;
 }
 
-/* Whether the peer may be asked now; notes that it was. */
-static bool its_turn(sync_join *join, const cal_peer_id *peer, uint64_t now_ms) {
+static size_t place_of(const sync_join *join, const cal_peer_id *peer) {
     size_t at = 0;
     while (at < join->asked_count && !cal_peer_id_equal(&join->asked[at].peer, peer)) at++;
-    if (at < join->asked_count && now_ms < join->asked[at].again_ms) return false;
-    if (at == ASKED_MAX) return false;
+    return at;
+}
+
+/* When the peer may be asked: 0 when it never was, UINT64_MAX when there is no room to note it. */
+static uint64_t its_turn(const sync_join *join, const cal_peer_id *peer) {
+    size_t at = place_of(join, peer);
+    if (at < join->asked_count) return join->asked[at].again_ms;
+    return at < ASKED_MAX ? 0 : UINT64_MAX;
+}
+
+static void note_asked(sync_join *join, const cal_peer_id *peer, uint64_t now_ms) {
+    size_t at = place_of(join, peer);
     if (at == join->asked_count) join->asked_count++;
     join->asked[at] = (asked){.peer = *peer, .again_ms = now_ms + ASK_AGAIN_MS};
-    return true;
 }
 
 static void find(sync_join *join, uint64_t now_ms) {
@@ -311,9 +320,18 @@ static void find(sync_join *join, uint64_t now_ms) {
     for (; count < join->dialled_count; count++) peers[count] = join->dialled[count];
     gov_topic_text(&join->namespace_id, topic);
     count += sync_hearers(sync, topic, peers + count, ASKED_MAX - count);
-    for (size_t i = 0; i < count; i++) {
-        if (!cal_p2p_is_connected(sync->options.host, &peers[i])) continue;
-        if (its_turn(join, &peers[i], now_ms) && ask(join, &peers[i]) == 0) return;
+    for (;;) { /* who was not asked yet comes first, then who was asked longest ago */
+        const cal_peer_id *next = NULL;
+        uint64_t turn = now_ms + 1;
+        for (size_t i = 0; i < count; i++) {
+            uint64_t own = its_turn(join, &peers[i]);
+            if (own >= turn || !cal_p2p_is_connected(sync->options.host, &peers[i])) continue;
+            next = &peers[i];
+            turn = own;
+        }
+        if (!next) return;
+        note_asked(join, next, now_ms);
+        if (ask(join, next) == 0) return;
     }
 }
 
