@@ -80,7 +80,7 @@ static void test_stream_ids_are_spread(void **state) {
         for (yamux_stream *at = connection->mux.buckets[i]; at; at = at->chain) length++;
         if (length > longest) longest = length;
     }
-    assert_true(longest < 64); /* of 250; one odd factor in a million comes near */
+    assert_true(longest < 64); /* of 250 */
     host_drop(host);
     hostile_stop(&h);
 }

@@ -45,7 +45,9 @@ void yamux_init(yamux *session, bool client, uint32_t streams_max, size_t stream
 /* --- streams --- */
 
 static yamux_stream **bucket_of(yamux *session, uint32_t id) {
-    return &session->buckets[(id * session->spread) >> (32 - YAMUX_BUCKET_BITS)];
+    uint32_t mixed = id * session->spread;
+    mixed = (mixed ^ mixed >> 15) * 0x9e3779b1; /* one factor alone leaves steps in some of them */
+    return &session->buckets[mixed >> (32 - YAMUX_BUCKET_BITS)];
 }
 
 static yamux_stream *find(yamux *session, uint32_t id) {
