@@ -165,22 +165,10 @@ static void fail_compare(sync_compare *compare, int code, const char *why) {
 
 /* --- deltas --- */
 
-static bool is_stored(const sync_context *context, const cal_hash *id) {
-    cal_snapshot *snapshot = NULL;
-    uint8_t key[64];
-    memcpy(key, context->id.bytes, 32);
-    memcpy(key + 32, id->bytes, 32);
-    int rc = cal_store_snapshot(context->sync->options.store, &snapshot);
-    if (rc == 0)
-        rc = cal_snapshot_get(snapshot, CAL_COLUMN_DELTA, cal_slice_of(key, sizeof key), NULL);
-    cal_snapshot_free(snapshot);
-    return rc == 0;
-}
-
 static bool is_here(const sync_context *context, const cal_hash *id) {
     static const cal_hash zero;
     return memcmp(id, &zero, sizeof zero) == 0 || sync_context_holds(context, id) ||
-           is_stored(context, id);
+           sync_deltas_stored(context, (sync_ids){id, 1});
 }
 
 /* 0, CAL_ENOMEM, CAL_ELIMIT. */

@@ -157,6 +157,9 @@ sync_delta *sync_delta_of_answer(sync_context *context, const cal_peer_id *peer,
 /* What DeltaResponse lacks. false: out of memory. */
 bool sync_delta_add(sync_delta *delta, cal_hash root, cal_slice events, const cal_blob_id *app_key);
 void sync_delta_free(sync_delta *delta);
+/* Whether a delta, or all of these, have a row. CAL_ENOTFOUND, and what the store says. */
+int sync_delta_stored(cal_snapshot *snapshot, const cal_context_id *context, const uint8_t id[32]);
+bool sync_deltas_stored(const sync_context *context, sync_ids ids); /* past.c; not: false */
 /* On a worker: the author's signature. 0, CAL_EEXISTS (it is stored already), or why it is refused
  * (`why`). snapshot NULL: it is not known what is stored. */
 int sync_delta_prove(sync_delta *delta, cal_snapshot *snapshot);

@@ -145,7 +145,7 @@ static int refuse(sync_delta *delta, int code, const char *why) {
     return code;
 }
 
-static int stored(cal_snapshot *snapshot, const cal_context_id *context, const uint8_t id[32]) {
+int sync_delta_stored(cal_snapshot *snapshot, const cal_context_id *context, const uint8_t id[32]) {
     uint8_t key[64];
     memcpy(key, context->bytes, 32);
     memcpy(key + 32, id, 32);
@@ -154,7 +154,7 @@ static int stored(cal_snapshot *snapshot, const cal_context_id *context, const u
 
 int sync_delta_prove(sync_delta *delta, cal_snapshot *snapshot) {
     const cal_delta_record *record = &delta->record;
-    if (snapshot && stored(snapshot, &delta->context->id, record->id.bytes) == 0)
+    if (snapshot && sync_delta_stored(snapshot, &delta->context->id, record->id.bytes) == 0)
         return CAL_EEXISTS;
     /* nobody's: its place in the graph is all that vouches for it */
     delta->proved = !record->has_author ||
@@ -226,7 +226,7 @@ int sync_delta_open(sync_delta *delta) {
 int sync_delta_locate(sync_delta *delta, cal_snapshot *snapshot, const cal_past *past) {
     const cal_delta_record *record = &delta->record;
     const cal_context_id *context = &delta->context->id;
-    int rc = stored(snapshot, context, record->id.bytes);
+    int rc = sync_delta_stored(snapshot, context, record->id.bytes);
     if (rc != CAL_ENOTFOUND) return rc == 0 ? CAL_EEXISTS : rc;
     delta->compacted = record->has_author && cal_past_has(past, &record->author, record->hlc.time);
     if (delta->compacted) return CAL_EEXISTS;
@@ -236,7 +236,7 @@ int sync_delta_locate(sync_delta *delta, cal_snapshot *snapshot, const cal_past 
     if (!delta->absent) return CAL_ENOMEM;
     for (size_t i = 0; i < record->parent_count; i++) {
         if (memcmp(record->parents[i], &zero, 32) == 0) continue;
-        rc = stored(snapshot, context, record->parents[i]);
+        rc = sync_delta_stored(snapshot, context, record->parents[i]);
         if (rc != 0 && rc != CAL_ENOTFOUND) return rc;
         if (rc == CAL_ENOTFOUND)
             delta->absent[delta->absent_count++] = (sync_absent){.parent = (uint32_t)i};

@@ -41,22 +41,18 @@ void cal_sync_compacted(cal_sync *sync, const cal_context_id *id) {
 
 /* --- what another member has, too --- */
 
-static bool all_stored(const sync_context *context, sync_ids heads) {
+bool sync_deltas_stored(const sync_context *context, sync_ids ids) {
     cal_snapshot *snapshot = NULL;
-    uint8_t key[64];
-    memcpy(key, context->id.bytes, 32);
     int rc = cal_store_snapshot(context->sync->options.store, &snapshot);
-    for (uint32_t i = 0; rc == 0 && i < heads.count; i++) {
-        memcpy(key + 32, heads.items[i].bytes, 32);
-        rc = cal_snapshot_get(snapshot, CAL_COLUMN_DELTA, cal_slice_of(key, sizeof key), NULL);
-    }
+    for (uint32_t i = 0; rc == 0 && i < ids.count; i++)
+        rc = sync_delta_stored(snapshot, &context->id, ids.items[i].bytes);
     cal_snapshot_free(snapshot);
     return rc == 0;
 }
 
 void sync_past_common(sync_context *context, const cal_peer_id *peer, sync_ids heads) {
     if (heads.count == 0 || heads.count > CAL_SYNC_COMMON_MAX || !sync_met_member(context, peer) ||
-        !all_stored(context, heads))
+        !sync_deltas_stored(context, heads))
         return;
     memcpy(context->common, heads.items, heads.count * sizeof *context->common);
     context->common_count = heads.count;
