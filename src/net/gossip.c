@@ -12,6 +12,8 @@
 #include "codec/varint.h"
 #include "net/gossip_internal.h"
 
+enum { SWEEP_MAX = 256 }; /* what is freed at once of what has expired */
+
 gossip_version gossip_version_of(const char *protocol) {
     if (strcmp(protocol, "/meshsub/1.2.0") == 0) return GOSSIP_1_2;
     if (strcmp(protocol, "/meshsub/1.1.0") == 0) return GOSSIP_1_1;
@@ -413,7 +415,7 @@ const cal_peer_id *gossip_peer_id(const gossip_peer *peer) { return &peer->id; }
 /* --- time and figures --- */
 
 uint64_t gossip_deadline(const cal_gossip *gossip) {
-    uint64_t deadline = gossip->next_heartbeat;
+    uint64_t deadline = gossip->sweeping ? gossip->now : gossip->next_heartbeat;
     if (!cal_list_empty(&gossip->want_list)) {
         uint64_t want = CAL_CONTAINER_OF(gossip->want_list.next, gossip_want, link)->deadline;
         if (want < deadline) deadline = want;
@@ -422,14 +424,24 @@ uint64_t gossip_deadline(const cal_gossip *gossip) {
     return held < deadline ? held : deadline;
 }
 
+/* After a second of many messages thousands of them expire at once: not in one turn of the loop. */
+static void sweep(cal_gossip *gossip) {
+    size_t freed = gossip_cache_expire(gossip, SWEEP_MAX);
+    freed += gossip_seen_expire(gossip, SWEEP_MAX - freed);
+    gossip->sweeping = freed == SWEEP_MAX;
+}
+
 /* However late it is, there is one heartbeat: a jump of the clock is not a hundred of them. */
 void gossip_expire(cal_gossip *gossip, uint64_t now_ns) {
     gossip_clock(gossip, now_ns);
     gossip_want_expire(gossip);
     gossip_hold_expire(gossip);
-    if (gossip->now < gossip->next_heartbeat) return;
-    gossip->next_heartbeat = gossip->now + GOSSIP_HEARTBEAT_NS;
-    gossip_heartbeat(gossip);
+    bool beats = gossip->now >= gossip->next_heartbeat;
+    if (beats) {
+        gossip->next_heartbeat = gossip->now + GOSSIP_HEARTBEAT_NS;
+        gossip_heartbeat(gossip);
+    }
+    if (beats || gossip->sweeping) sweep(gossip);
 }
 
 void gossip_stats_get(const cal_gossip *gossip, cal_p2p_gossip_stats *ret_stats) {

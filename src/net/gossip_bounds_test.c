@@ -607,6 +607,32 @@ static void test_seen_is_bounded(void **state) {
     world_end(&w);
 }
 
+/* What has expired is freed in parts, so that a second of many messages costs no long turn. */
+static void test_much_expires_in_parts(void **state) {
+    enum { MESSAGES = 2000, AT_ONCE_MAX = 256 };
+    (void)state;
+    world w;
+    world_start(&w);
+    for (int i = 0; i < MESSAGES; i++)
+        gossip_publish(w.gossip, text("news"), text(""), w.now, NULL, NULL);
+    assert_int_equal(world_stats(&w).cached, MESSAGES);
+    uint64_t end = w.now + GOSSIP_SEEN_NS + 2 * GOSSIP_HEARTBEAT_NS;
+    size_t steps = 0;
+    for (uint64_t at = gossip_deadline(w.gossip); at <= end; at = gossip_deadline(w.gossip)) {
+        cal_p2p_gossip_stats before = world_stats(&w), after;
+        if (at > w.now) w.now = at;
+        gossip_expire(w.gossip, w.now);
+        after = world_stats(&w);
+        size_t freed = before.cached - after.cached + before.seen - after.seen;
+        assert_true(freed <= AT_ONCE_MAX);
+        steps += freed > 0;
+    }
+    assert_int_equal(world_stats(&w).cached, 0);
+    assert_int_equal(world_stats(&w).seen, 0);
+    assert_true(steps >= 2 * MESSAGES / AT_ONCE_MAX);
+    world_end(&w);
+}
+
 static void test_too_many_peers(void **state) {
     (void)state;
     world w;
@@ -650,6 +676,7 @@ int main(void) {
         cmocka_unit_test(test_verdicts_not_given),
         cmocka_unit_test(test_many_messages_in_one_rpc),
         cmocka_unit_test(test_seen_is_bounded),
+        cmocka_unit_test(test_much_expires_in_parts),
         cmocka_unit_test(test_too_many_peers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

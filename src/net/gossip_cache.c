@@ -43,9 +43,13 @@ int gossip_seen_add(cal_gossip *gossip, cal_slice id) {
     return 0;
 }
 
-void gossip_seen_expire(cal_gossip *gossip) {
-    while (!cal_list_empty(&gossip->seen_list) && seen_oldest(gossip)->expires <= gossip->now)
+size_t gossip_seen_expire(cal_gossip *gossip, size_t most) {
+    size_t freed = 0;
+    for (; freed < most && !cal_list_empty(&gossip->seen_list) &&
+           seen_oldest(gossip)->expires <= gossip->now;
+         freed++)
         seen_free(gossip, seen_oldest(gossip));
+    return freed;
 }
 
 /* --- messages for IWANT --- */
@@ -95,10 +99,13 @@ int gossip_cache_add(cal_gossip *gossip, gossip_message *message, gossip_topic *
     return 0;
 }
 
-void gossip_cache_expire(cal_gossip *gossip) {
-    while (!cal_list_empty(&gossip->cache_list) &&
-           cache_oldest(gossip)->tick + GOSSIP_HISTORY <= gossip->tick)
+size_t gossip_cache_expire(cal_gossip *gossip, size_t most) {
+    size_t freed = 0;
+    for (; freed < most && !cal_list_empty(&gossip->cache_list) &&
+           cache_oldest(gossip)->tick + GOSSIP_HISTORY <= gossip->tick;
+         freed++)
         gossip_cache_drop(cache_oldest(gossip));
+    return freed;
 }
 
 /* Frees memory for a message of this size: first at the cost of the peer that is slowest to take

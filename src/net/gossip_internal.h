@@ -141,6 +141,7 @@ struct cal_gossip {
     cal_peer_id self;
     uint64_t random, hash_seed, seqno, now, tick, next_heartbeat, next_serial, next_ticket;
     bool plain_ids, mesh_publish;
+    bool sweeping; /* more has expired than was freed at once */
     cal_map peers, topics, seen, cache, wants;
     cal_map briefs; /* of what is in cache */
     cal_list peer_list, seen_list, cache_list, want_list, news, waiting, output, held;
@@ -190,10 +191,10 @@ size_t gossip_message_id(const cal_gossip *gossip, const cal_peer_id *from, uint
 /* gossip_cache.c */
 bool gossip_seen_has(const cal_gossip *gossip, cal_slice id);
 int gossip_seen_add(cal_gossip *gossip, cal_slice id);
-void gossip_seen_expire(cal_gossip *gossip);
+size_t gossip_seen_expire(cal_gossip *gossip, size_t most); /* how many were freed */
 int gossip_cache_add(cal_gossip *gossip, gossip_message *message, gossip_topic *topic);
 void gossip_cache_drop(gossip_message *message);
-void gossip_cache_expire(cal_gossip *gossip);
+size_t gossip_cache_expire(cal_gossip *gossip, size_t most);
 bool gossip_make_room(cal_gossip *gossip, size_t size);  /* for a message of this size */
 bool gossip_want_add(gossip_peer *source, cal_slice id); /* true: ask source for it now */
 void gossip_want_done(cal_gossip *gossip, cal_slice id);

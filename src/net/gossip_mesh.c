@@ -300,7 +300,6 @@ void gossip_heartbeat(cal_gossip *gossip) {
     told *scratch = malloc(sizeof *scratch);
     gossip->tick++;
     gossip->verifies = 0;
-    gossip_cache_expire(gossip);
     cal_map_cursor cursor = {0};
     void *value;
     while (cal_map_next(&gossip->topics, &cursor, NULL, &value)) {
@@ -314,6 +313,5 @@ void gossip_heartbeat(cal_gossip *gossip) {
     free(scratch);
     for (cal_list *at = gossip->peer_list.next; at != &gossip->peer_list; at = at->next)
         peer_refresh(CAL_CONTAINER_OF(at, gossip_peer, link));
-    gossip_seen_expire(gossip);
     gossip_waiting_expire(gossip);
 }
