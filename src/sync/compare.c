@@ -1,7 +1,7 @@
 /* Catching up with a peer (network-sync.md 8.1, 8.2).
  *
  * Heads are compared first. Those of the peer that are not here are fetched, with what they descend
- * from, until everything hangs together; what came goes the way of every delta (context.c). Then
+ * from, until everything hangs together; what came goes the way of every delta (pipeline.c). Then
  * heads are compared again: "in sync" is said only after equal roots. A peer that does not have
  * what it names, or says no, costs a pause; then another one is asked. */
 #include <stdio.h>
@@ -541,10 +541,10 @@ static void ask_heads(sync_compare *compare) {
 /* What was fetched has been applied, or waits for something else than this peer. */
 void sync_compare_moved(sync_context *context) {
     sync_compare *compare = context->compare;
-    if (!compare || !sync_context_idle(context)) return;
+    if (!compare) return;
     if (compare->gap)
         sync_gap_moved(compare->gap);
-    else if (compare->phase == COMPARE_APPLY)
+    else if (compare->phase == COMPARE_APPLY && sync_context_idle(context))
         ask_heads(compare);
 }
 

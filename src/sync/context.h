@@ -6,9 +6,9 @@
  * Each step either goes on or names what it waits for: governance (lists `governed` and, of authors
  * that are no members as far as is known here, `strangers`), a key (`governed`), a parent (buckets
  * by its id), the context's first state or its code (list `stateless`). Steps `prove`, `open` and
- * `apply` work on many at once, one step at a time for each context. What comes unasked is known by
- * its id, and keeps others of that id away, only when it is proved and no stranger's. How much may
- * wait is room.c's business. Loop thread. */
+ * `apply` work on many at once; while one step of a context proves or opens another one applies.
+ * What comes unasked is known by its id, and keeps others of that id away, only when it is proved
+ * and no stranger's. How much may wait is room.c's business. Loop thread. */
 #ifndef CAL_SYNC_CONTEXT_H
 #define CAL_SYNC_CONTEXT_H
 
@@ -49,6 +49,7 @@ typedef struct sync_usage {
     size_t count, bytes;
 } sync_usage;
 typedef struct sync_share sync_share; /* of one author or peer in a room */
+typedef struct sync_step sync_step;   /* pipeline.c: deltas on their way */
 
 struct sync_delta {
     cal_list link; /* in one of the context's lists, or in the step under way */
@@ -110,7 +111,8 @@ typedef struct sync_context {
     cal_hash refused[SYNC_REFUSED_MAX]; /* the last ones: not fetched again */
     size_t refused_at;
     cal_blob_id foreign_code; /* what a member runs that this node does not; named once */
-    struct sync_step *step;   /* on a worker, or being applied */
+    sync_step *intake;        /* of deltas being proved or opened */
+    sync_step *applying;
     uint64_t heartbeat_due_ms;
     cal_list due_link; /* due.c: in a slot, or with those that are due */
 
@@ -176,7 +178,7 @@ int sync_delta_writers(sync_delta *delta);
 bool sync_room_enter(sync_delta *delta, sync_room room);
 void sync_room_leave(sync_delta *delta);
 
-/* context.c */
+/* pipeline.c */
 /* Takes it over. false: it is known, or there is no room. */
 bool sync_context_take(sync_context *context, sync_delta *delta);
 void sync_context_go(sync_context *context); /* whatever can go on does */
@@ -191,6 +193,11 @@ void sync_context_cover(sync_context *context, const cal_hash *id);
 void sync_context_stated(sync_context *context);
 bool sync_context_idle(const sync_context *context); /* nothing of what came can go on */
 size_t sync_context_waiting(const sync_context *context);
+/* Those of strangers that have waited for long enough. */
+void sync_context_forget_strangers(sync_context *context, uint64_t now_ms);
+void sync_delta_drop(sync_delta *delta); /* it leaves, whatever it waits for */
+
+/* context.c */
 void sync_context_heartbeat(sync_context *context); /* soon */
 /* Something of it may be due. */
 void sync_context_look(sync_context *context, uint64_t now_ms);

@@ -81,6 +81,10 @@ static bool take_one(sync_gap *gap, const sync_bulk_delta *bulk) {
     return true;
 }
 
+static size_t waiting_bytes(const sync_gap *gap) {
+    return gap->context->used[SYNC_ROOM_WAITING].bytes;
+}
+
 static bool on_answer(void *user, const sync_bulk_answer *answer) {
     sync_gap *gap = user;
     gap->came += answer->delta_count;
@@ -97,8 +101,7 @@ static bool on_answer(void *user, const sync_bulk_answer *answer) {
         sync_bulk_cut(gap->bulk, gap->result);
         return false;
     }
-    gap->paused = gap->context->used[SYNC_ROOM_WAITING].bytes > AHEAD_BYTES_MAX &&
-                  !sync_context_idle(gap->context);
+    gap->paused = waiting_bytes(gap) > AHEAD_BYTES_MAX && !sync_context_idle(gap->context);
     return !gap->paused;
 }
 
@@ -110,8 +113,10 @@ static void on_ended(void *user, int result) {
 
 static const sync_bulk_events gap_events = {.answer = on_answer, .ended = on_ended};
 
+/* Early enough that the next ones are here before these are applied. */
 void sync_gap_moved(sync_gap *gap) {
     if (!gap->paused || !gap->bulk) return;
+    if (waiting_bytes(gap) > AHEAD_BYTES_MAX / 2 && !sync_context_idle(gap->context)) return;
     gap->paused = false;
     sync_bulk_resume(gap->bulk);
 }

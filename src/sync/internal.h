@@ -4,8 +4,8 @@
  *   session.c    asking a peer                serve.c      answering peers
  *   namespace.c  governance on a topic        history.c    fetching operations that are missing
  *   keys.c       fetching keys                join.c       joining a namespace
- *   context.c    a context on its topic       delta.c      a received delta, judged and opened
- *   due.c        when each is looked at
+ *   context.c    a context on its topic       delta.c      a received delta
+ *   pipeline.c   its way until it is applied  due.c        when each context is looked at
  *   bulk.h       many deltas or operations at once, between nodes of this kind
  *   past.c       deltas that were compacted away   rejoin.h  heads that none leads to any more
  *   compare.c    catching up with a peer      take.c  state.c    a whole state, taken, handed out

@@ -110,6 +110,6 @@ int cal_sync_unsent(cal_store *store, const cal_context_id *id, const cal_hash *
 
 bool cal_sync_moves(cal_sync *sync, const cal_context_id *id) {
     const sync_context *context = sync_context_get(sync, id);
-    return context &&
-           (context->compare || context->step || sync_now_ms(sync) < context->fetched_ms);
+    return context && (context->compare || context->intake || context->applying ||
+                       sync_now_ms(sync) < context->fetched_ms);
 }

@@ -306,9 +306,10 @@ static void describe_context(place *p) {
         print_error("  it does not share the context\n");
         return;
     }
-    print_error("  came %zu, governed %zu, stateless %zu, to open %zu, ready %zu; %s%s%s\n",
+    print_error("  came %zu, governed %zu, stateless %zu, to open %zu, ready %zu; %s%s%s%s\n",
                 length(&context->came), length(&context->governed), length(&context->stateless),
-                length(&context->to_open), length(&context->ready), context->step ? "a step, " : "",
+                length(&context->to_open), length(&context->ready),
+                context->intake ? "a step in, " : "", context->applying ? "one applied, " : "",
                 context->compare ? "a comparison, " : "",
                 context->compare_wanted ? "another wanted" : "");
 }

@@ -82,8 +82,8 @@ static void describe(place *p) {
     const sync_context *context = sync_context_get(node_at(p)->sync, &s.context);
     if (context)
         print_error("  %u common heads, compare %d, step %d, fetched until %llu\n",
-                    context->common_count, context->compare != NULL, context->step != NULL,
-                    (unsigned long long)context->fetched_ms);
+                    context->common_count, context->compare != NULL,
+                    context->intake || context->applying, (unsigned long long)context->fetched_ms);
 #define PRINT(name, text) print_error("  %s %llu", #name, (unsigned long long)stats.name);
     CAL_SYNC_COUNTERS(PRINT)
     print_error("\n");
