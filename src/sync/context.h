@@ -45,11 +45,7 @@ typedef enum sync_room { /* what a delta takes room of */
                          SYNC_ROOM_WAITING,
                          SYNC_ROOM_COUNT
 } sync_room;
-typedef struct sync_usage {
-    size_t count, bytes;
-} sync_usage;
-typedef struct sync_share sync_share; /* of one author or peer in a room */
-typedef struct sync_step sync_step;   /* pipeline.c: deltas on their way */
+typedef struct sync_step sync_step; /* pipeline.c: deltas on their way */
 
 struct sync_delta {
     cal_list link; /* in one of the context's lists, or in the step under way */

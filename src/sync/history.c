@@ -132,7 +132,7 @@ static bool on_bulk(void *user, const sync_bulk_answer *answer) {
     sync_history *history = user;
     history->ns->sync->stats.ops_bulk += answer->ops.count;
     take_ops(history, &answer->ops);
-    return history->ns->intake_count < AHEAD_MAX;
+    return history->ns->intake_used.count < AHEAD_MAX;
 }
 
 /* Whatever it left out is asked for when what came is judged. */

@@ -88,10 +88,26 @@ int sync_serve(cal_sync *sync);
 void sync_servings_look(cal_sync *sync, uint64_t now_ms); /* at those that wait for governance */
 
 /* --- namespace.c --- */
+/* room.c: what waits, and how much of it is one sender's: `shares` has a sync_share for each that
+ * has anything there. A sender has room for as much as is still free, so alone it may take half of
+ * it, and however many there are the next one finds room. */
+typedef struct sync_usage {
+    size_t count, bytes;
+} sync_usage;
+typedef struct sync_share sync_share;
+/* Made when it is not there; NULL: no memory. */
+sync_share *sync_share_of(cal_map *shares, cal_slice sender);
+bool sync_share_fits(const sync_share *share, const sync_usage *used, const sync_usage *limit,
+                     size_t bytes);
+void sync_share_enter(sync_share *share, size_t bytes);
+void sync_share_leave(cal_map *shares, sync_share *share, size_t bytes); /* an empty one goes */
+void sync_share_unused(cal_map *shares, sync_share *share); /* NULL: nothing. Empty: it goes */
+
 typedef struct sync_intake { /* an operation that came */
     cal_list link;
     cal_peer_id peer;
-    bool gossip; /* its author waits for acks */
+    sync_share *share; /* its peer's, while it is in the intake */
+    bool gossip;       /* its author waits for acks */
     gov_verified *op;
     size_t len;
     uint8_t bytes[];
@@ -102,7 +118,8 @@ typedef struct sync_namespace {
     cal_group_id id;
     char topic[GOV_TOPIC_TEXT_MAX];
     cal_list intake; /* waits for its turn */
-    size_t intake_count, intake_bytes;
+    sync_usage intake_used;
+    cal_map shares;           /* of it: peer -> sync_share */
     struct sync_batch *batch; /* being verified and judged */
     uint64_t beacon_due_ms, beacon_sent_ms;
     uint64_t batch_due_ms;   /* after a failure */

@@ -119,31 +119,48 @@ bool sync_namespace_busy(const sync_namespace *ns) {
     return ns->batch || !cal_list_empty(&ns->intake);
 }
 
-/* A peer may have as much as is still free, so that there is room for the next one. */
-static bool has_room(const sync_namespace *ns, const cal_peer_id *peer, size_t len) {
-    size_t count = 0, bytes = len;
-    for (const cal_list *at = ns->intake.next; at != &ns->intake; at = at->next) {
-        const sync_intake *item = CAL_CONTAINER_OF(at, sync_intake, link);
-        if (!cal_peer_id_equal(&item->peer, peer)) continue;
-        count++;
-        bytes += item->len;
-    }
-    return count < SYNC_INTAKE_MAX - ns->intake_count &&
-           bytes <= SYNC_INTAKE_BYTES_MAX - ns->intake_bytes;
+static void leave_intake(sync_namespace *ns, sync_intake *item) {
+    ns->intake_used.count--;
+    ns->intake_used.bytes -= item->len;
+    sync_share_leave(&ns->shares, item->share, item->len);
+    item->share = NULL;
+}
+
+/* NULL: no room, or no memory. */
+static sync_share *room_for(sync_namespace *ns, const cal_peer_id *peer, size_t len) {
+    static const sync_usage limit = {SYNC_INTAKE_MAX, SYNC_INTAKE_BYTES_MAX};
+    sync_share *share = sync_share_of(&ns->shares, cal_slice_of(peer->bytes, peer->len));
+    if (!share || sync_share_fits(share, &ns->intake_used, &limit, len)) return share;
+    sync_share_unused(&ns->shares, share);
+    return NULL;
 }
 
 bool sync_namespace_take(sync_namespace *ns, const cal_peer_id *peer, bool gossip, cal_slice op) {
-    if (ns->sync->stopping || ns->gone || !has_room(ns, peer, op.len)) return false;
-    sync_intake *item = malloc(sizeof *item + op.len);
-    if (!item) return false;
-    *item = (sync_intake){.peer = *peer, .gossip = gossip, .len = op.len};
+    if (ns->sync->stopping || ns->gone) return false;
+    sync_share *share = room_for(ns, peer, op.len);
+    sync_intake *item = share ? malloc(sizeof *item + op.len) : NULL;
+    if (!item) {
+        sync_share_unused(&ns->shares, share);
+        return false;
+    }
+    *item = (sync_intake){.peer = *peer, .share = share, .gossip = gossip, .len = op.len};
     memcpy(item->bytes, op.data, op.len);
     cal_list_push(&ns->intake, &item->link);
-    ns->intake_count++;
-    ns->intake_bytes += op.len;
+    ns->intake_used.count++;
+    ns->intake_used.bytes += op.len;
+    sync_share_enter(share, op.len);
     ns->sync->stats.ops_received++;
     if (!ns->batch) next_batch(ns);
     return true;
+}
+
+static void free_intake(sync_namespace *ns) {
+    cal_list *at;
+    while ((at = cal_list_pop(&ns->intake))) {
+        sync_intake *item = CAL_CONTAINER_OF(at, sync_intake, link);
+        leave_intake(ns, item);
+        free(item);
+    }
 }
 
 static void free_items(cal_list *items) {
@@ -259,8 +276,7 @@ static void fill_batch(sync_batch *batch) {
         if (batch->count && (sender != batch->sender || bytes + item->len > BATCH_BYTES_MAX)) break;
         cal_list_remove(&item->link);
         cal_list_push(&batch->items, &item->link);
-        ns->intake_count--;
-        ns->intake_bytes -= item->len;
+        leave_intake(ns, item);
         bytes += item->len;
         batch->sender = sender;
         batch->item_of[batch->count++] = item;
@@ -407,8 +423,7 @@ static void on_purged(void *user, const cal_group_id *namespace_id) {
     ns->gone = true;
     sync_history_free(ns);
     sync_keys_free(ns);
-    free_items(&ns->intake);
-    ns->intake_count = ns->intake_bytes = 0;
+    free_intake(ns);
 }
 
 void sync_namespace_started(const gov_observer **ret_observer) {
@@ -427,6 +442,7 @@ sync_namespace *sync_namespace_get(cal_sync *sync, const cal_group_id *id, bool 
     ns->sync = sync;
     ns->id = *id;
     cal_list_init(&ns->intake);
+    cal_map_init(&ns->shares, sync->seed);
     gov_topic_text(id, ns->topic);
     if (cal_map_put(&sync->namespaces, key, ns) == 0) return ns;
     free(ns);
@@ -440,7 +456,8 @@ void sync_namespaces_free(cal_sync *sync) {
         sync_namespace *ns = value;
         sync_history_free(ns);
         sync_keys_free(ns);
-        free_items(&ns->intake);
+        free_intake(ns);
+        cal_map_deinit(&ns->shares);
         free(ns);
     }
 }

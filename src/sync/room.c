@@ -1,10 +1,9 @@
-/* How much of what came may wait, and for whom: see context.h.
+/* How much of what came may wait, and for whom: see internal.h and context.h.
  *
- * Three rooms, so that what is worth less takes no place of what is worth more: what came unasked
- * and is not proved yet, what authors signed that may be nobody, and the rest. In each of them a
- * sender has room for as much as is still free there: alone it may take half of it, and however
- * many there are the next one finds room. Senders are the peers that bring it and, where authors
- * are members, they too. Nothing that waits gives way: what finds no room can be asked for. */
+ * Of a context's deltas there are three rooms, so that what is worth less takes no place of what is
+ * worth more: what came unasked and is not proved yet, what authors signed that may be nobody, and
+ * the rest. Senders are the peers that bring it and, where authors are members, they too. Nothing
+ * that waits gives way: what finds no room can be asked for. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,36 +17,59 @@ static const sync_usage limits[SYNC_ROOM_COUNT] = {
     [SYNC_ROOM_WAITING] = {SYNC_WAITING_MAX, SYNC_WAITING_BYTES_MAX},
 };
 
+/* --- shares --- */
+
 struct sync_share {
     sync_usage used;
     size_t len;
     uint8_t key[KEY_MAX];
 };
 
-static sync_share *share_of(sync_context *context, sync_room room, char kind, cal_slice id) {
-    sync_share made = {.len = 2 + id.len, .key = {(uint8_t)room, (uint8_t)kind}};
-    memcpy(made.key + 2, id.data, id.len);
-    cal_slice key = cal_slice_of(made.key, made.len);
-    sync_share *share = cal_map_get(&context->shares, key);
-    if (share) return share;
+sync_share *sync_share_of(cal_map *shares, cal_slice sender) {
+    sync_share *share = cal_map_get(shares, sender);
+    if (share || sender.len > KEY_MAX) return share;
     share = malloc(sizeof *share);
     if (!share) return NULL;
-    *share = made;
-    if (cal_map_put(&context->shares, key, share) == 0) return share;
+    *share = (sync_share){.len = sender.len};
+    memcpy(share->key, sender.data, sender.len);
+    if (cal_map_put(shares, sender, share) == 0) return share;
     free(share);
     return NULL;
 }
 
-static void let_go(sync_context *context, sync_share *share) {
+bool sync_share_fits(const sync_share *share, const sync_usage *used, const sync_usage *limit,
+                     size_t bytes) {
+    return share->used.count < limit->count - used->count &&
+           share->used.bytes + bytes <= limit->bytes - used->bytes;
+}
+
+void sync_share_enter(sync_share *share, size_t bytes) {
+    share->used.count++;
+    share->used.bytes += bytes;
+}
+
+void sync_share_unused(cal_map *shares, sync_share *share) {
     if (!share || share->used.count > 0) return;
-    cal_map_remove(&context->shares, cal_slice_of(share->key, share->len));
+    cal_map_remove(shares, cal_slice_of(share->key, share->len));
     free(share);
 }
 
+void sync_share_leave(cal_map *shares, sync_share *share, size_t bytes) {
+    share->used.count--;
+    share->used.bytes -= bytes;
+    sync_share_unused(shares, share);
+}
+
+/* --- rooms of a context --- */
+
+static sync_share *share_of(sync_context *context, sync_room room, char kind, cal_slice id) {
+    uint8_t key[KEY_MAX] = {(uint8_t)room, (uint8_t)kind};
+    memcpy(key + 2, id.data, id.len);
+    return sync_share_of(&context->shares, cal_slice_of(key, 2 + id.len));
+}
+
 static bool fits(const sync_context *context, const sync_delta *delta, const sync_share *share) {
-    const sync_usage *limit = &limits[delta->room], *used = &context->used[delta->room];
-    return share->used.count < limit->count - used->count &&
-           share->used.bytes + delta->cost <= limit->bytes - used->bytes;
+    return sync_share_fits(share, &context->used[delta->room], &limits[delta->room], delta->cost);
 }
 
 void sync_room_leave(sync_delta *delta) {
@@ -58,10 +80,7 @@ void sync_room_leave(sync_delta *delta) {
     for (size_t i = 0; i < 2; i++) {
         sync_share *share = delta->shares[i];
         delta->shares[i] = NULL;
-        if (!share) continue;
-        share->used.count--;
-        share->used.bytes -= delta->cost;
-        let_go(context, share);
+        if (share) sync_share_leave(&context->shares, share, delta->cost);
     }
     delta->room = SYNC_ROOM_NONE;
 }
@@ -75,8 +94,8 @@ bool sync_room_enter(sync_delta *delta, sync_room room) {
     sync_share *from = share_of(context, room, 'p', peer), *by = NULL;
     if (authored) by = share_of(context, room, 'a', cal_slice_of(delta->record.author.bytes, 32));
     if (!from || !fits(context, delta, from) || (authored && (!by || !fits(context, delta, by)))) {
-        let_go(context, from);
-        let_go(context, by);
+        sync_share_unused(&context->shares, from);
+        sync_share_unused(&context->shares, by);
         delta->room = SYNC_ROOM_NONE;
         return false;
     }
@@ -84,9 +103,7 @@ bool sync_room_enter(sync_delta *delta, sync_room room) {
     context->used[room].bytes += delta->cost;
     delta->shares[0] = from;
     delta->shares[1] = by;
-    for (size_t i = 0; i < 2 && delta->shares[i]; i++) {
-        delta->shares[i]->used.count++;
-        delta->shares[i]->used.bytes += delta->cost;
-    }
+    for (size_t i = 0; i < 2 && delta->shares[i]; i++)
+        sync_share_enter(delta->shares[i], delta->cost);
     return true;
 }
