@@ -233,6 +233,12 @@ static void test_borsh_refusals(void **state) {
     in = cal_borsh_read(cal_slice_of("\xff\xff\xff\xff", 4));
     assert_int_equal(cal_borsh_count(&in, UINT32_MAX, 32), 0);
     assert_int_equal(cal_borsh_end(&in), CAL_EDECODE);
+    in =
+        cal_borsh_read(cal_slice_of("\x02\0\0\0abc", 7)); /* as many bytes as items, not for them */
+    assert_int_equal(cal_borsh_count(&in, UINT32_MAX, 2), 0);
+    assert_int_equal(cal_borsh_end(&in), CAL_EDECODE);
+    in = cal_borsh_read(cal_slice_of("\x02\0\0\0abcd", 8));
+    assert_int_equal(cal_borsh_count(&in, UINT32_MAX, 2), 2);
     in = cal_borsh_read(cal_slice_of("ab", 2));
     cal_borsh_u8(&in);
     assert_int_equal(cal_borsh_end(&in), CAL_EDECODE);
