@@ -16,8 +16,7 @@ static char present[1]; /* what a set's keys map to */
 
 void live_watcher_init(live_watcher *watcher, const cal_os *os,
                        bool (*deliver)(live_watcher *watcher, cal_slice event)) {
-    uint64_t seed;
-    cal_random(os, &seed, sizeof seed);
+    uint64_t seed = cal_random_seed(os);
     cal_list_init(&watcher->node);
     cal_map_init(&watcher->contexts, seed);
     cal_map_init(&watcher->groups, seed);
@@ -389,7 +388,7 @@ live_hub *live_new(api_state *state, cal_error *err) {
     }
     hub->state = state;
     cal_list_init(&hub->watchers);
-    cal_map_init(&hub->presence, (uint64_t)(uintptr_t)hub);
+    cal_map_init(&hub->presence, cal_random_seed(cal_node_os(state->node)));
     live_share_open(hub);
     hub->delivered = metrics_get(state->metrics, METRICS_COUNTER, "api_events_delivered",
                                  "Events handed to WebSockets and event streams.", "");

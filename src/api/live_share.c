@@ -7,6 +7,7 @@
 #include "calimero/context.h"
 #include "calimero/members.h"
 #include "calimero/share.h"
+#include "crypto/crypto.h"
 
 /* Something watched; `round`: the last look at which it was. */
 typedef struct live_group {
@@ -131,8 +132,9 @@ void live_share_look(live_hub *hub) {
 }
 
 void live_share_open(live_hub *hub) {
-    cal_map_init(&hub->groups, (uint64_t)(uintptr_t)hub);
-    cal_map_init(&hub->statuses, (uint64_t)(uintptr_t)hub);
+    const cal_os *os = cal_node_os(hub->state->node);
+    cal_map_init(&hub->groups, cal_random_seed(os));
+    cal_map_init(&hub->statuses, cal_random_seed(os));
 }
 
 void live_share_close(live_hub *hub) {

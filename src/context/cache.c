@@ -17,12 +17,12 @@ struct cal_context_cache {
     size_t young_bytes, old_bytes, half_max;
 };
 
-cal_context_cache *cal_context_cache_new(size_t max_bytes) {
+cal_context_cache *cal_context_cache_new(size_t max_bytes, uint64_t seed) {
     cal_context_cache *cache = calloc(1, sizeof *cache);
     if (!cache) return NULL;
     pthread_mutex_init(&cache->lock, NULL);
-    cal_map_init(&cache->young, (uint64_t)(uintptr_t)cache);
-    cal_map_init(&cache->old, (uint64_t)(uintptr_t)cache);
+    cal_map_init(&cache->young, seed);
+    cal_map_init(&cache->old, seed);
     cache->half_max = max_bytes / 2;
     return cache;
 }

@@ -16,8 +16,9 @@ typedef struct cal_context_cache cal_context_cache;
 
 enum { CAL_CACHE_UNKNOWN = 2 };
 
-cal_context_cache *cal_context_cache_new(size_t max_bytes); /* NULL: out of memory; version 0 */
-void cal_context_cache_free(cal_context_cache *cache);      /* NULL allowed */
+/* seed of its hash maps, random. NULL: out of memory; version 0. */
+cal_context_cache *cal_context_cache_new(size_t max_bytes, uint64_t seed);
+void cal_context_cache_free(cal_context_cache *cache); /* NULL allowed */
 
 /* 1 and the value appended, 0 known to be absent, CAL_CACHE_UNKNOWN, or CAL_E* of the buffer. */
 int cal_context_cache_get(cal_context_cache *cache, uint64_t version, cal_slice key,

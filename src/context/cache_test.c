@@ -20,7 +20,7 @@ static int get(cal_context_cache *cache, uint64_t version, const char *key, char
 
 static void answers_only_for_its_version(void **state) {
     (void)state;
-    cal_context_cache *cache = cal_context_cache_new(100000);
+    cal_context_cache *cache = cal_context_cache_new(100000, 7);
     uint64_t version = cal_context_cache_version(cache);
     char value[100];
     assert_int_equal(get(cache, version, "a", value), CAL_CACHE_UNKNOWN);
@@ -36,7 +36,7 @@ static void answers_only_for_its_version(void **state) {
 
 static void is_closed_while_a_commit_is_on_its_way(void **state) {
     (void)state;
-    cal_context_cache *cache = cal_context_cache_new(100000);
+    cal_context_cache *cache = cal_context_cache_new(100000, 7);
     uint64_t version = cal_context_cache_version(cache);
     char value[100];
     cal_slice one = text("1"), two = text("2");
@@ -57,7 +57,7 @@ static void is_closed_while_a_commit_is_on_its_way(void **state) {
 
 static void forgets_what_is_not_used(void **state) {
     (void)state;
-    cal_context_cache *cache = cal_context_cache_new(20000);
+    cal_context_cache *cache = cal_context_cache_new(20000, 7);
     uint64_t version = cal_context_cache_version(cache);
     char key[20], value[100];
     cal_slice one = text("1");
@@ -74,7 +74,7 @@ static void forgets_what_is_not_used(void **state) {
 
 static void counts_what_it_holds(void **state) {
     (void)state;
-    cal_context_cache *cache = cal_context_cache_new(100000);
+    cal_context_cache *cache = cal_context_cache_new(100000, 7);
     uint64_t version = cal_context_cache_version(cache);
     cal_slice one = text("1");
     cal_context_cache_add(cache, version, text("a"), &one);

@@ -69,7 +69,8 @@ static struct context *new_context(cal_contexts *contexts, const cal_context_id 
     cal_list_init(&context->handlers);
     cal_list_init(&context->waiting);
     cal_list_init(&context->flight);
-    context->cache = cal_context_cache_new(CONTEXT_CACHE_MAX);
+    context->cache =
+        cal_context_cache_new(CONTEXT_CACHE_MAX, cal_random_seed(contexts->options.os));
     int rc = context->cache ? context_record_copy(record, &context->record) : CAL_ENOMEM;
     if (rc == 0) rc = cal_tip_init(&context->tip, id, &context->record);
     crdt_clock_init(&context->clock, contexts->clock_id);
@@ -228,7 +229,8 @@ int cal_contexts_new(const cal_contexts_options *options, cal_contexts **ret_con
     cal_contexts *contexts = calloc(1, sizeof *contexts);
     if (!contexts) return CAL_ENOMEM;
     contexts->options = *options;
-    int rc = cal_modules_new(options->store, options->vm, options->code, &contexts->modules);
+    int rc = cal_modules_new(options->store, options->vm, options->code,
+                             cal_random_seed(options->os), &contexts->modules);
     if (rc != 0) {
         free(contexts);
         return rc;

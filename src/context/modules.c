@@ -34,14 +34,14 @@ struct cal_modules {
     uint64_t count, compiled;
 };
 
-int cal_modules_new(cal_store *store, cal_vm *vm, const cal_app_blobs *blobs,
+int cal_modules_new(cal_store *store, cal_vm *vm, const cal_app_blobs *blobs, uint64_t seed,
                     cal_modules **ret_modules) {
     cal_modules *modules = calloc(1, sizeof *modules);
     if (!modules) return CAL_ENOMEM;
     *modules = (cal_modules){.store = store, .vm = vm, .blobs = blobs};
     pthread_mutex_init(&modules->lock, NULL);
     pthread_cond_init(&modules->loaded, NULL);
-    cal_map_init(&modules->entries, (uint64_t)(uintptr_t)modules);
+    cal_map_init(&modules->entries, seed);
     cal_list_init(&modules->recent);
     *ret_modules = modules;
     return 0;

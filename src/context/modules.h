@@ -20,7 +20,7 @@ typedef struct cal_loaded_module {
     struct module_entry *entry;
 } cal_loaded_module;
 
-int cal_modules_new(cal_store *store, cal_vm *vm, const cal_app_blobs *blobs,
+int cal_modules_new(cal_store *store, cal_vm *vm, const cal_app_blobs *blobs, uint64_t seed,
                     cal_modules **ret_modules);
 void cal_modules_free(cal_modules *modules); /* nothing in use; NULL allowed */
 

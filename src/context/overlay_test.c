@@ -295,7 +295,7 @@ static void turns_on_turns_are_like_one_map(void **state) {
     memcpy(id.bytes, context_id, 32);
     cal_hash head = {{1}};
     cal_context_record record = {.heads = &head, .head_count = 1};
-    cal_context_cache *cache = cal_context_cache_new(4096);
+    cal_context_cache *cache = cal_context_cache_new(4096, 7);
     cal_tip tip;
     static struct under_way way;
     int model[KEYS];

@@ -111,5 +111,11 @@ bool cal_equal_secret(const void *a, const void *b, size_t len); /* constant tim
 static inline void cal_random(const cal_os *os, void *ret_bytes, size_t len) {
     os->random(os->user, ret_bytes, len);
 }
+/* For the hash maps of whoever takes keys from peers. */
+static inline uint64_t cal_random_seed(const cal_os *os) {
+    uint64_t seed;
+    cal_random(os, &seed, sizeof seed);
+    return seed;
+}
 
 #endif

@@ -304,6 +304,16 @@ int gov_group_contexts(cal_gov *gov, const cal_group_id *group, gov_context_visi
                        void *user); /* direct; CAL_ENOTFOUND */
 int gov_namespace_contexts(cal_gov *gov, const cal_group_id *namespace_id,
                            gov_context_visitor visit, void *user); /* all groups */
+/* The same in parts: up to `max` of them behind the place, which moves on; zeroed it is before the
+ * first. What is registered in front of the place meanwhile is not seen. How many there were: fewer
+ * than `max` at the end. */
+typedef struct gov_context_place {
+    cal_group_id group;
+    cal_context_id context;
+} gov_context_place;
+size_t gov_namespace_contexts_from(cal_gov *gov, const cal_group_id *namespace_id,
+                                   gov_context_place *place, size_t max, gov_context_visitor visit,
+                                   void *user);
 
 /* The contexts that the stored rows of a namespace register, a page at a time so that no snapshot
  * grows old; visit returns 0 to go on. Any thread. */

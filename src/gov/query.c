@@ -215,6 +215,32 @@ int gov_namespace_contexts(cal_gov *gov, const cal_group_id *namespace_id,
     return 0;
 }
 
+size_t gov_namespace_contexts_from(cal_gov *gov, const cal_group_id *namespace_id,
+                                   gov_context_place *place, size_t max, gov_context_visitor visit,
+                                   void *user) {
+    gov_view view;
+    cal_slice ids, value;
+    size_t count = 0;
+    if (!gov_find_group(gov, namespace_id, &view)) return 0;
+    gov_key after = gov_key_of(ROW_CONTEXT, place->group.bytes, place->context.bytes, NULL);
+    gov_walk walk = gov_walk_start(&view, ROW_CONTEXT, NULL, NULL);
+    walk.base = cal_sorted_from(view.base, cal_slice_of(after.bytes, after.len));
+    if (view.changed)
+        walk.changed = cal_sorted_from(view.changed, cal_slice_of(after.bytes, after.len));
+    while (count < max && gov_walk_next(&walk, &ids, &value)) {
+        gov_context_place at;
+        gov_context_info info;
+        memcpy(at.group.bytes, ids.data, 32);
+        memcpy(at.context.bytes, ids.data + 32, 32);
+        if (memcmp(&at, place, sizeof at) == 0) continue; /* the one before */
+        fill_context(&view, &at.group, at.context.bytes, value, &info);
+        *place = at;
+        count++;
+        visit(user, &info);
+    }
+    return count;
+}
+
 int gov_context_read(cal_gov *gov, const cal_context_id *context, cal_account_id *ret_account,
                      cal_error *err) {
     gov_view view;

@@ -17,7 +17,7 @@
 #include "app/app.h"
 #include "node/internal.h"
 
-enum { RETRY_MIN_MS = 500, RETRY_MAX_MS = 60000, EXPECTED_MAX = 8, HEAD_SIZE = 4 };
+enum { RETRY_MIN_MS = 500, RETRY_MAX_MS = 60000, EXPECTED_MAX = 8, HEAD_SIZE = 4, LOOKS = 32 };
 
 /* An application that some context says the code is of. */
 typedef struct expected {
@@ -62,18 +62,16 @@ static void free_code(code *c) {
 }
 
 static code *new_code(cal_node *node, const cal_blob_id *blob) {
-    uint64_t seed;
     code *c = calloc(1, sizeof *c);
     if (!c) return NULL;
     if (cal_map_put(&node->code.wanted, key_of(blob->bytes), c)) {
         free(c);
         return NULL;
     }
-    cal_random(node->os, &seed, sizeof seed);
     c->node = node;
     c->blob = *blob;
     cal_id_to_base58(blob->bytes, c->text);
-    cal_map_init(&c->users, seed);
+    cal_map_init(&c->users, cal_random_seed(node->os));
     return c;
 }
 
@@ -111,17 +109,24 @@ static bool needs(const code *c, const cal_context_id *context,
     return !node_code_here(c->node, application, &c->blob);
 }
 
-static void forget_users(code *c) {
-    cal_map_cursor cursor = {0};
-    cal_slice key;
-    void *application;
-    while (cal_map_next(&c->users, &cursor, &key, &application)) {
-        cal_context_id context;
-        memcpy(context.bytes, key.data, sizeof context.bytes);
-        if (needs(c, &context, application)) continue;
-        cal_map_remove(&c->users, cal_slice_of(context.bytes, sizeof context.bytes));
+/* The turn-th of the contexts that wait: each is tried, those who hear one may lack it. Those that
+ * are met on the way and do not need it any more are forgotten, LOOKS of them at most. */
+typedef enum found { FOUND, NOBODY, LATER } found;
+
+static found find_user(code *c, cal_context_id *ret_context) {
+    for (int looks = 0; c->users.count > 0; looks++) {
+        cal_map_cursor cursor = {0};
+        cal_slice key;
+        void *application;
+        if (looks == LOOKS) return LATER;
+        for (uint32_t skip = c->turn % (uint32_t)c->users.count;; skip--)
+            if (!cal_map_next(&c->users, &cursor, &key, &application) || skip == 0) break;
+        memcpy(ret_context->bytes, key.data, sizeof ret_context->bytes);
+        if (needs(c, ret_context, application)) return FOUND;
+        cal_map_remove(&c->users, key_of(ret_context->bytes));
         free(application);
     }
+    return NOBODY;
 }
 
 /* --- how it stands --- */
@@ -397,20 +402,13 @@ static void on_fetched(void *user, int result, const cal_blobs_info *info, const
     node_blobs_closed(node);
 }
 
-/* The turn-th of the contexts that wait: each is tried, those who hear one may lack it. */
-static void start_fetching(code *c) {
-    node_fetch_wanted wanted = {.blob = c->blob,
+static void start_fetching(code *c, const cal_context_id *context) {
+    node_fetch_wanted wanted = {.context = *context,
+                                .blob = c->blob,
                                 .size_max = CAL_APP_DOWNLOAD_MAX,
                                 .progress = on_progress,
                                 .done = on_fetched,
                                 .user = c};
-    cal_map_cursor cursor = {0};
-    cal_slice key;
-    for (uint32_t skip = c->turn % (uint32_t)c->users.count;; skip--) {
-        void *application;
-        if (!cal_map_next(&c->users, &cursor, &key, &application) || skip == 0) break;
-    }
-    memcpy(wanted.context.bytes, key.data, sizeof wanted.context.bytes);
     c->again = false;
     c->tried_ms = now_ms(c->node);
     int rc = node_fetch_start(c->node, &wanted, &c->fetch);
@@ -422,18 +420,23 @@ static void start_fetching(code *c) {
 
 /* --- when --- */
 
+static void look_soon(cal_node *node);
+
 /* Whether it is gone: then others may have been wanted meanwhile. */
 static bool look_at(code *c) {
     if (c->fetch || c->installing || c->refused || now_ms(c->node) < c->due_ms) return false;
-    forget_users(c);
-    if (c->users.count == 0) {
+    cal_context_id context;
+    found user = find_user(c, &context);
+    if (user == NOBODY) {
         came(c); /* or is needed no longer: then nobody waits */
         return true;
     }
-    if (cal_blobs_stat(c->node->blobs, &c->blob, NULL) == 0)
+    if (user == LATER)
+        look_soon(c->node);
+    else if (cal_blobs_stat(c->node->blobs, &c->blob, NULL) == 0)
         start_installing(c);
     else
-        start_fetching(c);
+        start_fetching(c, &context);
     return false;
 }
 

@@ -197,7 +197,7 @@ int node_compact_open(cal_node *node, cal_error *err) {
     c->interval_s = options->interval_s ? options->interval_s : INTERVAL_S;
     c->due_ms = now_ms(node) + 1000 * (uint64_t)(c->interval_s < FIRST_S ? c->interval_s : FIRST_S);
     if (options->off || node->options.read_only) c->due_ms = UINT64_MAX;
-    cal_map_init(&c->seen, (uint64_t)(uintptr_t)node);
+    cal_map_init(&c->seen, cal_random_seed(node->os));
     if (options->off || c->bounds.keep < c->bounds.above) return 0;
     return cal_fail(err, CAL_EINVAL,
                     "of %u deltas of a context %u are kept, but that must be less, or nothing "

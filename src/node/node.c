@@ -215,11 +215,11 @@ static cal_node *new_node(const node_world *world, const cal_node_options *optio
     cal_list_init(&node->claims);
     cal_list_init(&node->purges);
     cal_list_init(&node->new_rows);
-    cal_map_init(&node->code.wanted, (uint64_t)(uintptr_t)node);
+    cal_map_init(&node->code.wanted, cal_random_seed(node->os));
     cal_list_init(&node->code.gets);
     cal_list_init(&node->code.announced);
     cal_list_init(&node->watches);
-    cal_map_init(&node->left, (uint64_t)(uintptr_t)node);
+    cal_map_init(&node->left, cal_random_seed(node->os));
     node->home = options->home ? strdup(options->home) : NULL;
     node->options.home = node->home;
     return node;

@@ -773,9 +773,14 @@ int cal_sync_status_get(cal_sync *sync, const cal_context_id *id, cal_sync_statu
     if (!context) return CAL_ENOTFOUND;
     *ret_status = context->status;
     ret_status->waiting = sync_context_waiting(context);
+    if (ret_status->waiting > 0 && ret_status->state == CAL_SYNC_EQUAL) {
+        ret_status->state = CAL_SYNC_WAITING; /* they came since */
+        snprintf(ret_status->why, sizeof ret_status->why,
+                 "%zu changes of others wait for what they build on", (size_t)ret_status->waiting);
+    }
     if (context->codeless) {
         ret_status->state = CAL_SYNC_WAITING;
-        memcpy(ret_status->why, context->code_why, sizeof ret_status->why);
+        snprintf(ret_status->why, sizeof ret_status->why, "%s", sync_context_code_why(context));
     }
     return 0;
 }

@@ -128,10 +128,11 @@ int sync_context_add(cal_sync *sync, const cal_context_id *id) {
     cal_map_init(&context->buckets, sync->seed);
     cal_map_init(&context->covered, sync->seed);
     cal_map_init(&context->shares, sync->seed);
-    cal_list *lists[] = {&context->unproved, &context->came,          &context->judged,
-                         &context->governed, &context->strangers,     &context->stateless,
-                         &context->to_open,  &context->doubtful,      &context->ready,
-                         &context->waiters,  &context->governed_link, &context->due_link};
+    cal_list *lists[] = {&context->unproved,     &context->came,          &context->judged,
+                         &context->governed,     &context->strangers,     &context->stateless,
+                         &context->to_open,      &context->doubtful,      &context->ready,
+                         &context->waiters,      &context->governed_link, &context->due_link,
+                         &context->codeless_link};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) cal_list_init(lists[i]);
     context->heartbeat_due_ms = sync_now_ms(sync) + sync_random(sync, SYNC_HEARTBEAT_MS);
     context->compare_wanted = true;
@@ -167,6 +168,7 @@ static void free_context(sync_context *context) {
     cal_map_deinit(&context->shares);
     cal_list_remove(&context->governed_link);
     cal_list_remove(&context->due_link);
+    cal_list_remove(&context->codeless_link);
     free(context);
 }
 

@@ -86,10 +86,10 @@ typedef struct sync_context {
     cal_context_id id;
     char topic[CAL_ID_TEXT_MAX];
     bool gone;
-    bool codeless;      /* follow.c: what it runs is not here; then */
-    cal_blob_id code;   /* that is this */
-    char code_why[160]; /* and so it stands with it */
-    cal_map by_id;      /* delta id -> sync_delta, known and not applied: see above */
+    bool codeless;          /* follow.c: what it runs is not here; then */
+    cal_blob_id code;       /* that is this */
+    cal_list codeless_link; /* in sync.follow.codeless, or in .recoded once that has come */
+    cal_map by_id;          /* delta id -> sync_delta, known and not applied: see above */
     sync_usage used[SYNC_ROOM_COUNT];
     cal_map shares;     /* of them: room, author or peer -> sync_share */
     cal_list unproved;  /* came unasked */
@@ -210,6 +210,7 @@ void sync_past_common(sync_context *context, const cal_peer_id *peer, sync_ids h
 
 /* follow.c: whether what the context runs is not here; then it is wanted. */
 bool sync_context_codeless(sync_context *context);
+const char *sync_context_code_why(const sync_context *context); /* how it stands with the code */
 
 /* compare.c */
 void sync_compare_want(sync_context *context, const cal_peer_id *peer);

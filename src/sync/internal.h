@@ -53,7 +53,15 @@ struct cal_sync {
     } due; /* due.c */
     cal_list joins;
     cal_list governed; /* contexts of which something waits for governance */
-    cal_list adoptions;
+    cal_map adoptions; /* context id -> what is being stored of it */
+    struct {
+        cal_list namespaces; /* whose contexts are looked at in turn */
+        cal_list recoded;    /* contexts whose code has come */
+        cal_list codeless;   /* contexts whose code is not here */
+        cal_map codes;       /* blob id of such code -> how it stands with it */
+        cal_task task;
+        bool posted;
+    } follow;                 /* follow.c */
     cal_list servings;        /* streams whose asker may turn out to be a member */
     struct sync_views *views; /* of contexts whose state is handed out */
     uint64_t views_due_ms;
@@ -117,7 +125,10 @@ typedef struct sync_namespace {
     cal_sync *sync;
     cal_group_id id;
     char topic[GOV_TOPIC_TEXT_MAX];
-    cal_list intake; /* waits for its turn */
+    cal_list intake;             /* waits for its turn */
+    cal_list follow_link;        /* in sync.follow.namespaces while its contexts are looked at, */
+    gov_context_place follow_at; /* up to here; */
+    bool follow_again;           /* and something has changed for those before */
     sync_usage intake_used;
     cal_map shares;           /* of it: peer -> sync_share */
     struct sync_batch *batch; /* being verified and judged */
@@ -185,6 +196,8 @@ void sync_due_init(cal_sync *sync);
 void sync_contexts_tick(cal_sync *sync, uint64_t now_ms);
 
 /* follow.c: contexts that others made, and that this node may have. */
+void sync_follow_init(cal_sync *sync);
+void sync_follow_free(cal_sync *sync);
 void sync_follow_change(cal_sync *sync, const gov_change *change);
 void sync_follow_namespace(cal_sync *sync, const cal_group_id *namespace_id);
 /* Those that are here already: nothing is stored. */

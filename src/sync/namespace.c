@@ -421,6 +421,7 @@ static void on_purged(void *user, const cal_group_id *namespace_id) {
     sync_namespace *ns = sync_namespace_get(sync, namespace_id, false);
     if (!ns) return;
     ns->gone = true;
+    cal_list_remove(&ns->follow_link);
     sync_history_free(ns);
     sync_keys_free(ns);
     free_intake(ns);
@@ -442,6 +443,7 @@ sync_namespace *sync_namespace_get(cal_sync *sync, const cal_group_id *id, bool 
     ns->sync = sync;
     ns->id = *id;
     cal_list_init(&ns->intake);
+    cal_list_init(&ns->follow_link);
     cal_map_init(&ns->shares, sync->seed);
     gov_topic_text(id, ns->topic);
     if (cal_map_put(&sync->namespaces, key, ns) == 0) return ns;

@@ -521,7 +521,10 @@ static void applied(void *user, const cal_apply_outcome *outcomes, size_t count)
         drop_descendants(context, &id);
         sync_compare_want(context, NULL);
     }
-    if (any) sync_context_heartbeat(context);
+    if (any) {
+        if (context->status.state == CAL_SYNC_EQUAL) context->status.state = CAL_SYNC_UNKNOWN;
+        sync_context_heartbeat(context);
+    }
     end_step(step);
 }
 

@@ -131,7 +131,7 @@ int cal_sync_new(const cal_sync_options *options, cal_sync **ret_sync) {
     sync_due_init(sync);
     cal_list_init(&sync->joins);
     cal_list_init(&sync->governed);
-    cal_list_init(&sync->adoptions);
+    sync_follow_init(sync);
     int rc = sync_views_new(options->store, &sync->views);
     if (rc == 0) rc = sync_serve(sync);
     if (rc == 0) rc = sync_bulk_serve(sync);
@@ -204,6 +204,7 @@ void cal_sync_free(cal_sync *sync) {
     gov_observe(sync->options.gov, NULL, NULL);
     sync_namespaces_free(sync);
     sync_contexts_free(sync);
+    sync_follow_free(sync);
     sync_views_free(sync->views);
     cal_map_deinit(&sync->namespaces);
     cal_map_deinit(&sync->contexts);

@@ -183,6 +183,34 @@ static void the_application_is_waited_for(void **state) {
     world_close(w);
 }
 
+static bool in_sync(place *p, const shared *s) {
+    cal_sync_status status = {0};
+    OK(p->world, cal_context_sync_status(node_at(p), &s->context, &status));
+    return status.state == CAL_SYNC_EQUAL;
+}
+
+/* "In sync" is said of states that were compared, and not of one that has changed since. */
+static void in_sync_says_no_more_than_was_compared(void **state) {
+    (void)state;
+    engine_signals_use();
+    world *w = &now;
+    world_open(w, 4, 2, 1);
+    place *a = &w->places[0], *b = &w->places[1];
+    shared s = found(a);
+    join(a, b, &s);
+    set(a, &s.context, "before", "1");
+    until_holds(b, &s.context, "before", "1");
+    node_sim_run(w->sim, 40 * SECOND, NULL, NULL);
+    assert_true(in_sync(a, &s) && in_sync(b, &s));
+    set(a, &s.context, "after", "2");
+    assert_false(in_sync(a, &s)); /* its own change */
+    until_holds(b, &s.context, "after", "2");
+    assert_false(in_sync(b, &s)); /* another's */
+    node_sim_run(w->sim, 40 * SECOND, NULL, NULL);
+    assert_true(in_sync(a, &s) && in_sync(b, &s));
+    world_close(w);
+}
+
 /* A stop, or a loss of power, anywhere between having joined and having the application. */
 static void the_application_comes_after_a_stop(void **state) {
     (void)state;
@@ -451,6 +479,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(the_removed_hear_that_they_are_back, tell_seed),
         cmocka_unit_test_teardown(the_application_comes_from_whoever_has_it, tell_seed),
         cmocka_unit_test_teardown(the_application_is_waited_for, tell_seed),
+        cmocka_unit_test_teardown(in_sync_says_no_more_than_was_compared, tell_seed),
         cmocka_unit_test_teardown(the_application_comes_after_a_stop, tell_seed),
         cmocka_unit_test_teardown(a_bundle_is_verified, tell_seed),
         cmocka_unit_test_teardown(a_bundle_of_another_application_is_refused, tell_seed),
