@@ -123,6 +123,8 @@ int cal_context_join_wait(cal_node *node, const cal_context_id *context, cal_err
     X(ops_bulk, "governance operations fetched, many at once")                                     \
     X(deltas_bulk, "deltas fetched, many at once")                                                 \
     X(deltas_covered, "deltas that a state taken whole has")                                       \
+    X(state_pages, "pages of whole states taken")                                                  \
+    X(states_resumed, "transfers of a whole state that went on where they broke off")              \
     X(heads_taken_over, "times that a peer's heads were taken over with its root")                 \
     X(bulk_asked, "questions for much at once")                                                    \
     X(bulk_frames, "frames that came to them")                                                     \

@@ -18,6 +18,7 @@ enum {
     TREES_MAX = 2, /* comparisons of trees in one session */
     SESSION_MS = 10 * 60 * 1000,
     ROUNDS_MAX = 16,        /* comparisons in one session */
+    SAME_PEER_MAX = 4,      /* streams in a row for a state that breaks off */
     GOSSIP_GRACE_MS = 1000, /* for what is on its way by itself */
     SHOW_AGAIN_MS = 5000,
     HEADS_MANY = 8,        /* that do not become fewer by themselves */
@@ -158,7 +159,10 @@ static void fail_compare(sync_compare *compare, int code, const char *why) {
         context->compare_began_ms = 0;
     }
     cal_fail(&err, code, "%s", why);
+    cal_peer_id peer = compare->peer;
     let_go(compare);
+    /* It still has the state that was begun with; but nobody is asked for ever. */
+    if (sync_take_moves(context) && context->failures % SAME_PEER_MAX != 0) context->ahead = peer;
     sync_context_alarm(context);
     tell_waiters(context, &err);
 }

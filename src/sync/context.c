@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "sync/bulk.h"
+#include "sync/take.h"
 
 enum { HEARTBEAT_SOON_MS = 2000 };
 
@@ -90,6 +91,7 @@ void sync_context_hearer(sync_context *context, const cal_peer_id *peer, bool he
 void sync_context_look(sync_context *context, uint64_t now_ms) {
     if (context->gone) return;
     sync_context_forget_strangers(context, now_ms);
+    sync_take_look(context, now_ms);
     if (now_ms >= context->heartbeat_due_ms) send_heartbeat(context, now_ms);
     if (now_ms >= sync_compare_due(context)) sync_compare_tick(context, now_ms);
     sync_context_alarm(context);
@@ -154,6 +156,7 @@ static void free_context(sync_context *context) {
     cal_map_cursor cursor = {0};
     void *value;
     sync_compare_free(context);
+    sync_take_forget(context);
     sync_cover_free(context);
     free_list(&context->unproved);
     free_list(&context->judged);
@@ -188,6 +191,12 @@ void cal_sync_context(cal_sync *sync, const cal_context_id *id, bool here) {
         sync_context_drop(sync, id);
     else if (sync_context_add(sync, id))
         cal_log(CAL_LOG_WARN, "sync", "no memory to share a context");
+}
+
+void sync_contexts_quit(cal_sync *sync) {
+    cal_map_cursor cursor = {0};
+    void *value;
+    while (cal_map_next(&sync->contexts, &cursor, NULL, &value)) sync_take_forget(value);
 }
 
 void sync_contexts_free(cal_sync *sync) {

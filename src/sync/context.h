@@ -120,10 +120,11 @@ typedef struct sync_context {
 
     /* compare.c */
     struct sync_compare *compare;
-    struct sync_cover *cover; /* cover.c: of the state that came whole; NULL: none did, or */
-    bool cover_read;          /* not read yet */
-    cal_peer_id ahead;        /* who is to be asked next; len 0: anybody */
-    cal_peer_id declined;     /* whose comparison of trees was, last */
+    struct sync_cover *cover;    /* cover.c: of the state that came whole; NULL: none did, or */
+    bool cover_read;             /* not read yet */
+    struct sync_take *kept_take; /* take.c: a transfer that broke off */
+    cal_peer_id ahead;           /* who is to be asked next; len 0: anybody */
+    cal_peer_id declined;        /* whose comparison of trees was, last */
     uint64_t declined_ms;
     struct { /* peers that named every head that this node had then, the latest */
         cal_peer_id peer;

@@ -190,6 +190,7 @@ void sync_context_gossip(struct sync_context *context, const cal_p2p_message *me
 void sync_context_hearer(struct sync_context *context, const cal_peer_id *peer, bool hears);
 /* Governance has moved: what waited for it is judged again. */
 void sync_contexts_governed(cal_sync *sync);
+void sync_contexts_quit(cal_sync *sync); /* what is kept for later goes */
 
 /* due.c */
 void sync_due_init(cal_sync *sync);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "sync/bulk.h"
+#include "sync/take.h"
 
 enum {
     STEP_MAX = CAL_APPLY_DELTAS_MAX,
@@ -623,6 +624,7 @@ bool sync_context_take(sync_context *context, sync_delta *delta) {
 }
 
 void sync_context_stated(sync_context *context) {
+    sync_take_forget(context);
     cal_list_append(&context->to_open, &context->stateless);
     cal_list_init(&context->stateless);
     sync_context_go(context);

@@ -195,6 +195,7 @@ void cal_sync_drain(cal_sync *sync, void (*done)(void *user), void *user) {
     sync->drained_user = user;
     sync_hold(sync);
     cal_sync_quit(sync);
+    sync_contexts_quit(sync);
     sync_joins_drain(sync);
     sync_release(sync);
 }

@@ -8,10 +8,17 @@
 
 #include "sync/snapshot.h"
 
+enum { KEPT_MS = 10 * 60 * 1000 }; /* for so long, without a stream */
+
 typedef enum take_job { TAKE_BEGIN, TAKE_PAGE, TAKE_VERIFY, TAKE_DROP } take_job;
 
+/* Kept, it is the context's kept_take, has no session and holds no one up. */
 struct sync_take {
-    sync_context *context; /* NULL: nobody waits for it */
+    sync_context *context; /* NULL: nobody waits for it, and it is not kept */
+    bool kept, resumed;    /* resumed: and no page has come since */
+    bool brought;          /* this stream has brought pages */
+    bool afresh;           /* what it has goes, then it begins anew */
+    uint64_t kept_ms;      /* since then */
     cal_sync *sync;
     cal_context_id id;
     sync_session *session;
@@ -117,15 +124,57 @@ static void close_take(sync_take *take) {
         free_take(take);
 }
 
-static void finish(sync_take *take, int result, const char *why) {
-    if (take->context) {
-        take->context = NULL;
-        take->done(take->user, result, why);
-    }
+/* false: there is nothing worth it. */
+static bool keep(sync_take *take) {
+    sync_context *context = take->context;
+    bool writes = take->working && take->job == TAKE_PAGE;
+    if (!take->intake || take->installing || take->afresh || (take->working && !writes) ||
+        context->gone || take->sync->stopping || context->kept_take)
+        return false;
+    take->kept = true;
+    take->kept_ms = sync_now_ms(take->sync);
+    take->session = NULL;
+    context->kept_take = take;
+    if (!take->working) sync_release(take->sync);
+    return true;
+}
+
+/* Out of the context's keeping; NULL: nothing was kept. */
+static sync_take *unkeep(sync_context *context) {
+    sync_take *take = context->kept_take;
+    if (!take) return NULL;
+    context->kept_take = NULL;
+    take->kept = false;
+    if (!take->working) sync_hold(take->sync);
+    return take;
+}
+
+void sync_take_forget(sync_context *context) {
+    sync_take *take = unkeep(context);
+    if (!take) return;
+    take->context = NULL;
     close_take(take);
 }
 
+bool sync_take_moves(const sync_context *context) {
+    return context->kept_take && context->kept_take->brought;
+}
+
+void sync_take_look(sync_context *context, uint64_t now_ms) {
+    if (context->kept_take && now_ms - context->kept_take->kept_ms > KEPT_MS)
+        sync_take_forget(context);
+}
+
+static void finish(sync_take *take, int result, const char *why) {
+    bool waited = take->context != NULL;
+    bool kept = waited && result == CAL_EUNREACHABLE && keep(take);
+    if (waited && !kept) take->context = NULL;
+    if (waited) take->done(take->user, result, why);
+    if (!kept) close_take(take);
+}
+
 void sync_take_leave(sync_take *take) {
+    if (keep(take)) return;
     take->context = NULL;
     close_take(take);
 }
@@ -143,13 +192,49 @@ static void installed(void *user, int error) {
     finish(take, error, error ? "the state of the peer could not be stored" : "");
 }
 
+static void ask_boundary(sync_take *take) {
+    sync_request request = {.kind = SYNC_SNAPSHOT_BOUNDARY_OF, .context = take->id};
+    take->afresh = take->resumed = false;
+    free(take->heads);
+    take->heads = NULL;
+    if (sync_session_ask(take->session, &take->id, &request))
+        finish(take, CAL_EUNREACHABLE, "the peer could not be asked for its state");
+}
+
+/* The page came to its end without a stream. */
+static void kept_page(sync_take *take) {
+    if (take->result == 0) {
+        sync_release(take->sync);
+        return;
+    }
+    take->context->kept_take = NULL;
+    take->context = NULL;
+    take->kept = false;
+    close_take(take);
+}
+
 static void worked(cal_task *task) {
     sync_take *take = CAL_CONTAINER_OF(task, sync_take, task);
+    if (take->job == TAKE_PAGE && take->result == 0) {
+        take->sync->stats.state_pages++;
+        take->sync->stats.states_resumed += take->resumed;
+        take->resumed = false;
+        take->brought = true;
+    }
+    bool other_state = take->resumed && take->job == TAKE_PAGE &&
+                       (take->result == CAL_EINVAL || take->result == CAL_ESTATE);
     take->working = false;
-    if (take->job == TAKE_DROP) {
+    if (take->kept) {
+        kept_page(take);
+    } else if (take->job == TAKE_DROP && take->context && take->afresh) {
+        ask_boundary(take);
+    } else if (take->job == TAKE_DROP) {
         free_take(take);
     } else if (!take->context) {
         close_take(take);
+    } else if (other_state) { /* what it had begun with is not to be had any more */
+        take->afresh = true;
+        start(take, TAKE_DROP);
     } else if (take->result != 0) {
         char why[CAL_ERROR_MESSAGE_MAX];
         snprintf(why, sizeof why, "%s",
@@ -242,9 +327,32 @@ bool sync_take_has_all(const sync_take *take) {
     return take->installing || (take->working && take->job == TAKE_VERIFY);
 }
 
+/* With the pages that the last stream brought. */
+static int resume(sync_context *context, sync_session *session,
+                  void (*done)(void *user, int result, const char *why), void *user,
+                  sync_take **ret_take) {
+    sync_request request;
+    sync_take *take = unkeep(context);
+    take->session = session;
+    take->done = done;
+    take->user = user;
+    take->resumed = true;
+    take->brought = false;
+    note_accounts(take);
+    sync_snapshot_request(take->intake, &request);
+    int rc = sync_session_ask(session, &take->id, &request);
+    if (rc != 0)
+        sync_take_leave(take);
+    else
+        *ret_take = take;
+    return rc;
+}
+
 int sync_take_new(sync_context *context, sync_session *session,
                   void (*done)(void *user, int result, const char *why), void *user,
                   sync_take **ret_take) {
+    if (context->kept_take && context->kept_take->working) sync_take_forget(context);
+    if (context->kept_take) return resume(context, session, done, user, ret_take);
     sync_take *take = calloc(1, sizeof *take);
     sync_request request = {.kind = SYNC_SNAPSHOT_BOUNDARY_OF, .context = context->id};
     if (!take) return CAL_ENOMEM;

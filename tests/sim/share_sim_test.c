@@ -5,6 +5,7 @@
 #include "node/internal.h"
 #undef node_of
 #include "share_world.h"
+#include "sync/snapshot.h"
 
 typedef struct shared {
     cal_group_id ns;
@@ -208,6 +209,86 @@ static void in_sync_says_no_more_than_was_compared(void **state) {
     assert_false(in_sync(b, &s)); /* another's */
     node_sim_run(w->sim, 40 * SECOND, NULL, NULL);
     assert_true(in_sync(a, &s) && in_sync(b, &s));
+    world_close(w);
+}
+
+/* --- a state that takes longer than its stream lasts --- */
+
+enum { LARGE = 12000, LARGE_COUNT = 900 /* some 44 pages, asked for 16 at once */ };
+
+static void set_large(place *p, const shared *s, size_t number) {
+    static char args[LARGE + 100];
+    output o;
+    int at = sprintf(args, "{\"key\":\"large %zu\",\"value\":\"", number);
+    for (size_t i = 0; i < LARGE; i++) /* it compresses badly */
+        args[at++] = (char)('a' + below(p->world, 26));
+    memcpy(args + at, "\"}", 3);
+    OK(p->world, call(p, &s->context, "set", args, &o));
+}
+
+static void until_pages(place *p, uint64_t pages) {
+    for (int i = 0; i < 4000 && stats_of(p).state_pages < pages; i++)
+        node_sim_run(p->world->sim, 20 * MS, NULL, NULL);
+    CHECK(p->world, stats_of(p).state_pages >= pages, "%llu pages only",
+          (unsigned long long)stats_of(p).state_pages);
+}
+
+static void hang_up(place *p, place *other) {
+    cal_p2p_disconnect(cal_node_p2p(node_at(p)), &other->id);
+    node_sim_run(p->world->sim, 2 * SECOND, NULL, NULL);
+}
+
+/* The stream breaks off twice; what had come by then does not come again. While it writes on. */
+static void a_state_goes_on_where_it_broke_off(void **state) {
+    (void)state;
+    const net_sim_path slow = {.delay_ns = 5 * MS, .bytes_per_s = 4000000};
+    engine_signals_use();
+    world *w = &now;
+    world_open(w, 5, 2, 1);
+    place *a = &w->places[0], *b = &w->places[1];
+    shared s = found(a);
+    for (size_t i = 0; i < LARGE_COUNT; i++) set_large(a, &s, i);
+    set(a, &s.context, "last", "1");
+    net_sim_path_set(node_sim_machine(a->sim), node_sim_machine(b->sim), &slow);
+    join(a, b, &s);
+    until_pages(b, 20);
+    hang_up(b, a);
+    set(a, &s.context, "later", "2"); /* its root is another one now */
+    connect_places(b, a);
+    until_pages(b, 36);
+    hang_up(b, a);
+    connect_places(b, a);
+    until_holds(b, &s.context, "last", "1");
+    until_holds(b, &s.context, "later", "2");
+    assert_int_equal(stats_of(b).states_resumed, 2);
+    CHECK(w, stats_of(b).state_pages < 44 + 2 * SYNC_TAKE_PAGES, "%llu pages came",
+          (unsigned long long)stats_of(b).state_pages);
+    world_close(w);
+}
+
+/* What is kept of a state serves nobody once the peer has forgotten it: all of it comes again. */
+static void a_state_that_is_no_more_is_taken_anew(void **state) {
+    (void)state;
+    const net_sim_path slow = {.delay_ns = 5 * MS, .bytes_per_s = 4000000};
+    engine_signals_use();
+    world *w = &now;
+    world_open(w, 6, 2, 1);
+    place *a = &w->places[0], *b = &w->places[1];
+    shared s = found(a);
+    for (size_t i = 0; i < LARGE_COUNT; i++) set_large(a, &s, i);
+    net_sim_path_set(node_sim_machine(a->sim), node_sim_machine(b->sim), &slow);
+    join(a, b, &s);
+    until_pages(b, 20);
+    net_sim_cut(node_sim_machine(a->sim), node_sim_machine(b->sim));
+    net_sim_cut(node_sim_machine(b->sim), node_sim_machine(a->sim));
+    hang_up(b, a);
+    set(a, &s.context, "later", "2");
+    node_sim_run(w->sim, 400 * SECOND, NULL, NULL); /* longer than a keeps what b began with */
+    net_sim_mend(node_sim_machine(a->sim), node_sim_machine(b->sim));
+    net_sim_mend(node_sim_machine(b->sim), node_sim_machine(a->sim));
+    connect_places(b, a);
+    until_holds(b, &s.context, "later", "2");
+    assert_int_equal(stats_of(b).states_resumed, 0);
     world_close(w);
 }
 
@@ -480,6 +561,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(the_application_comes_from_whoever_has_it, tell_seed),
         cmocka_unit_test_teardown(the_application_is_waited_for, tell_seed),
         cmocka_unit_test_teardown(in_sync_says_no_more_than_was_compared, tell_seed),
+        cmocka_unit_test_teardown(a_state_goes_on_where_it_broke_off, tell_seed),
+        cmocka_unit_test_teardown(a_state_that_is_no_more_is_taken_anew, tell_seed),
         cmocka_unit_test_teardown(the_application_comes_after_a_stop, tell_seed),
         cmocka_unit_test_teardown(a_bundle_is_verified, tell_seed),
         cmocka_unit_test_teardown(a_bundle_of_another_application_is_refused, tell_seed),
