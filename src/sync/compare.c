@@ -23,6 +23,7 @@ enum {
     SHOW_AGAIN_MS = 5000,
     HEADS_MANY = 8,        /* that do not become fewer by themselves */
     LOOK_AGAIN_MS = 10000, /* while others may still be ahead */
+    ABSENT_MAX = 64,       /* deltas that a peer did not have, remembered */
     SINGLES_MAX = 4,       /* deltas fetched one by one before the peer is asked for all at once */
 };
 
@@ -58,7 +59,9 @@ typedef struct sync_compare {
     size_t wanted_count, wanted_capacity;
     cal_map seen; /* ids that are or were in it */
     cal_hash asked;
-    bool lacks; /* the peer did not have one */
+    bool lacks; /* the peer did not have one: */
+    cal_hash absent[ABSENT_MAX];
+    size_t absent_count;
 } sync_compare;
 
 typedef struct waiter { /* of cal_sync_now */
@@ -256,6 +259,8 @@ static void on_delta(sync_compare *compare, const sync_answer *answer) {
     sync_context *context = compare->context;
     if (answer->kind == SYNC_ANSWER_DELTA_NOT_FOUND) {
         compare->lacks = true;
+        if (compare->absent_count < ABSENT_MAX)
+            compare->absent[compare->absent_count++] = compare->asked;
         ask_delta(compare);
         return;
     }
@@ -427,6 +432,15 @@ static void compare_trees(sync_compare *compare, const cal_hash *root) {
 
 /* --- heads --- */
 
+/* The state is a member's. What waits here for a delta that it does not have will not be part of it
+ * that way: it goes, and comes again with the heads of whoever builds on it. Else it would be asked
+ * for again and again, when that delta was compacted away everywhere. */
+static void forget_orphans(sync_compare *compare) {
+    for (size_t i = 0; i < compare->absent_count; i++)
+        sync_context_orphans(compare->context, &compare->absent[i]);
+    compare->absent_count = 0;
+}
+
 /* Whether the peer names every head that is here. Whatever else it names and is known lies below
  * them: nodes of the reference keep some heads for good, and count deltas as applied that changed
  * nothing with them. */
@@ -523,6 +537,7 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
     } else if (equal && !same && (compare->lacks || many) && may_rejoin(compare)) {
         take_over(compare);
     } else if (equal) {
+        if (is_member(compare)) forget_orphans(compare);
         succeed(compare, is_member(compare) ? CAL_SYNC_EQUAL : CAL_SYNC_UNKNOWN);
     } else if (same || compare->lacks || (compare->trees > 0 && answer->heads.count == 0)) {
         /* after trees, the reference names no heads */

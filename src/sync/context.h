@@ -186,6 +186,8 @@ bool sync_context_holds(const sync_context *context, const cal_hash *id);
 size_t sync_context_missing(const sync_context *context, cal_hash *ret_ids, size_t max);
 /* The state is known to have that delta, though it is not stored. One that is doubtful goes. */
 void sync_context_cover(sync_context *context, const cal_hash *id);
+/* Nobody has that delta: what waits for it, and for what waits for it, goes. */
+void sync_context_orphans(sync_context *context, const cal_hash *parent);
 /* The context has got a state, or another one. */
 void sync_context_stated(sync_context *context);
 bool sync_context_idle(const sync_context *context); /* nothing of what came can go on */

@@ -489,6 +489,10 @@ static void drop_descendants(sync_context *context, const cal_hash *failed) {
     }
 }
 
+void sync_context_orphans(sync_context *context, const cal_hash *parent) {
+    drop_descendants(context, parent);
+}
+
 /* It has a row now, and is known no more: a delta that is being opened may have it for a parent. */
 static void note_landed(sync_context *context, const cal_hash *id) {
     static char mark;
