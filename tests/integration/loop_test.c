@@ -1,6 +1,7 @@
 /* The loop of a node that holds much and is asked for the worst: a namespace of many contexts, a
  * context with a large state, a large blob being removed, a namespace of many contexts being
- * deleted, everything being added up, and calls all the while. No turn of the loop may take more
+ * deleted, rights in the other one being changed, everything being added up, and calls all the
+ * while. No turn of the loop may take more
  * than CAL_LOOP_TURN_MS.
  *
  * On a machine that does other things too a thread is put aside for longer than that, so what is
@@ -133,6 +134,7 @@ static double gets(const cal_context_id *context, size_t enough, atomic_int *lef
 /* --- what is asked meanwhile --- */
 
 static atomic_int left, failed;
+static atomic_uint changes; /* of rights, that are still to be made */
 
 static void finished(void *user, const cal_error *error) {
     (void)user;
@@ -146,6 +148,15 @@ static void finished(void *user, const cal_error *error) {
 static void sized(void *user, const cal_error *error, uint64_t bytes) {
     *(uint64_t *)user = bytes;
     finished(NULL, error);
+}
+
+/* Each change of members or rights concerns every context of the namespace. */
+static void changed(void *user, const cal_error *error) {
+    uint32_t more = changes ? --changes : 0;
+    if (more && !error)
+        cal_group_set_default_capabilities(node, user, more & 1, changed, user);
+    else
+        finished(NULL, error);
 }
 
 static void seen(void *user, const cal_namespace_usage *usage) {
@@ -176,11 +187,13 @@ static void no_turn_of_the_loop_is_late(void **state) {
     uint64_t bytes = 0, contexts = 0;
     cal_node_stats_get(node, &before);
     began = now_s();
-    left = 4;
+    left = 5;
+    changes = 20;
     cal_blob_delete(node, &blob, finished, NULL);
     cal_namespace_delete(node, &doomed.group, finished, NULL);
     cal_namespace_usage_each(node, seen, finished, &contexts);
     cal_context_size(node, &large.context, sized, &bytes);
+    cal_group_set_default_capabilities(node, &many.group, 0, changed, &many.group);
     double busy = gets(&large.context, 3000, &left);
     while (left > 0) gets(&large.context, 3000, &left);
     cal_node_stats_get(node, &after);

@@ -98,6 +98,9 @@ static void test_health(void **state) {
         "sync_requests_declined_total 0",
         "process_resident_memory_bytes ",
         "store_bytes ",
+        "loop_turns_total ",
+        "loop_late_total ",
+        "loop_late_by_itself_total ",
         "calls_total "};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         if (!strstr(r.body, lines[i])) fail_msg("no %s in %s", lines[i], r.body);
