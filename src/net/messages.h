@@ -12,6 +12,7 @@
 
 #define NET_STREAM_PROTOCOL "/calimero/stream/0.0.2"
 #define NET_BLOB_PROTOCOL "/calimero/blob/0.0.2"
+#define NET_BLOB_REST_PROTOCOL "/calimero-c/blob-rest/1" /* ours: from an offset on */
 
 /* Numbers of the network, network-sync.md 2 and 10. */
 enum {

@@ -30,8 +30,14 @@ struct sync_blob_fetch {
     cal_task step_task, store_task;
     int local; /* why the store does not take it: nobody else is asked */
     cal_error err;
+    /* what came in turns before; the writer then has it */
+    uint32_t rounds;
+    bool whole;  /* no rest is asked for: it was not the blob */
+    bool broken; /* in this round a stream ended that had brought something */
     /* the turn */
     bool turning;
+    bool rest;      /* what came before is gone on with */
+    uint64_t began; /* bytes that had come when it began */
     turn_stage stage;
     int result;      /* of a turn that is over */
     const char *why; /* static */
@@ -133,6 +139,15 @@ static void take_response(sync_blob_fetch *fetch, cal_slice bytes) {
     }
     if (response.has_size && response.size > limit(fetch)) {
         turn_end(fetch, CAL_ELIMIT, "it announced more bytes than are allowed");
+        return;
+    }
+    if (fetch->rest) {
+        bool same = fetch->has_size == response.has_size && fetch->size == response.size;
+        fetch->stage = TURN_CHUNKS;
+        if (same)
+            net_messages_expect(fetch->messages, SYNC_BLOB_WAIT_MS);
+        else
+            turn_end(fetch, CAL_EVERIFY, "it has another size of it");
         return;
     }
     fetch->has_size = response.has_size;
@@ -242,7 +257,10 @@ static void on_opened(void *user, net_messages *messages) {
     cal_buffer bytes;
     if (!fetch || fetch->stage != TURN_ASKED) return;
     cal_buffer_init(&bytes, REQUEST_MAX);
+    uint8_t offset[8];
+    cal_write_u64le(offset, fetch->received);
     int result = fetch->wanted.sign ? sign_request(fetch, &request) : 0;
+    if (!result && fetch->rest) result = cal_buffer_append(&bytes, offset, sizeof offset);
     if (!result) result = sync_blob_request_write(&request, &bytes);
     if (!result) result = net_messages_send(messages, cal_buffer_slice(&bytes));
     cal_buffer_deinit(&bytes);
@@ -258,10 +276,15 @@ static void turn_begin(sync_blob_fetch *fetch) {
     const cal_peer_id *peer = &fetch->peers[fetch->next++];
     fetch->turning = true;
     fetch->stage = TURN_ASKED;
-    fetch->received = fetch->size = 0;
-    fetch->has_size = false;
-    int result = net_messages_open(fetch->host, peer, NET_BLOB_PROTOCOL, SYNC_BLOB_FETCH_MS,
-                                   &events, fetch, &fetch->messages);
+    fetch->rest = fetch->writer != NULL;
+    if (!fetch->rest) {
+        fetch->received = fetch->size = 0;
+        fetch->has_size = false;
+    }
+    fetch->began = fetch->received;
+    int result = net_messages_open(fetch->host, peer,
+                                   fetch->rest ? NET_BLOB_REST_PROTOCOL : NET_BLOB_PROTOCOL,
+                                   SYNC_BLOB_FETCH_MS, &events, fetch, &fetch->messages);
     if (!result) return;
     fetch->messages = NULL;
     turn_end(fetch, result, "it is not connected");
@@ -270,6 +293,7 @@ static void turn_begin(sync_blob_fetch *fetch) {
 /* --- from turn to turn --- */
 
 static void end(sync_blob_fetch *fetch, int result) {
+    cal_blobs_abort(fetch->writer); /* NULL allowed */
     sync_blob_wanted wanted = fetch->wanted;
     cal_blobs_info info = fetch->info;
     cal_error err = fetch->err;
@@ -288,8 +312,7 @@ static void end(sync_blob_fetch *fetch, int result) {
 static void note_turn(sync_blob_fetch *fetch) {
     const cal_peer_id *peer = &fetch->peers[fetch->next - 1];
     char blob[CAL_ID_TEXT_MAX], text[CAL_PEER_ID_TEXT_MAX];
-    fetch->turning = false;
-    if (fetch->result == 0) return;
+    if (fetch->rest && fetch->result == CAL_EUNSUPPORTED) return; /* it did nothing wrong */
     if (fetch->result != CAL_ENOTFOUND) {
         cal_id_to_base58(fetch->wanted.blob.bytes, blob);
         cal_peer_id_text(peer, text);
@@ -298,6 +321,38 @@ static void note_turn(sync_blob_fetch *fetch) {
     }
     if (fetch->wanted.turned && !fetch->canceled)
         fetch->wanted.turned(fetch->wanted.user, peer, fetch->result, fetch->why);
+}
+
+static void let_go(sync_blob_fetch *fetch) {
+    cal_blobs_abort(fetch->writer);
+    fetch->writer = NULL;
+}
+
+/* What came stays when nothing is wrong with it: the stream ended early, or this peer has none. */
+static void keep_or_let_go(sync_blob_fetch *fetch) {
+    bool ended = fetch->result == CAL_ETIMEOUT || fetch->result == CAL_EUNREACHABLE;
+    bool kept = fetch->writer && fetch->has_size && fetch->received > 0 && !fetch->whole &&
+                !fetch->canceled && !fetch->local &&
+                (ended || (fetch->rest && fetch->received == fetch->began));
+    if (kept && fetch->received > fetch->began) fetch->broken = true;
+    if (!kept || fetch->result == CAL_EUNSUPPORTED) let_go(fetch);
+}
+
+/* Which of those that brought parts of it was wrong is not known: this one is asked for all of it.
+ */
+static void ask_for_all(sync_blob_fetch *fetch) {
+    let_go(fetch);
+    fetch->whole = true;
+    fetch->next--;
+}
+
+static void next_round(sync_blob_fetch *fetch) {
+    if (fetch->next < fetch->wanted.peer_count || !fetch->broken ||
+        fetch->rounds == SYNC_BLOB_ROUNDS_MAX)
+        return;
+    fetch->rounds++;
+    fetch->broken = false;
+    fetch->next = 0;
 }
 
 static void step(cal_task *task) {
@@ -311,13 +366,18 @@ static void step(cal_task *task) {
             net_messages_reset(fetch->messages);
             fetch->messages = NULL;
         }
-        cal_blobs_abort(fetch->writer);
-        fetch->writer = NULL;
-        note_turn(fetch);
+        bool parts = fetch->rest && fetch->result == CAL_EVERIFY && !fetch->whole;
+        keep_or_let_go(fetch);
+        fetch->turning = false;
         if (fetch->result == 0) {
             end(fetch, 0);
             return;
         }
+        if (parts)
+            ask_for_all(fetch);
+        else
+            note_turn(fetch);
+        next_round(fetch);
     }
     if (fetch->canceled)
         end(fetch, CAL_ECANCELED);

@@ -10,14 +10,19 @@
 #include "base/error.h"
 #include "sync/blobs.h"
 
-enum { CHUNK_FRAME_MAX = 4 + SYNC_BLOB_CHUNK_MAX, RESPONSE_MAX = 256, REQUEST_SIGNED = 72 };
+enum {
+    CHUNK_FRAME_MAX = 4 + SYNC_BLOB_CHUNK_MAX,
+    RESPONSE_MAX = 256,
+    REQUEST_SIGNED = 72,
+    OFFSET_SIZE = 8,
+};
 
 struct sync_blob_server {
     cal_p2p *host;
     cal_blobs *blobs;
     const cal_runner *runner;
     sync_blob_questions questions;
-    net_messages_protocol protocol;
+    net_messages_protocol protocol, rest;
     cal_list transfers;
     uint32_t count;
     bool stopping;
@@ -35,6 +40,8 @@ typedef struct transfer {
     sync_blob_request request;
     cal_task task;
     bool asked, working;
+    bool rest; /* from the offset on */
+    uint64_t offset;
     bool sending, ready, last; /* a frame is on its way; the next one is made; it ends the blob */
     /* the worker's while it works */
     bool opened, check;
@@ -157,6 +164,7 @@ static void look(cal_task *task) {
     if (!t->result)
         t->result =
             cal_blobs_read_open(t->server->blobs, &t->request.blob, &t->reader, &t->info, NULL);
+    if (!t->result && t->rest) cal_blobs_seek(t->reader, t->offset);
     sync_blob_response response = {
         .found = t->result == 0, .has_size = t->result == 0, .size = t->info.size};
     t->last = !response.found;
@@ -184,6 +192,10 @@ static void on_message(void *user, net_messages *messages, cal_slice bytes) {
     if (!t || t->asked) return;
     t->asked = true;
     t->server->served.requests++;
+    if (t->rest && bytes.len >= OFFSET_SIZE) {
+        t->offset = cal_read_u64le(bytes.data);
+        bytes = cal_slice_of(bytes.data + OFFSET_SIZE, bytes.len - OFFSET_SIZE);
+    }
     if (sync_blob_request_decode(bytes, &t->request)) {
         t->server->served.malformed++;
         net_messages_reset(messages);
@@ -204,8 +216,7 @@ static bool has_room(sync_blob_server *server, const cal_peer_id *peer) {
            server->count < SYNC_BLOB_SERVED_MAX;
 }
 
-static void on_opened(void *user, net_messages *messages) {
-    sync_blob_server *server = user;
+static void open_transfer(sync_blob_server *server, net_messages *messages, bool rest) {
     cal_peer_id peer;
     net_messages_peer(messages, &peer);
     transfer *t = has_room(server, &peer) ? calloc(1, sizeof *t) : NULL;
@@ -218,9 +229,15 @@ static void on_opened(void *user, net_messages *messages) {
     t->server = server;
     t->messages = messages;
     t->peer = peer;
+    t->rest = rest;
     cal_buffer_init(&t->frame, CHUNK_FRAME_MAX > RESPONSE_MAX ? CHUNK_FRAME_MAX : RESPONSE_MAX);
     cal_list_push(&server->transfers, &t->link);
     server->count++;
+}
+
+static void on_opened(void *user, net_messages *messages) { open_transfer(user, messages, false); }
+static void on_rest_opened(void *user, net_messages *messages) {
+    open_transfer(user, messages, true);
 }
 
 static void on_sent(void *user, net_messages *messages) {
@@ -240,7 +257,8 @@ static void on_ended(void *user, net_messages *messages, int reason) {
     free_when_idle(t);
 }
 
-static const net_messages_events events = {on_opened, on_message, on_sent, on_ended};
+static const net_messages_events events = {on_opened, on_message, on_sent, on_ended},
+                                 rest_events = {on_rest_opened, on_message, on_sent, on_ended};
 
 /* --- the server --- */
 
@@ -258,7 +276,12 @@ int sync_blobs_serve(cal_p2p *host, cal_blobs *blobs, const cal_runner *runner,
                                                .peer_streams_max = SYNC_BLOB_SERVED_PEER_MAX,
                                                .events = &events,
                                                .user = server};
+    server->rest = server->protocol;
+    server->rest.id = NET_BLOB_REST_PROTOCOL;
+    server->rest.events = &rest_events;
     int result = net_messages_serve(host, &server->protocol);
+    if (result == 0 && (result = net_messages_serve(host, &server->rest)) != 0)
+        net_messages_unserve(host, &server->protocol);
     if (result) {
         free(server);
         return result;
@@ -273,6 +296,7 @@ void sync_blobs_unserve(sync_blob_server *server, void (*done)(void *user), void
     server->done = done;
     server->done_user = user;
     net_messages_unserve(server->host, &server->protocol);
+    net_messages_unserve(server->host, &server->rest);
     for (cal_list *at = server->transfers.next; at != &server->transfers; at = at->next)
         give_up(CAL_CONTAINER_OF(at, transfer, link));
     end_when_idle(server);

@@ -12,7 +12,13 @@
  *
  * Fetching. The peers of a list are asked one after the other; whoever has it not, sends something
  * else, too much, too little or nothing costs its turn and no more: nothing is there until the id
- * of all that came is the one asked for. */
+ * of all that came is the one asked for.
+ *
+ * Going on. When a stream ends early what came is kept, and the next peer, or the same one in
+ * another round, is asked for the rest over NET_BLOB_REST_PROTOCOL, which only nodes of this kind
+ * speak: the offset (u64, little-endian) before the same request, then all as before. Who does not
+ * speak it is asked for all of it. Bytes of several peers that are not the blob together: none of
+ * them is believed, and all of it is asked for again, whole. */
 #ifndef CAL_SYNC_BLOBS_H
 #define CAL_SYNC_BLOBS_H
 
@@ -30,6 +36,7 @@ enum {
      */
     SYNC_BLOB_FETCH_MS = NET_BLOB_SERVE_TIMEOUT_MS,
     SYNC_BLOB_PEERS_MAX = 64,      /* asked in one fetch */
+    SYNC_BLOB_ROUNDS_MAX = 64,     /* of asking them for the rest: 5 hours for a blob */
     SYNC_BLOB_SERVED_MAX = 64,     /* transfers served at once */
     SYNC_BLOB_SERVED_PEER_MAX = 4, /* to one peer */
 };
@@ -77,8 +84,7 @@ typedef struct sync_blob_wanted {
      * suffices for a context's code. */
     cal_public_key key;
     void (*sign)(void *user, cal_slice message, uint8_t ret_signature[CAL_SIGNATURE_SIZE]);
-    /* On the loop; may be NULL. size 0: the peer did not say. May start again from 0, with another
-     * peer. */
+    /* On the loop; may be NULL. size 0: the peer did not say. May start again from 0. */
     void (*progress)(void *user, uint64_t received, uint64_t size);
     /* On the loop; may be NULL. A peer whose turn is over without the blob: CAL_ENOTFOUND it says
      * that it has none (or not for us), CAL_EUNREACHABLE, CAL_ETIMEOUT, CAL_ELIMIT too much,

@@ -259,6 +259,40 @@ static void test_times(void **state) {
     testing_world_end(&w);
 }
 
+/* --- a stream that ends early --- */
+
+static void hang_up_at_progress(void *user, uint64_t received, uint64_t size) {
+    on_progress(user, received, size);
+    if (received == CHUNK) cal_p2p_disconnect(w.nodes[0].host, &w.nodes[1].id);
+}
+
+/* The next one who has it sends what is left. */
+static void test_goes_on_with_another(void **state) {
+    sync_blob_served served;
+    asker a;
+    (void)state;
+    testing_world_begin(&w, 3);
+    serve(1);
+    serve(2);
+    cal_blob_id blob = put(1, CONTENT_MAX, 3);
+    put(2, CONTENT_MAX, 3);
+    cal_peer_id peers[] = {w.nodes[1].id, w.nodes[2].id};
+    sync_blob_wanted wanted = wanted_from(&blob, &a, peers, 2);
+    wanted.progress = hang_up_at_progress;
+    fetch(&a, &wanted);
+    assert_int_equal(a.result, 0);
+    assert_int_equal(a.turns, 1);
+    assert_int_equal(a.results[0], CAL_EUNREACHABLE);
+    assert_int_equal(a.received, CONTENT_MAX);
+    expect_content(0, &blob, CONTENT_MAX);
+    testing_pass(&w, TESTING_SECOND);
+    sync_blob_served_get(servers[2], &served);
+    assert_int_equal(served.served, 1);
+    assert_true(served.bytes > 2 * CHUNK && served.bytes < 2 * CHUNK + CHUNK / 2);
+    unserve_all();
+    testing_world_end(&w);
+}
+
 /* --- liars --- */
 
 typedef enum lie_kind {
@@ -273,8 +307,9 @@ typedef enum lie_kind {
     LIE_RESPONSE, /* malformed */
     LIE_CHUNK,
     LIE_RESET,
-    LIE_FINISH, /* after a chunk */
-    LIE_DRIP,   /* a byte every 20 seconds */
+    LIE_FINISH,       /* after a chunk */
+    LIE_WRONG_FINISH, /* after one of other bytes, with which others would go on */
+    LIE_DRIP,         /* a byte every 20 seconds */
     LIES,
 } lie_kind;
 
@@ -371,6 +406,12 @@ static void liar_sent(void *user, net_messages *messages) {
         else
             net_messages_finish(messages);
         break;
+    case LIE_WRONG_FINISH:
+        if (frame == 0)
+            say_chunk(messages, zeros, len);
+        else
+            net_messages_finish(messages);
+        break;
     case LIE_DRIP:
         net_sim_at(w.net, net_sim_now(w.net) + 20 * TESTING_SECOND, drip, l);
         break;
@@ -412,6 +453,7 @@ static void test_liars(void **state) {
         [LIE_CHUNK] = {CAL_EDECODE, "chunk is malformed", 2},
         [LIE_RESET] = {CAL_EUNREACHABLE, "ended early", 2},
         [LIE_FINISH] = {CAL_EUNREACHABLE, "ended early", 2},
+        [LIE_WRONG_FINISH] = {CAL_EUNREACHABLE, "ended early", 2},
         [LIE_DRIP] = {CAL_ETIMEOUT, "nothing for too long", 302},
     };
     (void)state;
@@ -657,11 +699,12 @@ static void test_bounds(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_code),        cmocka_unit_test(test_members),
-        cmocka_unit_test(test_times),       cmocka_unit_test(test_liars),
-        cmocka_unit_test(test_turns),       cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_cancel),      cmocka_unit_test(test_cancel_inside),
-        cmocka_unit_test(test_server_ends), cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_code),          cmocka_unit_test(test_members),
+        cmocka_unit_test(test_times),         cmocka_unit_test(test_goes_on_with_another),
+        cmocka_unit_test(test_liars),         cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_full_disk),     cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_inside), cmocka_unit_test(test_server_ends),
+        cmocka_unit_test(test_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
