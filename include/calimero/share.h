@@ -70,13 +70,17 @@ typedef enum cal_sync_state {
 } cal_sync_state;
 const char *cal_sync_state_text(cal_sync_state state); /* "in sync" */
 
+enum { CAL_SYNC_WHY_MAX = 1024 };
 typedef struct cal_sync_status {
     cal_sync_state state;
     cal_peer_id peer;     /* of the last comparison; len 0: none yet */
     uint64_t compared_ms; /* Unix; of it */
     uint64_t waiting;     /* deltas that wait for something */
     uint64_t failures;    /* comparisons that failed, in a row */
-    char why[160];        /* of the last failure, or what is waited for; "" */
+    /* Of the last failure, or what is waited for; and whose version does not fit ours, with both.
+     * ""
+     */
+    char why[CAL_SYNC_WHY_MAX];
 } cal_sync_status;
 int cal_context_sync_status(cal_node *node, const cal_context_id *context,
                             cal_sync_status *ret_status); /* CAL_ENOTFOUND */

@@ -46,6 +46,7 @@ static void add_peer(void *user, const cal_p2p_peer *peer) {
     else
         json_add_null(&p->out, item, "rttMs");
     json_add_text(&p->out, item, "agent", peer->agent);
+    json_add_text(&p->out, item, "protocolVersion", peer->protocol_version);
 }
 
 void admin_peers(http_exchange *exchange) {

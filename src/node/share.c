@@ -1,5 +1,6 @@
 /* What the node shares with others is the module sync's; here is what it lends to it and passes on.
  * Loop thread. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,15 @@
 
 static bool code_here(void *user, const cal_application_id *application, const cal_blob_id *code) {
     return node_code_here(user, application, code);
+}
+
+static void code_version(void *user, const cal_application_id *application, const cal_blob_id *code,
+                         char *ret_version, size_t size) {
+    cal_arena arena;
+    cal_arena_init(&arena, NODE_ARENA_MAX);
+    const char *version = node_code_version(user, application, code, &arena);
+    snprintf(ret_version, size, "%s", version ? version : "");
+    cal_arena_deinit(&arena);
 }
 
 static void code_wanted(void *user, const cal_context_id *context,
@@ -43,6 +53,7 @@ int node_share_start(cal_node *node) {
                                 .rows_left = rows_left,
                                 .code_wanted = code_wanted,
                                 .code_here = code_here,
+                                .code_version = code_version,
                                 .left = node_context_left};
     return cal_sync_new(&options, &node->sync);
 }

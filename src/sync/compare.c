@@ -790,8 +790,12 @@ void cal_sync_now(cal_sync *sync, const cal_context_id *context, cal_simple_done
 int cal_sync_status_get(cal_sync *sync, const cal_context_id *id, cal_sync_status *ret_status) {
     const sync_context *context = sync_context_get(sync, id);
     if (!context) return CAL_ENOTFOUND;
-    *ret_status = context->status;
-    ret_status->waiting = sync_context_waiting(context);
+    *ret_status = (cal_sync_status){.state = context->status.state,
+                                    .peer = context->status.peer,
+                                    .compared_ms = context->status.compared_ms,
+                                    .waiting = sync_context_waiting(context),
+                                    .failures = context->status.failures};
+    memcpy(ret_status->why, context->status.why, sizeof context->status.why);
     if (ret_status->waiting > 0 && ret_status->state == CAL_SYNC_EQUAL) {
         ret_status->state = CAL_SYNC_WAITING; /* they came since */
         snprintf(ret_status->why, sizeof ret_status->why,
@@ -801,5 +805,6 @@ int cal_sync_status_get(cal_sync *sync, const cal_context_id *id, cal_sync_statu
         ret_status->state = CAL_SYNC_WAITING;
         snprintf(ret_status->why, sizeof ret_status->why, "%s", sync_context_code_why(context));
     }
+    sync_foreign_tell(context, ret_status);
     return 0;
 }

@@ -81,6 +81,14 @@ struct sync_delta {
     uint8_t bytes[];
 };
 
+/* What of cal_sync_status is kept, of each of many contexts. */
+typedef struct sync_standing {
+    cal_sync_state state;
+    cal_peer_id peer;
+    uint64_t compared_ms, failures;
+    char why[160];
+} sync_standing;
+
 typedef struct sync_context {
     cal_sync *sync;
     cal_context_id id;
@@ -106,8 +114,9 @@ typedef struct sync_context {
     cal_list governed_link;             /* in sync.governed while something waits for governance */
     cal_hash refused[SYNC_REFUSED_MAX]; /* the last ones: not fetched again */
     size_t refused_at;
-    cal_blob_id foreign_code; /* what a member runs that this node does not; named once */
-    sync_step *intake;        /* of deltas being proved or opened */
+    cal_blob_id foreign_code; /* foreign.c: what a member runs that this node does not; 0: none */
+    cal_public_key foreign_author;
+    sync_step *intake; /* of deltas being proved or opened */
     sync_step *applying;
     uint64_t heartbeat_due_ms;
     cal_list due_link; /* due.c: in a slot, or with those that are due */
@@ -138,7 +147,7 @@ typedef struct sync_context {
     uint64_t compare_due_ms, compare_began_ms;
     bool awaits_member; /* to take a state from: whoever shows it is one is asked at once */
     uint32_t failures;
-    cal_sync_status status;
+    sync_standing status;
     cal_list waiters; /* of cal_sync_now */
 
     struct { /* tree.h: peers that have proved keys, the latest */
@@ -214,6 +223,11 @@ void sync_past_common(sync_context *context, const cal_peer_id *peer, sync_ids h
 /* follow.c: whether what the context runs is not here; then it is wanted. */
 bool sync_context_codeless(sync_context *context);
 const char *sync_context_code_why(const sync_context *context); /* how it stands with the code */
+
+/* foreign.c: whether its author runs other code */
+void sync_foreign_code(const sync_delta *delta);
+/* Adds to `why` what of others does not fit. */
+void sync_foreign_tell(const sync_context *context, cal_sync_status *status);
 
 /* compare.c */
 void sync_compare_want(sync_context *context, const cal_peer_id *peer);

@@ -10,7 +10,7 @@
  *   past.c       deltas that were compacted away   rejoin.h  heads that none leads to any more
  *   compare.c    catching up with a peer      take.c  state.c    a whole state, taken, handed out
  *   snapshot.h   the machines of both         blobs.c      blobs, on a protocol of their own
- *   tree_*.c     comparing trees, both sides
+ *   tree_*.c     comparing trees, both sides   foreign.c   whose version does not fit
  *   follow.c     contexts that others made    sync.c       the module's face, drain, tick
  */
 #ifndef CAL_SYNC_INTERNAL_H
@@ -34,6 +34,7 @@ enum {
     SYNC_HEARTBEAT_MS = 30000,
     SYNC_RETRY_MIN_MS = 500, /* pause before asking again; doubles up to: */
     SYNC_RETRY_MAX_MS = 60000,
+    SYNC_MUTE_MAX = 32,   /* peers without our streams that are remembered */
     SYNC_DUE_SLOTS = 256, /* of CAL_SYNC_TICK_MS each: longer than any of those pauses */
 };
 
@@ -68,6 +69,8 @@ struct cal_sync {
     size_t tree_views; /* that streams keep between requests */
     net_messages_protocol requests, bulk;
     uint32_t bulk_servings, bulk_walks;
+    cal_peer_id mute[SYNC_MUTE_MAX]; /* foreign.c: they speak no version of our streams */
+    size_t mute_at;
     uint64_t seed;
     uint64_t under_way; /* what must end before it may be freed */
     bool followed;      /* since the start */
@@ -133,9 +136,10 @@ typedef struct sync_namespace {
     cal_map shares;           /* of it: peer -> sync_share */
     struct sync_batch *batch; /* being verified and judged */
     uint64_t beacon_due_ms, beacon_sent_ms;
-    uint64_t batch_due_ms;   /* after a failure */
-    uint8_t foreign_version; /* of operations that were refused for it; named once */
-    bool gone;               /* purged: goes when nothing of it is under way */
+    uint64_t batch_due_ms;                /* after a failure */
+    uint8_t newer_version, older_version; /* of operations that were refused for it; 0: none */
+    cal_peer_id newer_peer;
+    bool gone; /* purged: goes when nothing of it is under way */
 
     /* history.c */
     struct sync_history *history; /* a peer is being asked */
@@ -163,6 +167,11 @@ bool sync_namespace_take(sync_namespace *ns, const cal_peer_id *peer, bool gossi
 bool sync_namespace_busy(const sync_namespace *ns); /* something that came is not judged yet */
 void sync_namespace_beacon(sync_namespace *ns);     /* soon */
 void sync_namespace_started(const gov_observer **ret_observer);
+
+/* foreign.c: versions of others that do not fit */
+void sync_foreign_op(sync_namespace *ns, const cal_peer_id *peer, uint8_t version);
+void sync_foreign_mute(cal_sync *sync, const cal_peer_id *peer); /* no stream of ours */
+void sync_foreign_speaks(cal_sync *sync, const cal_peer_id *peer);
 
 /* history.c: the peer has operations that are not here. all: nothing is known of what is missing.
  */

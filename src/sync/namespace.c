@@ -188,19 +188,6 @@ static void end_batch(sync_batch *batch) {
     sync_release(sync);
 }
 
-/* There is no negotiation: whoever runs another version is not understood, and is named. */
-static void name_version(const sync_batch *batch, const sync_intake *item) {
-    char peer[CAL_PEER_ID_TEXT_MAX];
-    sync_namespace *ns = batch->ns;
-    if (item->len == 0 || ns->foreign_version == item->bytes[0]) return;
-    ns->foreign_version = item->bytes[0];
-    cal_peer_id_text(&item->peer, peer);
-    cal_log(CAL_LOG_WARN, "sync",
-            "peer %s sends governance operations of version %u, this node reads version %d: one of "
-            "both must be updated",
-            peer, item->bytes[0], GOV_NAMESPACE_OP_VERSION);
-}
-
 /* The change is durable and not yet gone: what became of each operation. */
 static void batch_durable(gov_commit *commit) {
     sync_batch *batch = CAL_CONTAINER_OF(commit, sync_batch, commit);
@@ -218,7 +205,8 @@ static void batch_durable(gov_commit *commit) {
                     gov_verdict_text(receipts[i].verdict), gov_reason_text(receipts[i].reason));
         if (i >= batch->count) continue;
         const sync_intake *item = batch->item_of[i];
-        if (receipts[i].reason == GOV_WHY_VERSION) name_version(batch, item);
+        if (receipts[i].reason == GOV_WHY_VERSION && item->len > 0)
+            sync_foreign_op(batch->ns, &item->peer, item->bytes[0]);
         if (item->gossip && placed && !receipts[i].known)
             publish_ack(batch->ns, cal_slice_of(item->bytes, item->len));
         lacks = lacks ||

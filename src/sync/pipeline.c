@@ -132,30 +132,6 @@ void sync_context_forget_strangers(sync_context *context, uint64_t now_ms) {
     }
 }
 
-/* An author that runs other code than this node is named, with both: its deltas may mean something
- * else there. */
-static void name_code(sync_delta *delta) {
-    sync_context *context = delta->context;
-    cal_group_id group, ns;
-    cal_blob_id code;
-    char theirs[CAL_ID_TEXT_MAX], ours[CAL_ID_TEXT_MAX], author[CAL_ID_TEXT_MAX];
-    if (!delta->record.has_app_key ||
-        gov_context_group(context->sync->options.gov, &context->id, &group, &ns) ||
-        gov_group_code(context->sync->options.gov, &group, &code) ||
-        memcmp(&code, &delta->record.app_key, sizeof code) == 0 ||
-        memcmp(&context->foreign_code, &delta->record.app_key, sizeof code) == 0)
-        return;
-    context->foreign_code = delta->record.app_key;
-    cal_id_to_base58(delta->record.app_key.bytes, theirs);
-    cal_id_to_base58(code.bytes, ours);
-    cal_id_to_base58(delta->record.author.bytes, author);
-    snprintf(context->status.why, sizeof context->status.why,
-             "member %.12s... runs application %.12s..., this node %.12s...", author, theirs, ours);
-    cal_log(CAL_LOG_WARN, "sync",
-            "context %s: member %s runs application code %s, this node runs %s", context->topic,
-            author, theirs, ours);
-}
-
 /* The key that it is sealed with: fetched from other members, who have it. */
 static void wish_for_key(const sync_delta *delta) {
     cal_sync *sync = delta->context->sync;
@@ -185,7 +161,7 @@ static void judge(sync_delta *delta) {
             return;
         }
         delta->signer = author.account;
-        name_code(delta);
+        sync_foreign_code(delta);
     }
     delta->keyed =
         !delta->sealed || gov_context_key(gov, &context->id, &delta->wire.key_id, &delta->key) == 0;

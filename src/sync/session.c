@@ -33,13 +33,25 @@ static void on_message(void *user, net_messages *messages, cal_slice bytes) {
 static void on_ended(void *user, net_messages *messages, int reason) {
     sync_session *session = user;
     cal_sync *sync = session->sync;
-    (void)messages;
+    if (reason == CAL_EUNSUPPORTED) {
+        cal_peer_id peer;
+        net_messages_peer(messages, &peer);
+        sync_foreign_mute(sync, &peer);
+    }
     session->events->ended(session->user, session, session->finished ? 0 : reason);
     free(session);
     sync_release(sync);
 }
 
-static const net_messages_events session_events = {.message = on_message, .ended = on_ended};
+static void on_opened(void *user, net_messages *messages) {
+    sync_session *session = user;
+    cal_peer_id peer;
+    net_messages_peer(messages, &peer);
+    sync_foreign_speaks(session->sync, &peer);
+}
+
+static const net_messages_events session_events = {
+    .opened = on_opened, .message = on_message, .ended = on_ended};
 
 int sync_session_open(cal_sync *sync, const cal_peer_id *peer, uint32_t session_ms,
                       const sync_session_events *events, void *user, sync_session **ret_session) {

@@ -39,6 +39,9 @@ typedef struct cal_sync_options {
                         const cal_application_id *application, const cal_blob_id *code);
     /* Whether it is: installed, as this application's. */
     bool (*code_here)(void *user, const cal_application_id *application, const cal_blob_id *code);
+    /* The application's version that this code is; "": not known. NULL: none is. */
+    void (*code_version)(void *user, const cal_application_id *application, const cal_blob_id *code,
+                         char *ret_version, size_t size);
     /* Whether this node takes no part in the context though it may. NULL: in all it may. */
     bool (*left)(void *user, const cal_context_id *context);
 } cal_sync_options;

@@ -104,7 +104,7 @@ run 0 b context sync -a
 run 0 b context sync-status --wait 60; has "$out" "state: in sync"; has "$out" "12D3Koo"
 run 0 a context resync notes --force; has "$out" resyncStarted
 run 0 a context identities notes
-run 0 a peers; has "$out" "count: 1"
+run 0 a peers; has "$out" "count: 1"; has "$out" protocolVersion; has "$out" calimero
 
 say "offline and back"
 down b
