@@ -1,4 +1,4 @@
-/* meroctl namespace invite and join. Protocol: http-api.md 5.4, 5.5.
+/* meroctl namespace invite, join and invitation convert. Protocol: http-api.md 5.4, 5.5.
  *
  * An invitation is handed on as a file (the JSON of http-api.md 2) or as one line of text, which
  * has the addresses to dial in it; joining takes both, and tells them apart. */
@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "calimero/share.h"
 #include "mero.h"
 
 static const char CODE_PREFIX[] = "calimero1";
@@ -74,7 +75,7 @@ static yyjson_val *unwrap(yyjson_val *value) {
 }
 
 static int set_invitation(const mero *m, yyjson_mut_doc *body, const char *text) {
-    if (strncasecmp(text, CODE_PREFIX, strlen(CODE_PREFIX)) == 0) {
+    if (cal_invitation_is_code(text)) {
         mero_set(body, "invitation", text);
         return 0;
     }
@@ -135,6 +136,64 @@ int mero_join_run(cli *line) {
     return code;
 }
 
+/* --- from one form into the other; no node takes part --- */
+
+/* What was read, without what `namespace invite` put around it. */
+static int bare_invitation(const mero *m, char **text) {
+    if (cal_invitation_is_code(*text)) return 0;
+    yyjson_mut_doc *body = mero_body();
+    int code = set_invitation(m, body, *text);
+    yyjson_mut_val *value = yyjson_mut_obj_get(yyjson_mut_doc_get_root(body), "invitation");
+    char *bare = code == 0 ? yyjson_mut_val_write(value, 0, NULL) : NULL;
+    yyjson_mut_doc_free(body);
+    if (!bare) return code ? code : mero_fail(m, "out of memory");
+    free(*text);
+    *text = bare;
+    return 0;
+}
+
+static void print_converted(const mero *m, const char *text, bool is_code) {
+    if (!m->json)
+        puts(text);
+    else if (is_code)
+        printf("{\"data\":{\"code\":\"%s\"}}\n", text);
+    else
+        printf("{\"data\":{\"invitation\":%s}}\n", text);
+}
+
+int mero_convert_run(cli *line) {
+    const char *format = cli_get(line, "output-format");
+    mero m = {.line = line, .json = format && strcmp(format, "json") == 0};
+    const char *addresses[CAL_INVITATION_ADDRESSES_MAX], *address;
+    char *text = NULL, *converted = NULL;
+    size_t count = 0, at = 0;
+    cal_error err = {0};
+    while ((address = cli_each(line, "address", &at))) {
+        if (count == CAL_INVITATION_ADDRESSES_MAX)
+            return cli_usage(line, "an invitation has room for %d addresses",
+                             CAL_INVITATION_ADDRESSES_MAX);
+        addresses[count++] = address;
+    }
+    int code = read_invitation(&m, cli_operand(line, 0), &text);
+    if (code == 0) code = bare_invitation(&m, &text);
+    if (code == 0) {
+        bool to_code = count > 0 || !cal_invitation_is_code(text);
+        int rc = to_code ? cal_invitation_to_code(text, addresses, count, &converted, &err)
+                         : cal_invitation_to_json(text, &converted, &err);
+        if (rc == 0)
+            print_converted(&m, converted, to_code);
+        else
+            code = mero_fail(&m, "%s", err.message);
+    }
+    free(text);
+    free(converted);
+    return code;
+}
+
+const cli_option mero_convert_options[] = {{"address", 0, "MULTIADDR",
+                                            "Where a member may be dialled, with its /p2p/ id; may "
+                                            "be repeated. The result is a line then"},
+                                           {0}};
 const cli_option mero_invite_options[] = {
     {"code", 0, NULL, "As one line of text, with the addresses to dial in it"},
     {"role", 0, "admin|member|read-only", "What the joiner becomes (default: member)"},

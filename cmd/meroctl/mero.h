@@ -109,6 +109,8 @@ int mero_call_run(cli *line);
 int mero_watch_run(cli *line);                      /* context watch */
 int mero_invite(const cli *line, const char *path); /* namespace invite, group invite */
 int mero_join_run(cli *line);                       /* namespace join */
+int mero_convert_run(cli *line);                    /* namespace invitation convert */
+extern const cli_option mero_convert_options[];
 extern const cli_option mero_invite_options[], mero_join_options[], mero_new_group_options[];
 int mero_new_group_run(cli *line); /* namespace create-group, group create */
 int mero_prove_run(cli *line);     /* group prove-ownership */

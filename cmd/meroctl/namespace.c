@@ -51,6 +51,17 @@ static const cli_option create_options[] = {
     {0}};
 static const cli_option delete_options[] = {{"yes", 'y', NULL, "Do not ask"}, {0}};
 
+static const cli_command invitation_commands[] = {
+    {"convert", NULL, "INVITATION", "The line as JSON, the JSON as a line; no node is asked",
+     "The invitation is its line of text, its JSON, a file that holds either, or - for standard "
+     "input. Nodes of the reference network take the JSON only. It has no addresses; --address "
+     "puts some into the line.\n\nExamples:\n"
+     "  meroctl namespace invitation convert calimero1... > invitation.json\n"
+     "  meroctl namespace invitation convert invitation.json "
+     "--address /ip4/192.0.2.7/tcp/2428/p2p/12D3...",
+     mero_convert_options, NULL, mero_convert_run},
+    {0}};
+
 const cli_command mero_namespace_commands[] = {
     {"create", NULL, NULL, "Create a namespace: the people and contexts around one application",
      "Example:\n  meroctl namespace create --application-id APP_ID --name friends", create_options,
@@ -70,6 +81,8 @@ const cli_command mero_namespace_commands[] = {
      "must "
      "be connected to somebody of the namespace. The line does.",
      mero_join_options, NULL, mero_join_run},
+    {"invitation", NULL, NULL, "An invitation in its two forms", NULL, NULL, invitation_commands,
+     NULL},
     {"leave", NULL, "NAMESPACE", "Leave it, and all groups in it", NULL, NULL, NULL, leave_run},
     {"groups", NULL, "NAMESPACE", "Groups directly below it", NULL, NULL, NULL, groups_run},
     {"create-group", NULL, "NAMESPACE", "Create a group below it", NULL, mero_new_group_options,

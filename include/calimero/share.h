@@ -47,6 +47,17 @@ typedef void (*cal_join_done)(void *user, const cal_error *err, const cal_joined
 /* Which namespace or group an invitation of either form is for: so a program need not be told.
  * Pure; CAL_EDECODE, CAL_EVERSION. */
 int cal_invitation_group(const char *invitation, cal_group_id *ret_group, cal_error *err);
+/* An invitation of either form in the one wanted; free() it. The line keeps the addresses and the
+ * name that it has, and gets these addresses ("/ip4/.../tcp/2428/p2p/12D3...") besides; JSON has
+ * room for neither. Pure, any thread; nothing is verified: the signature stays what it is, and who
+ * joins hears whether it is good. CAL_EDECODE, CAL_EVERSION, CAL_EINVAL an address that cannot be
+ * dialled, CAL_ELIMIT more than CAL_INVITATION_ADDRESSES_MAX of them. */
+enum { CAL_INVITATION_ADDRESSES_MAX = 8 };
+int cal_invitation_to_json(const char *invitation, char **ret_json, cal_error *err);
+int cal_invitation_to_code(const char *invitation, const char *const *addresses, size_t count,
+                           char **ret_code, cal_error *err);
+/* Whether it is, or means to be, the one-line form. */
+bool cal_invitation_is_code(const char *invitation);
 
 /* Joins the namespace that an invitation is for (the JSON of http-api.md 2, or the one-line form,
  * which also says where to dial). `name` (NULL: none): what the namespace is called here. Takes up

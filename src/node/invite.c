@@ -7,6 +7,8 @@
 #include "gov/members.h"
 #include "node/internal.h"
 
+_Static_assert((int)CAL_INVITATION_ADDRESSES_MAX == (int)GOV_CODE_ADDRESSES_MAX, "the same");
+
 struct invite {
     node_operation operation;
     cal_group_id id;
@@ -146,6 +148,75 @@ int cal_invitation_group(const char *invitation, cal_group_id *ret_group, cal_er
     if (rc == 0) *ret_group = code->invitation.group;
     free(code);
     return rc;
+}
+
+/* --- one form in the other --- */
+
+/* The text of a buffer, taken out of it; free() it. */
+static int take_text(cal_buffer *buffer, int rc, char **ret_text, cal_error *err) {
+    const char *text = rc == 0 ? cal_buffer_cstr(buffer) : NULL;
+    char *copy = text ? strdup(text) : NULL;
+    cal_buffer_deinit(buffer);
+    if (rc == 0 && !copy) return cal_fail(err, CAL_ENOMEM, "out of memory");
+    if (rc == 0) *ret_text = copy;
+    return rc;
+}
+
+int cal_invitation_to_json(const char *invitation, char **ret_json, cal_error *err) {
+    cal_buffer json;
+    gov_invitation_code *code = calloc(1, sizeof *code);
+    if (!code) return cal_fail(err, CAL_ENOMEM, "out of memory");
+    cal_buffer_init(&json, GOV_INVITATION_JSON_MAX);
+    int rc = gov_invitation_code_read_any(cal_slice_text(invitation), code, err);
+    if (rc == 0 && (rc = gov_invitation_write_json(&code->invitation, &json)) != 0)
+        cal_fail(err, rc, "the invitation cannot be written as JSON: %s", cal_error_text(rc));
+    free(code);
+    return take_text(&json, rc, ret_json, err);
+}
+
+static bool has_address(const gov_invitation_code *code, const cal_multiaddr *address) {
+    for (size_t i = 0; i < code->address_count; i++)
+        if (code->addresses[i].len == address->len &&
+            memcmp(code->addresses[i].bytes, address->bytes, address->len) == 0)
+            return true;
+    return false;
+}
+
+static int add_address(gov_invitation_code *code, const char *text, cal_error *err) {
+    cal_multiaddr address;
+    cal_peer_id peer;
+    int rc = cal_multiaddr_dialable(text, err);
+    if (rc == 0 && (rc = cal_multiaddr_parse(text, &address)) != 0)
+        cal_fail(err, rc, "'%s' is no address: %s", text, cal_error_text(rc));
+    if (rc != 0) return rc;
+    if (cal_multiaddr_peer(&address, &peer))
+        return cal_fail(err, CAL_EINVAL,
+                        "'%s' does not say whom to expect there: it ends with /p2p/ and the node's "
+                        "peer id, see `meroctl network status`",
+                        text);
+    if (has_address(code, &address)) return 0;
+    if (code->address_count == GOV_CODE_ADDRESSES_MAX)
+        return cal_fail(err, CAL_ELIMIT, "an invitation has room for %d addresses",
+                        (int)GOV_CODE_ADDRESSES_MAX);
+    code->addresses[code->address_count++] = address;
+    return 0;
+}
+
+int cal_invitation_to_code(const char *invitation, const char *const *addresses, size_t count,
+                           char **ret_code, cal_error *err) {
+    cal_buffer text;
+    gov_invitation_code *code = calloc(1, sizeof *code);
+    if (!code) return cal_fail(err, CAL_ENOMEM, "out of memory");
+    cal_buffer_init(&text, GOV_CODE_TEXT_MAX + 1);
+    int rc = gov_invitation_code_read_any(cal_slice_text(invitation), code, err);
+    for (size_t i = 0; rc == 0 && i < count; i++) rc = add_address(code, addresses[i], err);
+    if (rc == 0) rc = gov_invitation_code_write(code, &text, err);
+    free(code);
+    return take_text(&text, rc, ret_code, err);
+}
+
+bool cal_invitation_is_code(const char *invitation) {
+    return gov_invitation_code_is(cal_slice_text(invitation));
 }
 
 /* --- the JSON form alone, of node.h --- */

@@ -78,6 +78,25 @@ run 101 b namespace join "$altered"; has "$err" "copy"
 run 101 b namespace join "$(printf '0%.0s' $(seq 64))" "$(cat "$dir/invitation.json")"; has "$err" "does not match"
 run 2 b namespace join
 
+say "one form of an invitation in the other, without a node"
+run 0 a network status; peer=$(echo "$out" | line_of localPeerId)
+convert() { "$meroctl" --api http://127.0.0.1:1 namespace invitation convert "$@"; }
+run 0 convert "$code"; has "$out" '{"invitation":{"inviter_identity":['; hasnt "$out" calimero1
+echo "$out" >"$dir/converted.json"
+run 0 convert "$dir/converted.json"; plain=$out; has "$plain" calimero1
+run 0 convert "$plain"; [ "$out" = "$(cat "$dir/converted.json")" ] || die "there and back is another: $out"
+run 0 convert "$dir/invitation.json"; has "$out" calimero1
+run 0 convert "$(ja namespace invite friends)"; has "$out" calimero1
+run 0 convert --output-format json "$code"; has "$out" '{"data":{"invitation":{"invitation":'
+address=/ip4/192.0.2.7/tcp/2428/p2p/$peer
+run 0 convert "$dir/converted.json" --address "$address"; [ ${#out} -gt ${#plain} ] || die "no address in $out"
+run 0 convert "$out" --address "$address" --output-format json; has "$out" '{"data":{"code":"calimero1'
+run 1 convert "$plain" --address /ip4/192.0.2.7/tcp/2428; has "$err" "/p2p/"
+run 1 convert "$plain" --address nonsense; has "$err" "nonsense"
+run 1 convert nonsense; has "$err" "is no invitation"
+run 1 convert "${code%??}"; has "$err" "copy all of it"
+run 2 convert "$plain" $(for i in 1 2 3 4 5 6 7 8 9; do echo --address "/ip4/192.0.2.$i/tcp/1/p2p/$peer"; done); has "$err" "8 addresses"
+
 say "joining by the line, without the application"
 run 0 b app list; has "$out" none
 out=$(echo "$code" | b namespace join - --name friends) || die "joining failed"
