@@ -221,6 +221,15 @@ static const cli_command settings_commands[] = {
      visibility_options, NULL, visibility_run},
     {0}};
 
+static const cli_command owner_commands[] = {
+    {"transfer", NULL, "GROUP MEMBER", "Hand the group, or the namespace, over to an admin of it",
+     "The owner cannot leave, nor be removed; `group get` shows who it is (ownerAccount). Make the "
+     "other one an admin, hand over, and leave.\n\nExample:\n"
+     "  meroctl group members set-role friends bea admin\n"
+     "  meroctl group owner transfer friends bea\n  meroctl namespace leave friends",
+     yes_options, NULL, mero_transfer_run},
+    {0}};
+
 const cli_command mero_group_commands[] = {
     {"create", NULL, "PARENT", "Create a group below a namespace or a group", NULL,
      mero_new_group_options, NULL, mero_new_group_run},
@@ -234,6 +243,7 @@ const cli_command mero_group_commands[] = {
     {"members", NULL, NULL, "Who is in a group, and as what", NULL, NULL, mero_member_commands,
      NULL},
     {"contexts", NULL, NULL, "Contexts of a group", NULL, NULL, contexts_commands, NULL},
+    {"owner", NULL, NULL, "Whose the group is", NULL, NULL, owner_commands, NULL},
     {"settings", NULL, NULL, "What a group is set to", NULL, NULL, settings_commands, NULL},
     {"metadata", NULL, NULL, "A group's name and data", NULL, NULL, mero_metadata_commands, NULL},
     {"member-metadata", NULL, NULL, "A member's name and data", NULL, NULL,

@@ -92,6 +92,26 @@ static int set_role_run(cli *line) {
     return put_member(line, body, "/admin-api/groups/%s/members/%s/role");
 }
 
+/* The group's owner, who alone can do it, and cannot leave before. */
+int mero_transfer_run(cli *line) {
+    mero m;
+    char group[CAL_ID_TEXT_MAX], account[CAL_ID_TEXT_MAX];
+    yyjson_doc *doc = NULL;
+    int code = open_member(&m, line, group, account);
+    if (code) return code;
+    if (!mero_confirm(&m, "Hand the group over? Only its new owner can give it back."))
+        code = CLI_FAILED;
+    if (code == 0) {
+        yyjson_mut_doc *body = mero_body();
+        mero_set(body, "newOwner", account);
+        code = mero_ask(&m, "PUT", body, &doc, "/admin-api/groups/%s/owner", group);
+    }
+    if (code == 0) mero_print(&m, yyjson_doc_get_root(doc));
+    yyjson_doc_free(doc);
+    mero_close(&m);
+    return code;
+}
+
 static int set_capabilities_run(cli *line) {
     yyjson_mut_doc *body = mero_body();
     yyjson_mut_obj_add_uint(body, yyjson_mut_doc_get_root(body), "capabilities",

@@ -113,6 +113,7 @@ int mero_convert_run(cli *line);                    /* namespace invitation conv
 extern const cli_option mero_convert_options[];
 extern const cli_option mero_invite_options[], mero_join_options[], mero_new_group_options[];
 int mero_new_group_run(cli *line); /* namespace create-group, group create */
+int mero_transfer_run(cli *line);  /* group owner transfer */
 int mero_prove_run(cli *line);     /* group prove-ownership */
 extern const cli_option mero_prove_options[];
 int mero_sync_status_run(cli *line);

@@ -131,6 +131,7 @@ void group_get(http_exchange *exchange);
 void group_create_any(http_exchange *exchange);
 void group_remove(http_exchange *exchange);
 void group_reparent(http_exchange *exchange);
+void group_set_owner(http_exchange *exchange);
 void group_subgroups(http_exchange *exchange);
 void group_sync(http_exchange *exchange);
 void group_leave(http_exchange *exchange);

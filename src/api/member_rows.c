@@ -239,6 +239,20 @@ void member_set_follow(http_exchange *exchange) {
                           exchange);
 }
 
+/* Ours: the owner cannot leave, so it must be able to hand the group over. */
+void group_set_owner(http_exchange *exchange) {
+    json_in in;
+    cal_group_id id;
+    cal_account_id account;
+    if (!api_param_group(exchange, "id", &id) || !json_open(&in, exchange, JSON_VALIDATED, false))
+        return;
+    const char *text = json_text(&in, json_top(&in), "newOwner", true);
+    if (text) check_account(&in, read_account(api_node(exchange), &id, text, &account), text);
+    if (!json_ok(&in)) return;
+    json_close(&in);
+    cal_group_transfer(api_node(exchange), &id, &account, api_done_empty, exchange);
+}
+
 /* --- coming and going --- */
 
 static void reply_self(http_exchange *exchange, const char *field, const char *was_inherited) {

@@ -103,6 +103,7 @@ static const api_row ROWS[] = {
     WRITE(POST, "/groups/:id/join-via-inheritance", NONE, group_join_open),
     ADMIN(POST, "/groups/:id/sync", NONE, group_sync),
     WRITE(POST, "/groups/:id/invite", CHECKED, group_invite),
+    WRITE(PUT, "/groups/:id/owner", CHECKED, group_set_owner), /* ours */
     WRITE(PUT, "/groups/:id/settings/default-capabilities", CHECKED,
           group_set_default_capabilities),
     WRITE(PUT, "/groups/:id/settings/subgroup-visibility", CHECKED, group_set_visibility),

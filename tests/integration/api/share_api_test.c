@@ -620,7 +620,7 @@ static void ask_transfer(void *arg) {
     cal_namespace_rotate(founder.node, &a->group, on_rotated, a);
 }
 
-/* What has no row: ownership, the named admin, rotation by hand. */
+/* Ownership is handed over; and what has no row: the named admin, rotation by hand. */
 static void test_ownership(void **state) {
     (void)state;
     char group[SMALL], body[SMALL];
@@ -633,12 +633,25 @@ static void test_ownership(void **state) {
     expect("POST", group_path(group, "/members"), body, 200, "{}");
     assert_int_equal(cal_id_parse(group, a.group.bytes), 0);
     assert_int_equal(cal_id_parse(guest.account, a.account.bytes), 0);
-    cal_node_run(founder.node, ask_transfer, &a);
+    refused("PUT", group_path(group, "/owner"), "{}", 400, "newOwner");
+    refused("PUT", group_path(group, "/owner"), "{\"newOwner\":\"nobody\"}", 400, "64-hex");
+    refused("PUT", group_path(group, "/owner"), at("{\"newOwner\":\"%064d\"}", 3), 403, "admin");
+    until("GET", group_path(group, "/members"), NULL, guest.account, true);
+    expect("PUT", group_path(group, "/owner"), at("{\"newOwner\":\"%s\"}", guest.key), 200, "{}");
+    refused("PUT", group_path(group, "/owner"), at("{\"newOwner\":\"%s\"}", founder.account), 403,
+            "owner");
     snprintf(body, sizeof body, "\"ownerAccount\":\"%s\",\"adminAccount\":\"%s\"", guest.account,
              guest.account);
     until("GET", group_path(group, ""), NULL, body, true);
     use(&guest);
     until("GET", group_path(group, ""), NULL, body, true);
+    snprintf(body, sizeof body, "{\"newOwner\":\"%s\"}", founder.account);
+    expect("PUT", group_path(group, "/owner"), body, 200, "{}"); /* and back */
+    use(&founder);
+    snprintf(body, sizeof body, "\"ownerAccount\":\"%s\"", founder.account);
+    until("GET", group_path(group, ""), NULL, body, true);
+    cal_node_run(founder.node, ask_transfer, &a);
+    until("GET", group_path(group, ""), NULL, body, false);
     assert_int_equal(a.transferred, 1);
     assert_int_equal(a.named, CAL_ENOTFOUND); /* a group is no namespace */
     assert_int_equal(a.rotated, CAL_ENOTFOUND);

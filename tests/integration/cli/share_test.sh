@@ -223,6 +223,24 @@ until_has "not for bea" b call get -c "$context" --args '{"key":"secret"}'
 run 0 a group members check-access friends "$guest"; has "$out" "role: Admin"
 run 0 b namespace leave friends
 until_has "memberCount: 1" a namespace get friends
+
+say "the founder hands over and leaves"
+run 0 a namespace create --application-id "$app" --name passed
+run 0 a namespace invite passed --code --role admin
+run 0 b namespace join "$out" --name passed
+own=$(a account show | line_of accountId)
+until_has "$guest" a group members list passed
+run 101 a namespace leave passed; has "$err" "owner"
+run 101 b group owner transfer passed "$guest" --yes
+run 1 a group owner transfer passed "$guest"; has "$err" "--yes"
+run 0 a group owner transfer passed "$guest" --yes
+run 0 a group get passed; has "$out" "ownerAccount: $guest"
+until_has "ownerAccount: $guest" b group get passed
+run 0 a namespace leave passed
+until_has "memberCount: 1" b namespace get passed
+run 0 b group members list passed; hasnt "$out" "$own"
+run 0 a namespace delete passed --yes
+
 run 1 a namespace delete friends; has "$err" "--yes"
 run 0 a namespace delete friends --yes
 run 0 a namespace list; has "$out" none
