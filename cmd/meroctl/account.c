@@ -115,6 +115,30 @@ static int revoke_run(cli *line) {
     return code;
 }
 
+/* The proof alone, so that it can be sent into a file, or handed to --proof. */
+static int prove_revocation_run(cli *line) {
+    const char *device = cli_get(line, "device-id");
+    if (!device)
+        return cli_usage(line, "--device-id is missing: `meroctl group members devices NAMESPACE` "
+                               "lists them");
+    mero m;
+    yyjson_doc *doc = NULL;
+    int code = mero_open(&m, line);
+    if (code) return code;
+    yyjson_mut_doc *body = mero_body();
+    mero_set(body, "deviceId", device);
+    code = mero_ask(&m, "POST", body, &doc, "/admin-api/account/issue-revocation-proof");
+    if (code == 0 && m.json) mero_print(&m, yyjson_doc_get_root(doc));
+    if (code == 0 && !m.json) puts(mero_text(mero_data(doc), "proof"));
+    if (code == 0 && !m.json && isatty(STDOUT_FILENO))
+        fputs("On a node of the namespace, also one of another account: meroctl account revoke "
+              "NAMESPACE --device-id ID --proof PROOF\n",
+              stderr);
+    yyjson_doc_free(doc);
+    mero_close(&m);
+    return code;
+}
+
 /* --- ownership proofs --- */
 
 int mero_prove_run(cli *line) {
@@ -172,8 +196,12 @@ static const cli_option complete_options[] = {
     {0}};
 static const cli_option revoke_options[] = {
     {"device-id", 0, "HEX", "The device; see `meroctl group members devices`"},
-    {"proof", 0, "HEX", "What a node with the account's root key gave, or @PATH of a file"},
+    {"proof", 0, "HEX",
+     "What `account prove-revocation` printed on the node with the account's root key, or @PATH of "
+     "a file"},
     {0}};
+static const cli_option prove_revocation_options[] = {
+    {"device-id", 0, "HEX", "The device; see `meroctl group members devices`"}, {0}};
 
 const cli_command mero_account_commands[] = {
     {"show", NULL, NULL, "This node's account, device and signing key", NULL, NULL, NULL, show_run},
@@ -185,4 +213,9 @@ const cli_command mero_account_commands[] = {
     {"revoke", NULL, "NAMESPACE", "Take a device out of its account, for good",
      "Example:\n  meroctl account revoke friends --device-id HEX", revoke_options, NULL,
      revoke_run},
+    {"prove-revocation", NULL, NULL,
+     "On the account's node: the proof with which others may revoke a device of it",
+     "The proof is good for as long as the account is: hand it on only to have the device revoked."
+     "\n\nExample:\n  meroctl account prove-revocation --device-id HEX > proof",
+     prove_revocation_options, NULL, prove_revocation_run},
     {0}};

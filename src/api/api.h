@@ -158,6 +158,7 @@ void member_set_follow(http_exchange *exchange);
 void pair_begin(http_exchange *exchange);
 void pair_complete(http_exchange *exchange);
 void device_revoke(http_exchange *exchange);
+void device_prove_revocation(http_exchange *exchange);
 void ownership_prove(http_exchange *exchange);
 void ownership_prove_namespace(http_exchange *exchange);
 

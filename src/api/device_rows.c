@@ -1,4 +1,6 @@
 /* Devices of accounts and ownership proofs: http-api.md 5.4 and 5.5. */
+#include <stdlib.h>
+
 #include "api/share_rows.h"
 #include "base/limits.h"
 #include "codec/text.h"
@@ -12,7 +14,15 @@ static void add_hex_bytes(json_out *out, yyjson_mut_val *object, const char *nam
     json_add_text(out, object, name, text);
 }
 
-/* 64 or 128 hex digits. */
+/* 64 hex digits, or base58. */
+static void read_id(json_in *in, const char *name, uint8_t ret_id[CAL_ID_SIZE]) {
+    const char *text = json_text(in, json_top(in), name, true);
+    if (text && cal_id_parse(text, ret_id) != 0)
+        json_invalid(in, "%s must be %d hex chars (%d bytes), or base58 of as many bytes", name,
+                     2 * CAL_ID_SIZE, CAL_ID_SIZE);
+}
+
+/* Hex digits alone. */
 static bool read_bytes(json_in *in, const char *name, uint8_t *ret_bytes, size_t len) {
     const char *text = json_text(in, json_top(in), name, true);
     if (!text) return false;
@@ -47,8 +57,7 @@ void pair_begin(http_exchange *exchange) {
     if (!api_param_group(exchange, "id", &id) || !json_open(&in, exchange, JSON_VALIDATED, false))
         return;
     bool other = in.root && yyjson_obj_get(in.root, "accountRootKey");
-    read_bytes(&in, other ? "accountRootKey" : "accountRootPublicKey", root_key.bytes,
-               sizeof root_key.bytes);
+    read_id(&in, other ? "accountRootKey" : "accountRootPublicKey", root_key.bytes);
     if (!json_ok(&in)) return;
     json_close(&in);
     cal_pair_begin(api_node(exchange), &root_key, on_begun, exchange);
@@ -75,9 +84,9 @@ void pair_complete(http_exchange *exchange) {
     cal_pairing pairing = {0};
     if (!api_param_group(exchange, "id", &id) || !json_open(&in, exchange, JSON_VALIDATED, false))
         return;
-    read_bytes(&in, "deviceId", pairing.device.bytes, sizeof pairing.device.bytes);
-    read_bytes(&in, "kemPublicKey", pairing.kem_key, sizeof pairing.kem_key);
-    read_bytes(&in, "signPublicKey", pairing.sign_key.bytes, sizeof pairing.sign_key.bytes);
+    read_id(&in, "deviceId", pairing.device.bytes);
+    read_id(&in, "kemPublicKey", pairing.kem_key);
+    read_id(&in, "signPublicKey", pairing.sign_key.bytes);
     read_bytes(&in, "statement", pairing.statement, sizeof pairing.statement);
     const char *code = json_text(&in, json_top(&in), "confirmationCode", true);
     if (code && strlen(code) >= sizeof pairing.code)
@@ -129,12 +138,42 @@ void device_revoke(http_exchange *exchange) {
     cal_device_id device;
     if (!api_param_group(exchange, "id", &id) || !json_open(&in, exchange, JSON_VALIDATED, false))
         return;
-    read_bytes(&in, "deviceId", device.bytes, sizeof device.bytes);
+    read_id(&in, "deviceId", device.bytes);
     cal_slice proof = read_proof(&in);
     if (!json_ok(&in)) return;
     json_close(&in);
     cal_device_revoke(api_node(exchange), &id, &device, proof.data, proof.len, on_revoked,
                       exchange);
+}
+
+static void on_revocation(void *user, const uint8_t *proof, size_t len) {
+    json_out *out = user;
+    char *hex = malloc(2 * len + 1);
+    if (!hex) {
+        out->root = NULL;
+        return;
+    }
+    cal_hex_encode(cal_slice_of(proof, len), hex);
+    json_add_text(out, yyjson_mut_obj_get(out->root, "data"), "proof", hex);
+    free(hex);
+}
+
+/* Ours: what `proof` of a revocation takes, made where the account's root key is. */
+void device_prove_revocation(http_exchange *exchange) {
+    json_in in;
+    cal_device_id device;
+    cal_node_identity self;
+    if (!json_open(&in, exchange, JSON_VALIDATED, false)) return;
+    read_id(&in, "deviceId", device.bytes);
+    if (!json_ok(&in)) return;
+    json_close(&in);
+    cal_node_identity_get(api_node(exchange), &self);
+    json_out out = json_out_new();
+    yyjson_mut_val *data = json_out_data(&out);
+    json_add_hex(&out, data, "accountId", self.account.bytes);
+    json_add_hex(&out, data, "deviceId", device.bytes);
+    int error = cal_device_revocation(api_node(exchange), &device, on_revocation, &out);
+    api_reply_listing(exchange, &out, error, "the proof cannot be made");
 }
 
 /* --- ownership proofs --- */

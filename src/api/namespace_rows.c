@@ -57,7 +57,7 @@ void namespace_create(http_exchange *exchange) {
     const char *name = json_text(&in, json_top(&in), "name", false);
     const char *key = json_text(&in, json_top(&in), "appKey", false);
     if (key) {
-        pinned = strlen(key) == 2 * CAL_ID_SIZE && cal_id_parse(key, app_key.bytes) == 0;
+        pinned = cal_id_parse(key, app_key.bytes) == 0;
         if (!pinned) json_invalid(&in, "Invalid appKey: expected hex-encoded 32 bytes");
     }
     if (!json_ok(&in)) return;

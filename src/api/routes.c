@@ -64,6 +64,7 @@ static const api_row ROWS[] = {
     ADMIN(GET, "/contexts/:id/identities-owned", NONE, context_identities_owned),
     ADMIN(GET, "/contexts/:id/group", NONE, context_group),
     ADMIN(GET, "/contexts/:id/storage", NONE, context_storage),
+    ADMIN(POST, "/account/issue-revocation-proof", CHECKED, device_prove_revocation), /* ours */
     ADMIN(GET, "/namespaces", NONE, namespace_list),
     WRITE(POST, "/namespaces", CHECKED, namespace_create),
     ADMIN(GET, "/namespaces/for-application/:application", NONE, namespace_for_application),

@@ -195,6 +195,18 @@ run 101 a account pair-complete $pairing --confirmation-code 0000-0000-0000-0000
 run 2 a account revoke friends; has "$err" "devices"
 run 101 a account revoke friends --device-id "$(printf '1%.0s' $(seq 64))"
 
+run 0 a namespace create --application-id "$app" --name paired
+run 0 a account pair-complete ${pairing/#$ns/paired} --confirmation-code "$confirmation"; has "$out" "$device"
+run 2 a account prove-revocation; has "$err" "devices"
+run 0 a account prove-revocation --device-id "$device"; [ -z "$(echo "$out" | tr -d '0-9a-f')" ] || die "no hex: $out"
+[ "$(echo "$out" | wc -l)" = 1 ] || die "the proof is not alone: $out"
+echo "$out" >"$dir/proof"
+run 0 b account prove-revocation --device-id "$device"; echo "$out" >"$dir/others" # another account's
+run 101 a account revoke paired --device-id "$device" --proof "@$dir/others"
+run 0 a account revoke paired --device-id "$device" --proof "@$dir/proof"; has "$out" "revoked for good"
+run 0 a group members devices paired; hasnt "$out" "$device"
+run 0 a namespace delete paired --yes
+
 say "ownership proofs"
 nonce=$(printf 'ab%.0s' $(seq 16))
 run 2 a group prove-ownership friends --audience shop --subject order; has "$err" "--nonce"
