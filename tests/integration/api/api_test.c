@@ -590,24 +590,6 @@ static void test_websocket(void **state) {
            "Upgrade header 'websocket'");
 }
 
-static int open_sse(const char *last_event_id, char *text, size_t size, char ret_id[SMALL]) {
-    int fd = connect_to_node();
-    char request[512];
-    snprintf(request, sizeof request, "GET /sse HTTP/1.1\r\nhost: localhost\r\n%s%s%s\r\n",
-             last_event_id ? "last-event-id: " : "", last_event_id ? last_event_id : "",
-             last_event_id ? "\r\n" : "");
-    send_all(fd, request, strlen(request));
-    text[0] = 0;
-    read_until(fd, text, size, "\"reconnect\":");
-    read_until(fd, text, size, "}\n\n");
-    const char *header = strstr(text, "x-sse-session-id: ");
-    assert_non_null(header);
-    assert_int_equal(sscanf(header, "x-sse-session-id: %255[0-9]", ret_id), 1);
-    assert_non_null(strstr(text, "content-type: text/event-stream\r\n"));
-    assert_non_null(strstr(text, "cache-control: no-cache\r\n"));
-    return fd;
-}
-
 static void restart(void) {
     cal_server_stop(server);
     cal_node_stop(node);

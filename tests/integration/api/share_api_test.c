@@ -593,8 +593,16 @@ static void test_leaving(void **state) {
     assert_int_equal(cal_id_parse(space, group.bytes), 0);
     use(&founder);
     long before = metric(published);
-    static char pushed[65536];
-    char want[ANSWER_MAX];
+    static char pushed[65536], streamed[65536];
+    char want[ANSWER_MAX], session[SMALL];
+    int stream = open_sse(NULL, streamed, sizeof streamed, session);
+    snprintf(body, sizeof body,
+             "{\"id\":\"%s\",\"method\":\"subscribe\",\"params\":{\"contextIds\":[\"%s\"],"
+             "\"groupIds\":[\"%s\"]}}",
+             session, context, space);
+    expect("POST", "/sse/subscription", body, 200,
+           "{\"result\":{\"status\":\"subscribed\",\"contexts\":[\"%s\"],\"groups\":[\"%s\"]}}",
+           context, space);
     int fd = open_ws(pushed, sizeof pushed);
     send_frame(fd, at("{\"id\":1,\"method\":\"subscribe\",\"params\":{\"contextIds\":[\"%s\"],"
                       "\"groupIds\":[\"%s\"]}}",
@@ -611,6 +619,10 @@ static void test_leaving(void **state) {
              "\"memberAccount\":\"%s\"}}}",
              space, guest.account);
     read_until(fd, pushed, sizeof pushed, want);
+    /* The same as an event stream has it: numbered, without the id of a request. */
+    read_until(stream, streamed, sizeof streamed, at("event: message\nid: %s-", session));
+    read_until(stream, streamed, sizeof streamed,
+               at("data: {\"result\":%s", strstr(want, "{\"groupId")));
     for (int waited = 0; metric(published) == before; waited += STEP_MS) {
         if (waited > WAIT_MS) fail_msg("nobody made the next key");
         nanosleep(&step, NULL);
@@ -628,6 +640,7 @@ static void test_leaving(void **state) {
              "\"role\":\"Member\"}}}",
              space, guest.account);
     read_until(fd, pushed, sizeof pushed, want);
+    read_until(stream, streamed, sizeof streamed, at("data: {\"result\":%s", want));
     expect("PUT", at("/admin-api/groups/%s/members/%s/role", space, guest.account),
            "{\"role\":\"Admin\"}", 200, "{}");
     expect("PUT", at("/admin-api/groups/%s/members/%s/role", space, guest.account),
@@ -637,6 +650,11 @@ static void test_leaving(void **state) {
     read_until(fd, pushed, sizeof pushed,
                "\"type\":\"SyncStatus\",\"data\":{\"syncState\":{\"state\":\"");
     read_until(fd, pushed, sizeof pushed, "\"failureCount\":0");
+    read_until(stream, streamed, sizeof streamed,
+               at("data: {\"result\":{\"contextId\":\"%s\",\"type\":\"SyncStatus\",\"data\":{"
+                  "\"syncState\":{\"state\":\"",
+                  context));
+    close(stream);
     close(fd);
     assert_int_equal(s.joined, 1);
     assert_int_equal(s.added, 0);
