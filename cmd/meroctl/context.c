@@ -11,8 +11,9 @@ enum { SECRET_MAX = 256 };
 
 static int list_run(cli *line) {
     const char *application = cli_get(line, "application-id");
-    if (!application) return mero_run(line, "GET", NULL, "/admin-api/contexts?limit=1000");
-    return mero_run(line, "GET", NULL, "/admin-api/contexts/for-application/%s", application);
+    if (!application) return mero_run(line, "GET", NULL, "/admin-api/contexts" MERO_ALL);
+    return mero_run(line, "GET", NULL, "/admin-api/contexts/for-application/%s" MERO_ALL,
+                    application);
 }
 
 static int get_run(cli *line) {
@@ -27,15 +28,29 @@ static int get_run(cli *line) {
     return cli_usage(line, "a context has no '%s': ask for info, storage or group", what);
 }
 
+/* What is asked says what will happen: in a group, the registration ends for everybody. */
+static int confirm_deletion(mero *m, const char *id) {
+    char question[320];
+    yyjson_doc *doc = NULL;
+    int code = mero_ask(m, "GET", NULL, &doc, "/admin-api/contexts/%s/group", id);
+    bool grouped = yyjson_is_str(mero_data(doc));
+    snprintf(question, sizeof question,
+             grouped ? "Delete context %s from this node, and detach it from its group for all its "
+                       "members? (`meroctl context leave` ends this node's part in it alone.)"
+                     : "Delete context %s from this node?",
+             id);
+    yyjson_doc_free(doc);
+    return code == 0 && !mero_confirm(m, question) ? CLI_FAILED : code;
+}
+
 static int delete_run(cli *line) {
     mero m;
-    char id[CAL_ID_TEXT_MAX], question[128];
+    char id[CAL_ID_TEXT_MAX];
     yyjson_doc *doc = NULL;
     int code = mero_open(&m, line);
     if (code) return code;
     code = mero_context(&m, cli_operand(line, 0), id);
-    snprintf(question, sizeof question, "Delete context %s from this node?", id);
-    if (code == 0 && !mero_confirm(&m, question)) code = CLI_FAILED;
+    if (code == 0 && !cli_flag(line, "yes")) code = confirm_deletion(&m, id);
     if (code == 0) code = mero_ask(&m, "DELETE", NULL, &doc, "/admin-api/contexts/%s", id);
     if (code == 0) mero_print(&m, yyjson_doc_get_root(doc));
     yyjson_doc_free(doc);
@@ -382,8 +397,9 @@ const cli_command mero_context_commands[] = {
     {"list", "ls", NULL, "Contexts of this node", NULL, list_options, NULL, list_run},
     {"get", NULL, "[CONTEXT] [info|storage|group]", "One context", NULL, context_option, NULL,
      get_run},
-    {"delete", "del", "CONTEXT", "Delete a context from this node", NULL, delete_options, NULL,
-     delete_run},
+    {"delete", "del", "CONTEXT", "Delete a context from this node, and detach it for all members",
+     "Only an admin of its group may. Others leave it: meroctl context leave.", delete_options,
+     NULL, delete_run},
     {"use", NULL, "CONTEXT", "Make it the context that commands mean when they name none", NULL,
      force_options, NULL, use_run},
     {"watch", "ws", "[CONTEXT]", "Print its events as they happen",

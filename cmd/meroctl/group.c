@@ -82,7 +82,7 @@ static int is_namespace(mero *m, const char *id, bool *ret_is) {
     yyjson_val *row;
     size_t i, n;
     *ret_is = false;
-    int code = mero_ask(m, "GET", NULL, &doc, "/admin-api/namespaces?limit=1000");
+    int code = mero_ask(m, "GET", NULL, &doc, "/admin-api/namespaces" MERO_ALL);
     yyjson_arr_foreach(mero_data(doc), i, n, row) {
         if (strcasecmp(mero_text(row, "namespaceId"), id) == 0) *ret_is = true;
     }
@@ -117,7 +117,7 @@ int mero_new_group_run(cli *line) {
 /* --- contexts --- */
 
 static int contexts_run(cli *line) {
-    return mero_about_group(line, "GET", NULL, "/admin-api/groups/%s/contexts?limit=1000");
+    return mero_about_group(line, "GET", NULL, "/admin-api/groups/%s/contexts" MERO_ALL);
 }
 
 static int detach_run(cli *line) {

@@ -155,7 +155,7 @@ static int check_access(mero *m, const char *group, const char *account) {
     int code = mero_ask(m, "GET", NULL, &doc, "/admin-api/groups/%s/members/%s/capabilities", group,
                         account);
     if (code == 0)
-        code = mero_ask(m, "GET", NULL, &list, "/admin-api/groups/%s/members?limit=1000", group);
+        code = mero_ask(m, "GET", NULL, &list, "/admin-api/groups/%s/members" MERO_ALL, group);
     const char *role = "not a member by a row of its own";
     yyjson_arr_foreach(yyjson_obj_get(yyjson_doc_get_root(list), "members"), i, n, row) {
         if (strcasecmp(mero_text(row, "identity"), account) == 0) role = mero_text(row, "role");
@@ -185,7 +185,7 @@ static int check_access_run(cli *line) {
 /* --- many --- */
 
 static int list_run(cli *line) {
-    return mero_about_group(line, "GET", NULL, "/admin-api/groups/%s/members?limit=1000");
+    return mero_about_group(line, "GET", NULL, "/admin-api/groups/%s/members" MERO_ALL);
 }
 
 /* An account's devices in rows of their own: the answer has them inside of each member. */
@@ -218,8 +218,8 @@ static int devices_run(cli *line) {
     if (code) return code;
     code = mero_group(&m, cli_operand(line, 0), group);
     if (code == 0)
-        code = mero_ask(&m, "GET", NULL, &doc, "/admin-api/groups/%s/member-devices?limit=1000",
-                        group);
+        code =
+            mero_ask(&m, "GET", NULL, &doc, "/admin-api/groups/%s/member-devices" MERO_ALL, group);
     if (code == 0 && m.json) mero_print(&m, yyjson_doc_get_root(doc));
     if (code == 0 && !m.json) print_devices(yyjson_obj_get(yyjson_doc_get_root(doc), "members"));
     yyjson_doc_free(doc);
@@ -270,8 +270,10 @@ static int remove_run(cli *line) {
 static const cli_option yes_options[] = {{"yes", 'y', NULL, "Do not ask"}, {0}};
 static const cli_option capability_options[] = {MERO_CAPABILITY_OPTIONS, {0}};
 static const cli_option follow_options[] = {
-    {"contexts", 0, "on|off", "Whether new contexts of the group are joined by themselves"},
-    {"subgroups", 0, "on|off", "Whether new open groups below are joined by themselves"},
+    {"contexts", 0, "on|off",
+     "Whether new contexts are joined by themselves: those of the group, and of open groups below "
+     "in which the membership is inherited"},
+    {"subgroups", 0, "on|off", "Kept, and told to all members; no node acts on it"},
     {0}};
 
 const cli_command mero_member_commands[] = {
@@ -291,7 +293,8 @@ const cli_command mero_member_commands[] = {
      get_capabilities_run},
     {"check-access", NULL, "GROUP MEMBER", "A member's role and what it may do", NULL, NULL, NULL,
      check_access_run},
-    {"auto-follow", NULL, "GROUP MEMBER",
-     "Whether a member joins new contexts and groups by itself", NULL, follow_options, NULL,
-     follow_run},
+    {"auto-follow", NULL, "GROUP MEMBER", "Whether a member joins new contexts by itself",
+     "Open groups below need no joining: their members' contexts are followed as --contexts says. "
+     "--subgroups is a flag of the protocol on which neither this node nor the reference acts.",
+     follow_options, NULL, follow_run},
     {0}};

@@ -95,8 +95,8 @@ static bool make_path(char ret_path[MERO_PATH_MAX], const char *format, va_list 
     return at + 4 < MERO_PATH_MAX;
 }
 
-static int ask(mero *m, const char *verb, yyjson_mut_doc *body, const char *path,
-               yyjson_doc **ret_doc) {
+static int ask_once(mero *m, const char *verb, yyjson_mut_doc *body, const char *path,
+                    yyjson_doc **ret_doc) {
     bool wants_body = strcmp(verb, "POST") == 0 || strcmp(verb, "PUT") == 0;
     char *json = body ? yyjson_mut_write(body, YYJSON_WRITE_ALLOW_INVALID_UNICODE, NULL) : NULL;
     yyjson_mut_doc_free(body);
@@ -123,6 +123,79 @@ static int ask(mero *m, const char *verb, yyjson_mut_doc *body, const char *path
     }
     cal_client_answer_deinit(&answer);
     return error == 0 ? 0 : mero_error(m, &err);
+}
+
+/* --- pages --- */
+
+enum { OFFSET_MAX = 100000 }; /* that a node takes, http-api.md 2 */
+
+/* The rows of a listing's answer: "data", or the first list in it or beside it. */
+static yyjson_mut_val *rows_of(yyjson_mut_val *root) {
+    yyjson_mut_val *data = yyjson_mut_obj_get(root, "data"), *value = data ? data : root;
+    size_t i, n;
+    yyjson_mut_val *key, *member;
+    if (!yyjson_mut_is_obj(value)) return yyjson_mut_is_arr(value) ? value : NULL;
+    yyjson_mut_obj_foreach(value, i, n, key, member) {
+        if (yyjson_mut_is_arr(member)) return member;
+    }
+    return NULL;
+}
+
+static yyjson_mut_doc *changeable(yyjson_doc *doc) {
+    yyjson_mut_doc *copy = doc ? yyjson_doc_mut_copy(doc, NULL) : NULL;
+    yyjson_doc_free(doc);
+    return copy;
+}
+
+/* The next page's rows behind those of `all`; their number, or -1. */
+static int append_page(yyjson_mut_doc *all, yyjson_doc *page) {
+    yyjson_mut_doc *from = changeable(page);
+    yyjson_mut_val *rows = from ? rows_of(yyjson_mut_doc_get_root(from)) : NULL,
+                   *into = rows_of(yyjson_mut_doc_get_root(all)), *row;
+    size_t i, n;
+    int count = rows ? 0 : -1;
+    yyjson_mut_arr_foreach(rows, i, n, row) {
+        yyjson_mut_val *copy = yyjson_mut_val_mut_copy(all, row);
+        if (count < 0 || !yyjson_mut_arr_append(into, copy)) count = -1;
+        if (count >= 0) count++;
+    }
+    yyjson_mut_doc_free(from);
+    return count;
+}
+
+/* A node gives a page at most. What changes between two of them may be missed, or shown twice. */
+static int ask_pages(mero *m, const char *path, yyjson_doc **doc) {
+    char next[MERO_PATH_MAX + 32];
+    if (!*doc) return 0;
+    yyjson_mut_doc *all = changeable(*doc);
+    yyjson_mut_val *rows = all ? rows_of(yyjson_mut_doc_get_root(all)) : NULL;
+    size_t seen = yyjson_mut_arr_size(rows), added = seen;
+    int code = 0;
+    while (code == 0 && rows && added == MERO_PAGE) {
+        yyjson_doc *page = NULL;
+        if (seen > OFFSET_MAX) {
+            fprintf(stderr, "meroctl: there are more: these are the first %zu\n", seen);
+            break;
+        }
+        snprintf(next, sizeof next, "%s&offset=%zu", path, seen);
+        code = ask_once(m, "GET", NULL, next, &page);
+        if (code) break;
+        int count = append_page(all, page);
+        if (count < 0) code = mero_fail(m, "the list goes on, but its next page cannot be read");
+        added = count < 0 ? 0 : (size_t)count;
+        seen += added;
+    }
+    *doc = code == 0 && all ? yyjson_mut_doc_imut_copy(all, NULL) : NULL;
+    yyjson_mut_doc_free(all);
+    return code == 0 && !*doc ? mero_fail(m, "out of memory") : code;
+}
+
+static int ask(mero *m, const char *verb, yyjson_mut_doc *body, const char *path,
+               yyjson_doc **ret_doc) {
+    size_t len = strlen(path), tail = sizeof MERO_ALL - 1;
+    int code = ask_once(m, verb, body, path, ret_doc);
+    bool paged = len > tail && strcmp(path + len - tail, MERO_ALL) == 0;
+    return code == 0 && paged ? ask_pages(m, path, ret_doc) : code;
 }
 
 int mero_ask(mero *m, const char *verb, yyjson_mut_doc *body, yyjson_doc **ret_doc,

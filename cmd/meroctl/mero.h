@@ -22,6 +22,10 @@ typedef struct mero {
 int mero_open(mero *m, const cli *line);
 void mero_close(mero *m);
 
+/* Behind the path of a GET: all rows of a listing, page by page, as if they were one. */
+enum { MERO_PAGE = 1000 };
+#define MERO_ALL "?limit=1000"
+
 /* `path` may hold %s, each replaced by an argument with everything escaped that a URL does not
  * take. `body` is freed; NULL sends JSON null with POST and PUT, otherwise nothing. *ret_doc may be
  * NULL for an empty answer; free it. */

@@ -5,8 +5,9 @@
 
 static int list_run(cli *line) {
     const char *application = cli_get(line, "application-id");
-    if (!application) return mero_run(line, "GET", NULL, "/admin-api/namespaces?limit=1000");
-    return mero_run(line, "GET", NULL, "/admin-api/namespaces/for-application/%s", application);
+    if (!application) return mero_run(line, "GET", NULL, "/admin-api/namespaces" MERO_ALL);
+    return mero_run(line, "GET", NULL, "/admin-api/namespaces/for-application/%s" MERO_ALL,
+                    application);
 }
 
 static int get_run(cli *line) {

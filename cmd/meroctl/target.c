@@ -64,7 +64,7 @@ int mero_group(mero *m, const char *text, char ret_id[CAL_ID_TEXT_MAX]) {
     if (is_id(ret_id)) {
         code = 0;
     } else {
-        code = mero_ask(m, "GET", NULL, &doc, "/admin-api/namespaces?limit=1000");
+        code = mero_ask(m, "GET", NULL, &doc, "/admin-api/namespaces" MERO_ALL);
         if (code == 0)
             code = step(m, mero_data(doc), "namespaceId", name, len, "namespace", ret_id);
         yyjson_doc_free(doc);
@@ -89,7 +89,7 @@ int mero_member(mero *m, const char *group, const char *text, char ret_id[CAL_ID
         snprintf(ret_id, CAL_ID_TEXT_MAX, "%s", text);
         return 0;
     }
-    int code = mero_ask(m, "GET", NULL, &doc, "/admin-api/groups/%s/members?limit=1000", group);
+    int code = mero_ask(m, "GET", NULL, &doc, "/admin-api/groups/%s/members" MERO_ALL, group);
     if (code) return code;
     yyjson_val *row =
         find_named(yyjson_obj_get(yyjson_doc_get_root(doc), "members"), text, strlen(text), &count);

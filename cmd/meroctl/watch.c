@@ -34,7 +34,7 @@ static int update_contexts(mero *m, const char *from, const char *to) {
     yyjson_doc *doc = NULL;
     yyjson_val *context;
     size_t i, n;
-    int worst = mero_ask(m, "GET", NULL, &doc, "/admin-api/contexts?limit=1000");
+    int worst = mero_ask(m, "GET", NULL, &doc, "/admin-api/contexts" MERO_ALL);
     yyjson_arr_foreach(yyjson_obj_get(mero_data(doc), "contexts"), i, n, context) {
         if (strcmp(mero_text(context, "applicationId"), from) != 0) continue;
         int code = update_context(m, mero_text(context, "id"), to);

@@ -83,7 +83,9 @@ int cal_member_set_role_wait(cal_node *node, const cal_group_id *group,
 void cal_member_set_capabilities(cal_node *node, const cal_group_id *group,
                                  const cal_account_id *account, uint32_t capabilities,
                                  cal_simple_done done, void *user);
-/* Whether new contexts and open groups below are joined without being asked. */
+/* `contexts`: whether new contexts of the group are taken part in without being asked, and those of
+ * open groups below in which the member's row here is what its membership is inherited from.
+ * `subgroups` is kept and told to everybody; no node acts on it, nor does the reference. */
 void cal_member_set_follow(cal_node *node, const cal_group_id *group, const cal_account_id *account,
                            bool contexts, bool subgroups, cal_simple_done done, void *user);
 /* This node's account leaves; of a namespace, with all groups in it. The owner and the last admin

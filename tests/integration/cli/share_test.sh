@@ -47,8 +47,10 @@ down() {
     wait "$(cat "$dir/$1.pid")" || die "merod $1 ended with $?"
     rm "$dir/$1.pid"
 }
-for node in a b; do
-    "$merod" --node $node init --server-port "$(free_port)" --swarm-port "$(free_port)" --swarm-host 127.0.0.1 >/dev/null
+for node in b a; do
+    server=$(free_port)
+    url=http://127.0.0.1:$server # in the end, that of a
+    "$merod" --node $node init --server-port "$server" --swarm-port "$(free_port)" --swarm-host 127.0.0.1 >/dev/null
     up $node
 done
 
@@ -235,6 +237,28 @@ until_has "not for bea" b call get -c "$context" --args '{"key":"secret"}'
 run 0 a group members check-access friends "$guest"; has "$out" "role: Admin"
 run 0 b namespace leave friends
 until_has "memberCount: 1" a namespace get friends
+
+say "a list longer than a page"
+run 0 a namespace create --application-id "$app" --name crowd
+crowd=$(echo "$out" | line_of namespaceId)
+python3 - "$url" "$crowd" <<'END' || die "members cannot be added"
+import json, sys, urllib.request
+for part in range(5):
+    rows = [{"identity": "%064x" % (1 + 210 * part + i), "role": "Member"} for i in range(210)]
+    urllib.request.urlopen(urllib.request.Request(
+        "%s/admin-api/groups/%s/members" % (sys.argv[1], sys.argv[2]), json.dumps({"members": rows}).encode(),
+        {"content-type": "application/json"}))
+END
+run 0 a group members list crowd
+[ "$(echo "$out" | wc -l)" = 1052 ] || die "of 1051 members $(($(echo "$out" | wc -l) - 1)) are listed"
+run 0 ja group members list crowd; has "$out" "$(printf '%064x' 1050)"; has "$out" '{"members":[{'
+run 0 a group members check-access crowd "$(printf '%064x' 1050)"; has "$out" "role: Member"
+run 0 a namespace delete crowd --yes
+
+say "deleting a context says what it does"
+run 0 ja context create -a "$app" --group-id friends --name short
+run 1 a context delete short; has "$err" "for all its members"; has "$err" "context leave"
+run 0 a context delete short --yes
 
 say "the founder hands over and leaves"
 run 0 a namespace create --application-id "$app" --name passed
