@@ -1,6 +1,7 @@
 # The verbs of the project. Each installs what it lacks (scripts/setup.sh), builds, and does one thing.
 #   make demo      three nodes share a context: join, write, offline, kill -9, removal; step by step
 #   make test      every test, with sanitizers too
+#   make sim       any number of simulated runs: SEEDS=2000 of them from SEED=1 on; N=share_chaos picks some
 #   make campaign  the long counts: crashes, simulation, fuzzing
 #   make soak      an hour of gossip with other implementations; S=600 is ten minutes
 #   make bench     our figures beside their limits
@@ -12,8 +13,10 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 S ?= 3600
+SEEDS ?= 1000
+SEED ?= 1
 
-.PHONY: all demo test campaign soak bench fuzz mutants fmt install dist setup clean
+.PHONY: all demo test sim campaign soak bench fuzz mutants fmt install dist setup clean
 
 all: setup
 	cmake --preset release
@@ -27,6 +30,9 @@ demo: all
 
 test: setup
 	scripts/test.sh
+
+sim: all
+	BUILD=$(BUILD) JOBS=$(JOBS) scripts/sim.sh $(SEEDS) $(SEED) $(N)
 
 campaign: setup
 	scripts/campaign.sh

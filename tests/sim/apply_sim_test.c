@@ -1,5 +1,6 @@
 /* Received deltas: what they leave, in which order, and what becomes of those that cannot be
  * applied, alone and beside a disk that fails. World and guest: turn_sim.h, turn_guest.h. */
+#include "seeds.h"
 #include "turn_sim.h"
 
 enum { DELTAS_MAX = CAL_APPLY_DELTAS_MAX + 1, SEEDS_DEFAULT = 40 };
@@ -779,13 +780,8 @@ static void run_seed(uint64_t seed) {
 
 static void deltas_on_a_bad_disk(void **state) {
     (void)state;
-    const char *one = getenv("CAL_SIM_SEED"), *many = getenv("CAL_SIM_SEEDS");
-    if (one) {
-        run_seed(strtoull(one, NULL, 10));
-        return;
-    }
-    uint64_t seeds = many ? strtoull(many, NULL, 10) : SEEDS_DEFAULT;
-    for (uint64_t seed = 1; seed <= seeds; seed++) run_seed(seed);
+    sim_seeds seeds = sim_seeds_from(SEEDS_DEFAULT);
+    for (uint64_t seed = seeds.first; seed < seeds.end; seed++) run_seed(seed);
 }
 
 int main(void) {

@@ -9,6 +9,7 @@
 
 #include "blob/blob.h"
 #include "os/sim/sim.h"
+#include "seeds.h"
 #include "store/key.h"
 
 #include <stdlib.h>
@@ -149,13 +150,8 @@ static void run_seed(uint64_t seed) {
 
 static void test_blobs_survive(void **state) {
     (void)state;
-    const char *one = getenv("CAL_SIM_SEED"), *many = getenv("CAL_SIM_SEEDS");
-    if (one) {
-        run_seed(strtoull(one, NULL, 10));
-        return;
-    }
-    uint64_t seeds = many ? strtoull(many, NULL, 10) : SEEDS_DEFAULT;
-    for (uint64_t seed = 1; seed <= seeds; seed++) run_seed(seed);
+    sim_seeds seeds = sim_seeds_from(SEEDS_DEFAULT);
+    for (uint64_t seed = seeds.first; seed < seeds.end; seed++) run_seed(seed);
 }
 
 int main(void) {

@@ -1,6 +1,7 @@
 /* The oldest deltas of a context are taken away in steps (context/compact.h): which go is held
  * against the plain definition, on graphs that a seed draws; between the steps calls run, others
  * fail, and the power goes. World and guest: turn_sim.h, turn_guest.h. */
+#include "seeds.h"
 #include "turn_sim.h"
 
 #include "context/commit.h"
@@ -205,11 +206,11 @@ static void add(world *w, int *answers) {
 
 /* --- tests --- */
 
-static uint64_t first_seed, seeds;
+static sim_seeds seeds;
 
 static void the_oldest_go(void **state) {
     (void)state;
-    for (uint64_t seed = first_seed; seed < first_seed + seeds; seed++) {
+    for (uint64_t seed = seeds.first; seed < seeds.end; seed++) {
         world *w = world_new(seed);
         cal_compact *plan = NULL;
         steps s = {0};
@@ -297,7 +298,7 @@ static void heads_stay(void **state) {
 /* The power goes somewhere: what is there is sound, and the next plan takes the rest. */
 static void it_may_end_after_any_step(void **state) {
     (void)state;
-    for (uint64_t seed = first_seed; seed < first_seed + seeds; seed++) {
+    for (uint64_t seed = seeds.first; seed < seeds.end; seed++) {
         world *w = world_new(seed);
         cal_compact *plan;
         draw(w, 900);
@@ -410,9 +411,7 @@ static void marks(void **state) {
 }
 
 int main(void) {
-    const char *one = getenv("CAL_SIM_SEED"), *many = getenv("CAL_SIM_SEEDS");
-    first_seed = one ? strtoull(one, NULL, 10) : 1;
-    seeds = one ? 1 : many ? strtoull(many, NULL, 10) : SEEDS_DEFAULT;
+    seeds = sim_seeds_from(SEEDS_DEFAULT);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(marks),
         cmocka_unit_test(the_oldest_go),

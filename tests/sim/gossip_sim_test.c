@@ -17,6 +17,9 @@
 #include "base/buffer.h"
 #include "codec/varint.h"
 #include "net/gossip.h"
+#include "seeds.h"
+
+enum { SEEDS_DEFAULT = 100 };
 
 enum {
     NODES_MAX = 50,
@@ -529,22 +532,17 @@ static uint64_t run_seed(uint64_t seed, size_t *ret_checked) {
     return trace;
 }
 
-static uint64_t from_environment(const char *name, uint64_t otherwise) {
-    const char *value = getenv(name);
-    return value ? strtoull(value, NULL, 10) : otherwise;
-}
-
 static void test_everyone_hears(void **state) {
     (void)state;
-    uint64_t one = from_environment("CAL_SIM_SEED", 0);
-    uint64_t seeds = one ? 1 : from_environment("CAL_SIM_SEEDS", 100);
+    sim_seeds seeds = sim_seeds_from(SEEDS_DEFAULT);
+    uint64_t count = seeds.end - seeds.first;
     size_t checked, total = 0;
-    for (uint64_t i = 0; i < seeds; i++) {
-        run_seed(one ? one : i + 1, &checked);
+    for (uint64_t seed = seeds.first; seed < seeds.end; seed++) {
+        run_seed(seed, &checked);
         total += checked;
     }
-    assert_true(one || total > 0); /* else nothing was checked */
-    printf("%llu seeds, %zu deliveries that had to happen\n", (unsigned long long)seeds, total);
+    assert_true(count == 1 || total > 0); /* else nothing was checked */
+    printf("%llu seeds, %zu deliveries that had to happen\n", (unsigned long long)count, total);
 }
 
 static void test_same_seed_same_run(void **state) {

@@ -31,6 +31,9 @@
 #include "base/error.h"
 #include "net/gossip.h"
 #include "net/sim/sim.h"
+#include "seeds.h"
+
+enum { SEEDS_DEFAULT = 100 };
 
 enum {
     NODES_MAX = 50,
@@ -920,21 +923,16 @@ static uint64_t run_seed(uint64_t seed, sim *totals) {
     return trace;
 }
 
-static uint64_t from_environment(const char *name, uint64_t otherwise) {
-    const char *value = getenv(name);
-    return value ? strtoull(value, NULL, 10) : otherwise;
-}
-
 static void test_everyone_hears(void **state) {
     (void)state;
-    uint64_t one = from_environment("CAL_SIM_SEED", 0);
-    uint64_t seeds = one ? 1 : from_environment("CAL_SIM_SEEDS", 100);
+    sim_seeds seeds = sim_seeds_from(SEEDS_DEFAULT);
+    uint64_t count = seeds.end - seeds.first;
     sim *totals = calloc(1, sizeof *totals);
-    for (uint64_t i = 0; i < seeds; i++) run_seed(one ? one : i + 1, totals);
-    assert_true(one || totals->checked > 0); /* else nothing was checked */
+    for (uint64_t seed = seeds.first; seed < seeds.end; seed++) run_seed(seed, totals);
+    assert_true(count == 1 || totals->checked > 0); /* else nothing was checked */
     printf("%llu seeds, %zu deliveries, %zu of them had to happen; all connected again after at "
            "most %.1f s; at most %zu KiB a node, %zu streams a connection\n",
-           (unsigned long long)seeds, totals->delivered, totals->checked,
+           (unsigned long long)count, totals->delivered, totals->checked,
            (double)totals->returned_ns / 1e9, totals->bytes_peak / 1024, totals->streams_peak);
     free(totals);
 }

@@ -1,5 +1,6 @@
 /* A snapshot takes the place of a context's state: whole, or not at all, or so that everybody knows
  * that it is not there. World and guest: turn_sim.h, turn_guest.h. */
+#include "seeds.h"
 #include "turn_sim.h"
 
 enum { ROWS = 9000, SEEDS_DEFAULT = 8 }; /* of three steps */
@@ -246,13 +247,8 @@ static void run_seed(uint64_t seed) {
 
 static void snapshots_on_a_disk_that_loses_power(void **state) {
     (void)state;
-    const char *one = getenv("CAL_SIM_SEED"), *many = getenv("CAL_SIM_SEEDS");
-    if (one) {
-        run_seed(strtoull(one, NULL, 10));
-        return;
-    }
-    uint64_t seeds = many ? strtoull(many, NULL, 10) : SEEDS_DEFAULT;
-    for (uint64_t seed = 1; seed <= seeds; seed++) run_seed(seed);
+    sim_seeds seeds = sim_seeds_from(SEEDS_DEFAULT);
+    for (uint64_t seed = seeds.first; seed < seeds.end; seed++) run_seed(seed);
 }
 
 /* What goes is counted in bytes, too: no transaction frees more than a little. */

@@ -20,6 +20,7 @@
 #include <calimero/calimero.h>
 
 #include "node/sim/sim.h"
+#include "seeds.h"
 #include "support/engine_signals.h"
 
 enum { PLACES_MAX = 20, KEYS = 6, WRITES_MAX = 600, IN_FLIGHT_MAX = 6 };
@@ -611,21 +612,14 @@ static void print_totals(const char *what, const totals *t) {
 
 /* --- tests --- */
 
-static unsigned long env_number(const char *name, unsigned long otherwise) {
-    const char *text = getenv(name);
-    return text ? strtoul(text, NULL, 10) : otherwise;
-}
-
-/* Seeds from the first one on, or the one that the environment names; no thread is made. */
+/* One seed of each `apart`; no thread is made. */
 static void run_seeds(const char *what, size_t least, size_t more, unsigned troubles,
-                      unsigned long seeds) {
+                      uint64_t apart) {
     engine_signals_use();
     totals t = {.seeds = 0};
-    const char *one = getenv("CAL_SIM_SEED");
-    unsigned long first = one ? strtoul(one, NULL, 10) : 1;
-    if (one) seeds = 1;
+    sim_seeds seeds = sim_seeds_from(100);
     size_t threads = thread_count();
-    for (unsigned long seed = first; seed < first + seeds; seed++)
+    for (uint64_t seed = seeds.first; seed < seeds.end; seed += apart)
         measured(seed, least + seed % (more + 1), troubles, &t);
     assert_int_equal(thread_count(), threads);
     print_totals(what, &t);
@@ -633,12 +627,12 @@ static void run_seeds(const char *what, size_t least, size_t more, unsigned trou
 
 static void two_nodes(void **state) {
     (void)state;
-    run_seeds("2 to 4 nodes", 2, 2, 8, env_number("CAL_SIM_SEEDS", 100));
+    run_seeds("2 to 4 nodes", 2, 2, 8, 1);
 }
 
 static void twenty_nodes(void **state) {
     (void)state;
-    run_seeds("20 nodes", 20, 0, 40, 1 + env_number("CAL_SIM_SEEDS", 100) / 200);
+    run_seeds("20 nodes", 20, 0, 40, 200);
 }
 
 static void the_same_seed_gives_the_same_run(void **state) {

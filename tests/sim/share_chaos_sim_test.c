@@ -7,6 +7,7 @@
 
 #include "gov/share.h"
 #include "node/internal.h"
+#include "seeds.h"
 #include "sync/context.h"
 
 enum { WRITES_MAX = 400, HEALS_WITHIN_S = 10 };
@@ -406,17 +407,14 @@ static void run_seed(uint64_t seed) {
 static void everything_happens(void **state) {
     (void)state;
     engine_signals_use();
-    const char *one = getenv("CAL_SIM_SEED"), *many = getenv("CAL_SIM_SEEDS");
-    unsigned long first = one ? strtoul(one, NULL, 10) : 1;
 #ifdef __SANITIZE_ADDRESS__
-    unsigned long seeds = 60;
+    sim_seeds seeds = sim_seeds_from(60);
 #else
-    unsigned long seeds = 500;
+    sim_seeds seeds = sim_seeds_from(500);
 #endif
-    if (one || many) seeds = many ? strtoul(many, NULL, 10) : 1;
     uint64_t writes = 0, cuts = 0, restarts = 0, partitions = 0, removals = 0, returns = 0;
     uint64_t roles = 0, leaves = 0, compacted = 0;
-    for (unsigned long seed = first; seed < first + seeds; seed++) {
+    for (uint64_t seed = seeds.first; seed < seeds.end; seed++) {
         run_seed(seed);
         writes += c.answered;
         cuts += c.cuts;
@@ -432,7 +430,7 @@ static void everything_happens(void **state) {
         "%lu seeds: %llu writes answered, %llu losses of power, %llu restarts, %llu "
         "partitions, %llu removals, %llu returns, %llu changes of roles, %llu left, %llu deltas "
         "compacted\n",
-        seeds, (unsigned long long)writes, (unsigned long long)cuts, (unsigned long long)restarts,
+        seeds.end - seeds.first, (unsigned long long)writes, (unsigned long long)cuts, (unsigned long long)restarts,
         (unsigned long long)partitions, (unsigned long long)removals, (unsigned long long)returns,
         (unsigned long long)roles, (unsigned long long)leaves, (unsigned long long)compacted);
 }

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "os/sim/sim.h"
+#include "seeds.h"
 #include "store/key.h"
 #include "store/store.h"
 
@@ -214,19 +215,9 @@ static void run_seed(uint64_t seed, cal_durability durability) {
     cal_sim_free(r.sim);
 }
 
-static uint64_t environment(const char *name, uint64_t otherwise) {
-    const char *text = getenv(name);
-    return text ? strtoull(text, NULL, 10) : otherwise;
-}
-
 static void run_seeds(cal_durability durability) {
-    uint64_t one = environment("CAL_SIM_SEED", 0),
-             seeds = environment("CAL_SIM_SEEDS", SEEDS_DEFAULT);
-    if (one) {
-        run_seed(one, durability);
-        return;
-    }
-    for (uint64_t seed = 1; seed <= seeds; seed++) run_seed(seed, durability);
+    sim_seeds seeds = sim_seeds_from(SEEDS_DEFAULT);
+    for (uint64_t seed = seeds.first; seed < seeds.end; seed++) run_seed(seed, durability);
 }
 
 static void test_power_loss_full(void **state) {

@@ -4,6 +4,7 @@
  * Every answer given is durable after a loss of power at any point, none that failed left a trace,
  * the order of deltas is the order of turns, and root, heads and rows are those that the deltas
  * make. CAL_SIM_SEEDS=n runs n seeds, CAL_SIM_SEED=s repeats one. */
+#include "seeds.h"
 #include "turn_sim.h"
 
 enum {
@@ -398,13 +399,8 @@ static void run_seed(uint64_t seed) {
 
 static void many_writers_on_a_bad_disk(void **state) {
     (void)state;
-    const char *one = getenv("CAL_SIM_SEED"), *many = getenv("CAL_SIM_SEEDS");
-    if (one) {
-        run_seed(strtoull(one, NULL, 10));
-        return;
-    }
-    uint64_t seeds = many ? strtoull(many, NULL, 10) : SEEDS_DEFAULT;
-    for (uint64_t seed = 1; seed <= seeds; seed++) run_seed(seed);
+    sim_seeds seeds = sim_seeds_from(SEEDS_DEFAULT);
+    for (uint64_t seed = seeds.first; seed < seeds.end; seed++) run_seed(seed);
 }
 
 /* --- one thing at a time --- */
