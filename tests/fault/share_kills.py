@@ -100,7 +100,14 @@ class Node:
     def kill(self, signal):
         # `ip netns exec` becomes the program it runs, so this is the node's own process.
         self.process.send_signal(signal)
-        self.process.wait()
+        if self.process.wait() != 0 and signal == 15:
+            fail(f"{self.name} was stopped and ended with {self.process.returncode}")
+
+    def sane(self):
+        """A sanitizer's report would go with a killed process."""
+        with open(f"{self.home}/{self.name}.log", errors="replace") as log:
+            if "Sanitizer" in log.read():
+                fail(f"a sanitizer reports something in {self.home}/{self.name}.log")
 
     def set(self, context, key, value):
         """True: acknowledged. None: nobody knows."""
@@ -242,6 +249,9 @@ def main():
         for thread in writers:
             thread.join()
         check(nodes, context, acknowledged)
+        for node in nodes:
+            node.kill(15)
+            node.sane()
         print(f"seed {options.seed}: {len(acknowledged)} writes acknowledged, {counts['kills']} kills, {counts['stops']} stops, "
               f"{counts['cuts']} cut links: nothing lost, roots equal")
         ok = True
