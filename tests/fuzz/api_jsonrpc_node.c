@@ -155,6 +155,11 @@ void cal_group_reparent(cal_node *node, const cal_group_id *group, const cal_gro
     (void)node, (void)group, (void)parent;
     done(user, outcome());
 }
+void cal_group_transfer(cal_node *node, const cal_group_id *group, const cal_account_id *owner,
+                        cal_simple_done done, void *user) {
+    (void)node, (void)group, (void)owner;
+    done(user, outcome());
+}
 void cal_group_set_open(cal_node *node, const cal_group_id *group, bool open, cal_simple_done done,
                         void *user) {
     (void)node, (void)group, (void)open;
@@ -236,6 +241,13 @@ void cal_device_revoke(cal_node *node, const cal_group_id *namespace_id,
     const cal_revoked_in in[] = {{*namespace_id, some(2)}, {*namespace_id, some(3)}};
     const cal_revoked revoked = {some_account, *device, in, some(3)};
     done(user, outcome(), refuse ? NULL : &revoked);
+}
+int cal_device_revocation(cal_node *node, const cal_device_id *device,
+                          void (*visit)(void *user, const uint8_t *proof, size_t len), void *user) {
+    (void)node;
+    if (refuse) return code();
+    visit(user, device->bytes, some(sizeof device->bytes));
+    return 0;
 }
 int cal_ownership_prove(cal_node *node, const cal_ownership_claim *claim,
                         void (*visit)(void *, const cal_ownership_proof *), void *user,
