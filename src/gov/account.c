@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "gov/proofs.h"
+
 enum {
     CHAIN_READ_MAX = 65536
 }; /* a chain that is too long to verify still decodes: the verdict is part of the protocol */
@@ -222,16 +224,17 @@ void gov_endorsement_sign(gov_endorsement *endorsement, const cal_secret *member
     cal_sign(member, PART(digest), endorsement->signature);
 }
 
-bool gov_handoff_verify(const gov_handoff *handoff, const uint8_t outgoing_root_key[32]) {
+bool gov_handoff_verify(const gov_handoff *handoff, const uint8_t outgoing_root_key[32],
+                        gov_proofs *proofs) {
     uint8_t digest[CAL_HASH_SIZE];
     gov_handoff_digest(handoff, digest);
-    return cal_verify_strict(outgoing_root_key, PART(digest), handoff->signature);
+    return gov_proofs_signature(proofs, outgoing_root_key, digest, handoff->signature);
 }
 
-bool gov_endorsement_verify(const gov_endorsement *endorsement) {
+bool gov_endorsement_verify(const gov_endorsement *endorsement, gov_proofs *proofs) {
     uint8_t digest[CAL_HASH_SIZE];
     gov_endorsement_digest(endorsement, digest);
-    return cal_verify_strict(endorsement->member_key, PART(digest), endorsement->signature);
+    return gov_proofs_signature(proofs, endorsement->member_key, digest, endorsement->signature);
 }
 
 /* --- proofs --- */
@@ -255,7 +258,8 @@ const char *gov_proof_text(gov_proof_verdict verdict) {
 /* The checks that do not depend on the statement, in the order that governance.md 3 gives. */
 static gov_proof_verdict verify_chain(const gov_genesis *genesis, const gov_chain *chain,
                                       const cal_account_id *claimed, const cal_account_id *stated,
-                                      uint32_t epoch, uint8_t ret_root_key[32]) {
+                                      uint32_t epoch, gov_proofs *proofs,
+                                      uint8_t ret_root_key[32]) {
     cal_account_id account;
     gov_account_id(genesis, &account);
     if (memcmp(account.bytes, claimed->bytes, 32) != 0) return GOV_PROOF_GENESIS;
@@ -269,34 +273,68 @@ static gov_proof_verdict verify_chain(const gov_genesis *genesis, const gov_chai
         if (handoff->from_epoch != i) return GOV_PROOF_HANDOFF_EPOCH;
         if (memcmp(handoff->account.bytes, account.bytes, 32) != 0)
             return GOV_PROOF_HANDOFF_ACCOUNT;
-        if (!gov_handoff_verify(handoff, ret_root_key)) return GOV_PROOF_HANDOFF_SIGNATURE;
+        if (!gov_handoff_verify(handoff, ret_root_key, proofs)) return GOV_PROOF_HANDOFF_SIGNATURE;
         memcpy(ret_root_key, handoff->new_root_key, 32);
     }
     return GOV_PROOF_OK;
 }
 
+/* What a verdict depends on, in one piece: these structs have no gaps. */
+_Static_assert(sizeof(gov_genesis) == GOV_GENESIS_SIZE, "a genesis is its bytes");
+_Static_assert(sizeof(gov_handoff) == 32 + 4 + 32 + 64, "a handoff is its bytes");
+_Static_assert(sizeof(gov_cert) == 4 * 32 + 2 * 4 + 64, "a certificate is its bytes");
+_Static_assert(sizeof(gov_revocation) == 2 * 32 + 4 + 64, "a revocation is its bytes");
+
+static void proof_digest(const char *domain, const gov_genesis *genesis, const gov_chain *chain,
+                         const cal_account_id *claimed, cal_slice statement, cal_hash *ret_digest) {
+    const cal_slice parts[] = {
+        cal_slice_of(claimed, sizeof *claimed), cal_slice_of(genesis, sizeof *genesis),
+        cal_slice_of(chain->items, chain->count * sizeof *chain->items), statement};
+    HASH(domain, parts, ret_digest->bytes);
+}
+
+/* The statement is signed by the root key in force. */
+static gov_proof_verdict verify_statement(const uint8_t root_key[32], const uint8_t *message,
+                                          const uint8_t *signature, const cal_hash *whole,
+                                          gov_proofs *proofs) {
+    if (!gov_proofs_signature(proofs, root_key, message, signature)) return GOV_PROOF_SIGNATURE;
+    gov_proofs_note(proofs, whole);
+    return GOV_PROOF_OK;
+}
+
 gov_proof_verdict gov_credential_verify(const gov_credential *credential,
-                                        const cal_account_id *claimed) {
+                                        const cal_account_id *claimed, gov_proofs *proofs) {
     const gov_cert *cert = &credential->cert;
     uint8_t root_key[32], digest[CAL_HASH_SIZE];
+    cal_hash whole = {{0}};
+    if (proofs && credential->chain.count <= GOV_HANDOFFS_MAX) {
+        proof_digest("proof.credential", &credential->genesis, &credential->chain, claimed,
+                     cal_slice_of(cert, sizeof *cert), &whole);
+        if (gov_proofs_holds(proofs, &whole)) return GOV_PROOF_OK;
+    }
     gov_proof_verdict verdict = verify_chain(&credential->genesis, &credential->chain, claimed,
-                                             &cert->account, cert->key_epoch, root_key);
+                                             &cert->account, cert->key_epoch, proofs, root_key);
     if (verdict != GOV_PROOF_OK) return verdict;
     gov_cert_digest(cert, digest);
-    return cal_verify_strict(root_key, PART(digest), cert->signature) ? GOV_PROOF_OK
-                                                                      : GOV_PROOF_SIGNATURE;
+    return verify_statement(root_key, digest, cert->signature, &whole, proofs);
 }
 
 gov_proof_verdict gov_revocation_verify(const gov_revocation_proof *proof,
-                                        const cal_account_id *claimed) {
+                                        const cal_account_id *claimed, gov_proofs *proofs) {
     const gov_revocation *revocation = &proof->revocation;
     uint8_t root_key[32], digest[CAL_HASH_SIZE];
-    gov_proof_verdict verdict = verify_chain(&proof->genesis, &proof->chain, claimed,
-                                             &revocation->account, revocation->key_epoch, root_key);
+    cal_hash whole = {{0}};
+    if (proofs && proof->chain.count <= GOV_HANDOFFS_MAX) {
+        proof_digest("proof.revocation", &proof->genesis, &proof->chain, claimed,
+                     cal_slice_of(revocation, sizeof *revocation), &whole);
+        if (gov_proofs_holds(proofs, &whole)) return GOV_PROOF_OK;
+    }
+    gov_proof_verdict verdict =
+        verify_chain(&proof->genesis, &proof->chain, claimed, &revocation->account,
+                     revocation->key_epoch, proofs, root_key);
     if (verdict != GOV_PROOF_OK) return verdict;
     gov_revocation_digest(revocation, digest);
-    return cal_verify_strict(root_key, PART(digest), revocation->signature) ? GOV_PROOF_OK
-                                                                            : GOV_PROOF_SIGNATURE;
+    return verify_statement(root_key, digest, revocation->signature, &whole, proofs);
 }
 
 /* --- pairing --- */

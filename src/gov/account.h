@@ -122,12 +122,15 @@ typedef enum gov_proof_verdict {
     GOV_PROOF_SIGNATURE, /* of the statement */
 } gov_proof_verdict;
 const char *gov_proof_text(gov_proof_verdict verdict);
+/* proofs (proofs.h): what is known to hold, and takes in what held; NULL: all is verified. */
+struct gov_proofs;
 gov_proof_verdict gov_credential_verify(const gov_credential *credential,
-                                        const cal_account_id *claimed);
+                                        const cal_account_id *claimed, struct gov_proofs *proofs);
 gov_proof_verdict gov_revocation_verify(const gov_revocation_proof *proof,
-                                        const cal_account_id *claimed);
-bool gov_handoff_verify(const gov_handoff *handoff, const uint8_t outgoing_root_key[32]);
-bool gov_endorsement_verify(const gov_endorsement *endorsement);
+                                        const cal_account_id *claimed, struct gov_proofs *proofs);
+bool gov_handoff_verify(const gov_handoff *handoff, const uint8_t outgoing_root_key[32],
+                        struct gov_proofs *proofs);
+bool gov_endorsement_verify(const gov_endorsement *endorsement, struct gov_proofs *proofs);
 
 /* --- pairing: the code two people compare --- */
 void gov_pairing_code(const cal_account_id *account, const cal_device_id *device,

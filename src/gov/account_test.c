@@ -76,9 +76,9 @@ static void test_statements(void **state) {
         gov_handoff_write(&handoff, &out);
         check_signed(item, digest, handoff.signature, &out);
         cal_sign_public_key(&key, outgoing);
-        assert_true(gov_handoff_verify(&handoff, outgoing));
+        assert_true(gov_handoff_verify(&handoff, outgoing, NULL));
         handoff.from_epoch ^= 1;
-        assert_false(gov_handoff_verify(&handoff, outgoing));
+        assert_false(gov_handoff_verify(&handoff, outgoing, NULL));
     }
     for (size_t index = 0; (item = golden_next(root, "revocation/", &index));) {
         yyjson_val *in = yyjson_obj_get(item, "inputs");
@@ -101,9 +101,9 @@ static void test_statements(void **state) {
         gov_endorsement_digest(&endorsement, digest);
         gov_endorsement_write(&endorsement, &out);
         check_signed(item, digest, endorsement.signature, &out);
-        assert_true(gov_endorsement_verify(&endorsement));
+        assert_true(gov_endorsement_verify(&endorsement, NULL));
         endorsement.account.bytes[0] ^= 1;
-        assert_false(gov_endorsement_verify(&endorsement));
+        assert_false(gov_endorsement_verify(&endorsement, NULL));
     }
     cal_buffer_deinit(&out);
     yyjson_doc_free(doc);
@@ -168,14 +168,14 @@ static void test_proofs(void **state) {
         if (strstr(golden_name(item), "revocation")) {
             gov_revocation_proof proof;
             gov_revocation_proof_read(&in, &arena, &proof);
-            verdict = gov_revocation_verify(&proof, &proof.revocation.account);
+            verdict = gov_revocation_verify(&proof, &proof.revocation.account, NULL);
             gov_revocation_proof_write(&proof, &out);
         } else {
             gov_credential credential;
             cal_account_id claimed;
             golden_bytes(yyjson_obj_get(item, "inputs"), "claimed_account", claimed.bytes, 32);
             gov_credential_read(&in, &arena, &credential);
-            verdict = gov_credential_verify(&credential, &claimed);
+            verdict = gov_credential_verify(&credential, &claimed, NULL);
             gov_credential_write(&credential, &out);
         }
         assert_int_equal(cal_borsh_end(&in), 0);

@@ -495,6 +495,7 @@ int gov_apply_op(gov_change *change, gov_verified *op, gov_judgement *ret_judgem
     if (result != CAL_ENOTFOUND)
         return cal_fail(err, result, "an operation could not be looked up: %s",
                         cal_error_text(result));
+    gov_proofs_join(&change->gov->proofs, &op->proofs);
     gov_savepoint(change);
     result = judge(&apply, op, &plain, ret_judgement, err);
     if (!result && gov_reason_verdict(ret_judgement->reason) != GOV_WAITING)

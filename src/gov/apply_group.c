@@ -336,7 +336,7 @@ static gov_reason device_linked(const sealed_op *s) {
     const gov_group_op *op = s->op;
     cal_account_id endorser;
     if (!gov_id_equal(op->endorsement.account.bytes, op->cert.account.bytes) ||
-        !gov_endorsement_verify(&op->endorsement))
+        !gov_endorsement_verify(&op->endorsement, &s->apply->change->gov->proofs))
         return GOV_WHY_NOT_ENDORSED;
     if (!gov_account_of_key(&s->apply->cut, op->endorsement.member_key, &endorser) ||
         gov_path_of(&s->apply->cut, s->group, &endorser, NULL) == GOV_PATH_NONE)
@@ -374,7 +374,8 @@ static gov_reason device_unlinked(const sealed_op *s) {
     bool proven = op->has_proof && gov_binding_get(&s->apply->view, &op->device, &binding) &&
                   gov_id_equal(binding.account.bytes, op->account.bytes) &&
                   gov_id_equal(op->proof.revocation.device.bytes, op->device.bytes) &&
-                  gov_revocation_verify(&op->proof, &op->account) == GOV_PROOF_OK;
+                  gov_revocation_verify(&op->proof, &op->account, &s->apply->change->gov->proofs) ==
+                      GOV_PROOF_OK;
     if (!proven && !is_admin(s)) return GOV_WHY_UNLINK_PROOF;
     owe_rotations(s);
     gov_change_put(s->apply->change, gov_key_of(ROW_REVOKED, op->device.bytes, NULL, NULL),
@@ -397,7 +398,7 @@ static gov_reason account_keys_rotated(const sealed_op *s) {
     if (!gov_view_get(&s->apply->cut, &key, &value)) return GOV_WHY_NO_ROOT_KEY;
     memcpy(current, value.data, 32);
     if (handoff->from_epoch != known || known == UINT32_MAX ||
-        !gov_handoff_verify(handoff, current))
+        !gov_handoff_verify(handoff, current, &s->apply->change->gov->proofs))
         return GOV_WHY_HANDOFF;
     cal_write_u32be(epoch + 28, known + 1);
     gov_change_put(s->apply->change, gov_key_of(ROW_ROOT_KEY, handoff->account.bytes, epoch, NULL),

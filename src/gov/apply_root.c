@@ -35,7 +35,7 @@ static void note_root_keys(gov_apply *apply, const gov_credential *credential) {
         if (i == credential->chain.count) break;
         const gov_handoff *handoff = &credential->chain.items[i];
         if (handoff->from_epoch != i || !gov_id_equal(handoff->account.bytes, account->bytes) ||
-            !gov_handoff_verify(handoff, key))
+            !gov_handoff_verify(handoff, key, &apply->change->gov->proofs))
             break;
         key = handoff->new_root_key;
     }
@@ -48,7 +48,8 @@ gov_reason gov_link_device(gov_apply *apply, const gov_credential *credential) {
     memcpy(binding.kem_key, cert->kem_key, 32);
     if (credential->chain.count > GOV_HANDOFFS_MAX) return GOV_WHY_CREDENTIAL;
     note_root_keys(apply, credential);
-    if (gov_credential_verify(credential, &cert->account) != GOV_PROOF_OK)
+    if (gov_credential_verify(credential, &cert->account, &apply->change->gov->proofs) !=
+        GOV_PROOF_OK)
         return GOV_WHY_CREDENTIAL;
     gov_key revoked = gov_key_of(ROW_REVOKED, cert->device.bytes, NULL, NULL);
     if (gov_view_get(&apply->view, &revoked, NULL)) return GOV_WHY_DEVICE_REVOKED;
@@ -69,7 +70,8 @@ static gov_reason check_credential(const gov_apply *apply, const gov_credential 
                                    const cal_account_id *account) {
     if (!gov_id_equal(credential->cert.account.bytes, account->bytes))
         return GOV_WHY_CREDENTIAL_ACCOUNT;
-    if (gov_credential_verify(credential, account) != GOV_PROOF_OK) return GOV_WHY_CREDENTIAL;
+    if (gov_credential_verify(credential, account, &apply->change->gov->proofs) != GOV_PROOF_OK)
+        return GOV_WHY_CREDENTIAL;
     return gov_id_equal(credential->cert.sign_key, apply->op->signer) ? GOV_WHY_FINE
                                                                       : GOV_WHY_CREDENTIAL_KEY;
 }
@@ -296,7 +298,8 @@ bool gov_joins_itself(const gov_apply *apply) {
 static gov_reason check_invitation(const gov_apply *apply, const gov_root_op *op) {
     const gov_invitation *invitation = &op->invitation;
     cal_account_id inviter;
-    if (!gov_invitation_verify(invitation)) return GOV_WHY_INVITATION_SIGNATURE;
+    if (!gov_invitation_verify(invitation, &apply->change->gov->proofs))
+        return GOV_WHY_INVITATION_SIGNATURE;
     if (op->kind == GOV_MEMBER_JOINED ? invitation->expires_at_s != 0
                                       : gov_invitation_expired(invitation, op->joined_at_s))
         return GOV_WHY_INVITATION_EXPIRED;
@@ -341,7 +344,8 @@ static gov_reason member_joined(gov_apply *apply, const gov_root_op *op) {
             invited_role(invitation->role) != GOV_ROLE_ADMIN)
             return GOV_WHY_ADMIN_ALREADY;
         bool is = gov_member_get(&apply->view, group, &op->account, &known);
-        if (!is || gov_credential_verify(&op->credential, &op->account) == GOV_PROOF_OK)
+        if (!is || gov_credential_verify(&op->credential, &op->account,
+                                         &apply->change->gov->proofs) == GOV_PROOF_OK)
             known.role = invited_role(invitation->role);
         gov_put_member(apply->change, group, &op->account, &known);
         link_joiner(apply, op);

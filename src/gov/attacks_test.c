@@ -125,19 +125,19 @@ static bool verifies(const statements *s, int which) {
         gov_cert_digest(&s->cert, digest);
         return cal_verify_strict(s->key, cal_slice_of(digest, 32), s->cert.signature);
     case 4:
-        return gov_handoff_verify(&s->handoff, s->key);
+        return gov_handoff_verify(&s->handoff, s->key, NULL);
     case 5:
         gov_revocation_digest(&s->revocation, digest);
         return cal_verify_strict(s->key, cal_slice_of(digest, 32), s->revocation.signature);
     case 6:
-        return gov_endorsement_verify(&s->endorsement);
+        return gov_endorsement_verify(&s->endorsement, NULL);
     case 7:
         return gov_envelope_open(&s->envelope, &same_group, &s->seed, NULL, NULL, s->key,
                                  &opened) == 0;
     case 8:
         return gov_delta_verify(s->key, &same_context, &same_hash, &position, &same_hlc, s->delta);
     case 9:
-        return gov_invitation_verify(&s->invitation);
+        return gov_invitation_verify(&s->invitation, NULL);
     default:
         cal_arena_init(&arena, 1 << 20);
         bool ok = gov_signed_op_decode(cal_buffer_slice(&s->op_bytes), &arena, &op) == 0 &&

@@ -58,7 +58,7 @@ gov_namespace *gov_namespace_add(cal_gov *gov, const cal_group_id *id) {
     cal_sorted_init(&ns->counts);
     cal_list_init(&ns->waiting);
     cal_list_init(&ns->retired_link);
-    ns->graph = gov_graph_new(id);
+    ns->graph = gov_graph_new(id, &gov->proofs);
     uint64_t seed;
     gov->os->random(gov->os->user, &seed, sizeof seed);
     gov_parking_init(&ns->parking, seed);

@@ -88,7 +88,8 @@ static void fold_op(checker *c, const gov_node *node, const gov_op *op, cal_aren
                            .sequence = node->sequence,
                            .author = node->has_author ? &node->author : NULL,
                            .group = op->group_id,
-                           .namespace_id = &c->ns->id};
+                           .namespace_id = &c->ns->id,
+                           .proofs = c->fold.proofs};
     if (node->effect == GOV_EFFECT_NONE) return;
     if (node->effect == GOV_EFFECT_OPAQUE) fold_op.key_id = &op->key_id;
     if (node->effect == GOV_EFFECT_FULL && !op->group) fold_op.root = &op->root;
@@ -368,6 +369,7 @@ int gov_check(cal_gov *gov, cal_snapshot *snapshot, void (*report)(void *user, c
         c.view = gov_view_of(c.ns);
         gov_fold_init(&c.fold, &c.ns->id, NULL);
         c.fold.judges = true;
+        c.fold.proofs = &gov->proofs;
         cal_sorted_init(&c.writes);
         cal_buffer_init(&c.ops, CHECK_MAX);
         if (!has(&c, ROW_META, c.ns->id.bytes, NULL)) finding(&c, "its record is missing", NULL);

@@ -305,7 +305,7 @@ static int check_proof(const gov_identity *self, const gov_binding *binding,
     if (!op->has_proof) return 0;
     if (!gov_id_equal(op->proof.revocation.device.bytes, op->device.bytes))
         return cal_fail(err, CAL_EVERIFY, "the proof revokes another device");
-    gov_proof_verdict verdict = gov_revocation_verify(&op->proof, &binding->account);
+    gov_proof_verdict verdict = gov_revocation_verify(&op->proof, &binding->account, NULL);
     return verdict == GOV_PROOF_OK
                ? 0
                : cal_fail(err, CAL_EVERIFY, "the proof does not revoke the device: %s",

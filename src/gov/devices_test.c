@@ -288,7 +288,7 @@ static void test_new_root_key(void **state) {
                gov_device_revoke(GOV(HOLDER), &net.ns, &pairing.device, NULL, NULL, OUT));
     gov_device_revocation(GOV(HOLDER), &pairing.device, &proof);
     assert_int_equal(proof.chain.count, 2);
-    assert_int_equal(gov_revocation_verify(&proof, &account), GOV_PROOF_OK);
+    assert_int_equal(gov_revocation_verify(&proof, &account, NULL), GOV_PROOF_OK);
     gov_net_refused(&net, CAL_EEXISTS,
                     gov_device_revoke(GOV(HOLDER), &net.ns, &pairing.device, NULL, NULL, OUT));
 }

@@ -122,7 +122,7 @@ static void link_device(emitter *e, const gov_credential *credential) {
             if (gov_id_equal(credential->chain.items[i].account.bytes, cert->account.bytes))
                 absorb_handoff(e, &credential->chain.items[i]);
     }
-    if (gov_credential_verify(credential, &cert->account) != GOV_PROOF_OK) return;
+    if (gov_credential_verify(credential, &cert->account, e->op->proofs) != GOV_PROOF_OK) return;
     memcpy(value, cert->account.bytes, 32);
     memcpy(value + 32, cert->sign_key, 32);
     memcpy(value + 64, cert->kem_key, 32);
@@ -135,12 +135,12 @@ static void link_device(emitter *e, const gov_credential *credential) {
 }
 
 /* The same predicate on both planes: the credential is the member's, and valid. */
-static bool credential_binds(const gov_root_op *op) {
+static bool credential_binds(const gov_root_op *op, gov_proofs *proofs) {
     const gov_cert *cert = &op->credential.cert;
     bool named = op->kind == GOV_MEMBER_JOINED_TEE
                      ? gov_id_equal(cert->sign_key, op->member_key)
                      : gov_id_equal(cert->account.bytes, op->account.bytes);
-    return named && gov_credential_verify(&op->credential, &cert->account) == GOV_PROOF_OK;
+    return named && gov_credential_verify(&op->credential, &cert->account, proofs) == GOV_PROOF_OK;
 }
 
 static void write_root(emitter *e) {
@@ -169,10 +169,10 @@ static void write_root(emitter *e) {
     case GOV_MEMBER_JOINED:
     case GOV_MEMBER_JOINED_AT:
         set_member(e, &root->invitation.group, &root->account, role);
-        if (credential_binds(root)) link_device(e, &root->credential);
+        if (credential_binds(root, e->op->proofs)) link_device(e, &root->credential);
         break;
     case GOV_MEMBER_JOINED_TEE:
-        if (!credential_binds(root)) break;
+        if (!credential_binds(root, e->op->proofs)) break;
         set_member(e, &root->group, &root->credential.cert.account, root->role);
         link_device(e, &root->credential);
         break;
@@ -181,7 +181,7 @@ static void write_root(emitter *e) {
         set_namespace_owner(e, &root->account, false);
         /* fall through */
     case GOV_MEMBER_JOINED_OPEN:
-        if (credential_binds(root)) link_device(e, &root->credential);
+        if (credential_binds(root, e->op->proofs)) link_device(e, &root->credential);
         break;
     case GOV_KEY_DELIVERY:
     case GOV_ROOT_KIND_COUNT:
@@ -340,6 +340,7 @@ bool gov_slot_fits(cal_slice key, cal_slice value) {
 void gov_fold_init(gov_fold *fold, const cal_group_id *namespace_id, const gov_fold *base) {
     *fold = (gov_fold){.namespace_id = *namespace_id, .base = base};
     fold->judges = base && base->judges;
+    fold->proofs = base ? base->proofs : NULL;
     cal_sorted_init(&fold->slots);
     cal_sorted_init(&fold->rows);
 }
@@ -490,7 +491,7 @@ static bool next_root_key(const gov_fold *fold, const uint8_t account[32], uint3
         memcpy(handoff.account.bytes, account, 32);
         memcpy(handoff.new_root_key, rest.data, 32);
         memcpy(handoff.signature, rest.data + 32, 64);
-        if (!gov_handoff_verify(&handoff, key)) continue;
+        if (!gov_handoff_verify(&handoff, key, fold->proofs)) continue;
         memcpy(key, handoff.new_root_key, 32);
         return true;
     }
@@ -503,20 +504,35 @@ static gov_key root_key_row(const uint8_t account[32], uint32_t epoch) {
     return key2(ROW_ROOT_KEY, account, number);
 }
 
-/* Follows the account's handoffs from its genesis key. */
-static void settle_root_keys(gov_fold *fold, const uint8_t account[32]) {
+static bool row_is(const gov_fold *fold, gov_key key, const uint8_t value[32]) {
     gov_view view = gov_fold_view(fold, 0);
+    cal_slice row;
+    return gov_view_get(&view, &key, &row) && memcmp(row.data, value, 32) == 0;
+}
+
+/* Follows the account's handoffs from the key of `epoch`, whose slot has changed, until the keys
+ * are those that stand there: what an account's whole chain costs does not depend on how often it
+ * grew. */
+static void settle_root_keys(gov_fold *fold, const uint8_t account[32], uint32_t epoch) {
+    gov_view view = gov_fold_view(fold, 0);
+    gov_key at = root_key_row(account, epoch);
     gov_write genesis;
+    cal_slice row;
     uint8_t key[32];
-    uint32_t epoch = 0;
-    bool known = value_of(fold, root_key_row(account, 0), &genesis);
-    if (known) memcpy(key, genesis.value.data, 32);
-    for (; known && epoch < UINT32_MAX; epoch++) {
-        put_row(fold, root_key_row(account, epoch), cal_slice_of(key, 32));
-        if (!next_root_key(fold, account, epoch, key)) {
-            epoch++;
-            break;
-        }
+    bool known = true;
+    if (epoch == 0) {
+        known = value_of(fold, at, &genesis);
+        if (known) memcpy(key, genesis.value.data, 32);
+        if (known && !row_is(fold, at, key)) put_row(fold, at, cal_slice_of(key, 32));
+    } else if (!gov_view_get(&view, &at, &row))
+        return; /* the chain does not come here */
+    else
+        memcpy(key, row.data, 32);
+    while (known && epoch < UINT32_MAX) {
+        known = next_root_key(fold, account, epoch++, key);
+        at = root_key_row(account, epoch);
+        if (known && row_is(fold, at, key)) return;
+        if (known) put_row(fold, at, cal_slice_of(key, 32));
     }
     for (;; epoch++) { /* a shorter chain than before leaves nothing behind */
         gov_key beyond = root_key_row(account, epoch);
@@ -584,8 +600,10 @@ void gov_fold_settle(gov_fold *fold, const gov_key *key) {
         settle_device(fold, key->bytes + 1);
         break;
     case SLOT_HANDOFF:
+        settle_root_keys(fold, key->bytes + 1, cal_read_u32be(key->bytes + HANDOFF_EPOCH));
+        break;
     case ROW_ROOT_KEY:
-        settle_root_keys(fold, key->bytes + 1);
+        settle_root_keys(fold, key->bytes + 1, 0);
         break;
     case ROW_META:
         copy_row(fold, key);

@@ -44,7 +44,8 @@ typedef struct gov_fold {
      * who takes over a group is no admin of others (governance.md 18.2, G4). False: exactly as the
      * reference folds. */
     bool judges;
-    int error; /* CAL_ENOMEM sticks */
+    gov_proofs *proofs; /* of handoffs, as that of the base; NULL */
+    int error;          /* CAL_ENOMEM sticks */
 } gov_fold;
 
 typedef struct gov_fold_op {
@@ -58,6 +59,7 @@ typedef struct gov_fold_op {
     const cal_hash *key_id; /* of one that is unreadable: what it is sealed with */
     bool was_opaque;        /* it had been folded as unreadable before */
     const cal_group_id *namespace_id;
+    gov_proofs *proofs; /* NULL */
 } gov_fold_op;
 
 typedef struct gov_write {

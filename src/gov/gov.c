@@ -102,7 +102,7 @@ static int identity_read(cal_gov *gov, cal_slice row, cal_error *err) {
     int result = cal_borsh_end(&in);
     if (result == CAL_ENOMEM) return cal_fail(err, result, "no memory for the node's identity");
     if (!result) identity_derive(self, version == IDENTITY_VERSION ? genesis_key : NULL, chain);
-    if (result || gov_credential_verify(&self->credential, &self->account) != GOV_PROOF_OK)
+    if (result || gov_credential_verify(&self->credential, &self->account, NULL) != GOV_PROOF_OK)
         return cal_fail(err, CAL_ECORRUPT, "the node's identity is damaged; restore a backup");
     return 0;
 }
@@ -237,5 +237,6 @@ void gov_close(cal_gov *gov) {
     cal_map_deinit(&gov->contexts);
     cal_wipe(&gov->identity, sizeof gov->identity);
     cal_arena_deinit(&gov->identity_arena);
+    gov_proofs_deinit(&gov->proofs);
     free(gov);
 }

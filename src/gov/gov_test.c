@@ -118,7 +118,8 @@ static cal_context_id make_context(fixture *f, cal_group_id group, uint8_t fill,
 static void test_identity_is_minted_once(void **state) {
     fixture *f = *state;
     gov_identity before = *gov_self(f->gov);
-    assert_int_equal(gov_credential_verify(&before.credential, &before.account), GOV_PROOF_OK);
+    assert_int_equal(gov_credential_verify(&before.credential, &before.account, NULL),
+                     GOV_PROOF_OK);
     assert_memory_equal(before.credential.cert.sign_key, before.sign_key.bytes, 32);
     reopen(f);
     const gov_identity *after = gov_self(f->gov);
@@ -541,7 +542,7 @@ static void test_invitations(void **state) {
     const char *name;
     uint64_t now = gov_now_s(f->gov);
     ok(f, gov_invite(f->gov, &ns, 0, &invitation, &name, &f->err));
-    assert_true(gov_invitation_verify(&invitation));
+    assert_true(gov_invitation_verify(&invitation, NULL));
     assert_string_equal(name, "team");
     assert_true(invitation.expires_at_s >= now + GOV_INVITATION_DEFAULT_VALID_S);
     assert_int_equal(invitation.role, 1);

@@ -323,7 +323,8 @@ static int write_effect(gov_change *change, const gov_noted *noted, const gov_no
                            .author = node->has_author ? &node->author : NULL,
                            .group = op->group_id,
                            .was_opaque = was_opaque,
-                           .namespace_id = &change->ns->id};
+                           .namespace_id = &change->ns->id,
+                           .proofs = &change->gov->proofs};
     if (node->effect == GOV_EFFECT_FULL && op->group) fold_op.group_op = noted->plain;
     if (node->effect == GOV_EFFECT_FULL && !op->group) fold_op.root = &op->root;
     if (node->effect == GOV_EFFECT_OPAQUE) fold_op.key_id = &op->key_id;
@@ -538,11 +539,12 @@ void gov_graph_commit(gov_change *change) {
 
 /* --- a namespace's --- */
 
-gov_graph *gov_graph_new(const cal_group_id *namespace_id) {
+gov_graph *gov_graph_new(const cal_group_id *namespace_id, gov_proofs *proofs) {
     gov_graph *graph = calloc(1, sizeof *graph);
     if (!graph) return NULL;
     gov_fold_init(&graph->fold, namespace_id, NULL);
     graph->fold.judges = true;
+    graph->fold.proofs = proofs;
     cal_list_init(&graph->cuts);
     return graph;
 }

@@ -86,7 +86,8 @@ void gov_unseal_note(gov_namespace *ns);
 void gov_unseal_drop(gov_namespace *ns);
 
 /* --- for change.c and gov.c --- */
-struct gov_graph *gov_graph_new(const cal_group_id *namespace_id); /* NULL out of memory */
+struct gov_graph *gov_graph_new(const cal_group_id *namespace_id,
+                                gov_proofs *proofs); /* NULL out of memory */
 void gov_graph_free(struct gov_graph *graph);
 /* Frees up to max pieces of a graph that is of no use any more; true: there are more. */
 bool gov_graph_shrink(struct gov_graph *graph, size_t max);

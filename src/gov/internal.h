@@ -19,6 +19,7 @@
 #include "gov/members.h"
 #include "gov/op.h"
 #include "gov/parking.h"
+#include "gov/proofs.h"
 
 typedef enum gov_row_kind {
     ROW_META = 'M',          /* group -> gov_meta */
@@ -233,6 +234,7 @@ struct cal_gov {
     const cal_os *os;
     gov_identity identity;
     cal_arena identity_arena;     /* the handoffs of its credential */
+    gov_proofs proofs;            /* what operations have proven lately */
     atomic_uint_fast64_t version; /* of the rows; see gov_version */
     cal_sorted namespaces;        /* id -> gov_namespace */
     cal_map groups; /* group id -> gov_namespace; the group exists if it has a meta row there */
@@ -370,7 +372,8 @@ int gov_verified_again(cal_slice bytes, gov_verified **ret_op); /* signature and
 struct gov_verified {
     gov_reason reason; /* FINE, or why it is refused; then op and id may say nothing */
     cal_hash id;
-    gov_signed_op op; /* borrows from bytes and the arena */
+    gov_signed_op op;  /* borrows from bytes and the arena */
+    gov_proofs proofs; /* what its inside proves */
     cal_arena arena;
     size_t len;
     uint8_t bytes[];

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "codec/text.h"
+#include "gov/proofs.h"
 
 enum { SIGNATURE_TEXT_MAX = 8192 };
 
@@ -79,12 +80,11 @@ void gov_invitation_sign(gov_invitation *invitation, const cal_secret *inviter) 
     invitation->signature = cal_slice_text(invitation->signature_text);
 }
 
-bool gov_invitation_verify(const gov_invitation *invitation) {
+bool gov_invitation_verify(const gov_invitation *invitation, gov_proofs *proofs) {
     uint8_t digest[CAL_HASH_SIZE], signature[CAL_SIGNATURE_SIZE];
     if (cal_hex_decode(invitation->signature, signature, sizeof signature)) return false;
     gov_invitation_digest(invitation, digest);
-    return cal_verify_strict(invitation->inviter_key, cal_slice_of(digest, sizeof digest),
-                             signature);
+    return gov_proofs_signature(proofs, invitation->inviter_key, digest, signature);
 }
 
 bool gov_invitation_expired(const gov_invitation *invitation, uint64_t now_s) {

@@ -41,7 +41,8 @@ int gov_invitation_body(const gov_invitation *invitation,
 void gov_invitation_digest(const gov_invitation *invitation, uint8_t ret_digest[CAL_HASH_SIZE]);
 void gov_invitation_sign(gov_invitation *invitation,
                          const cal_secret *inviter); /* fills signature_text */
-bool gov_invitation_verify(const gov_invitation *invitation);
+struct gov_proofs;                                   /* proofs.h; may be NULL */
+bool gov_invitation_verify(const gov_invitation *invitation, struct gov_proofs *proofs);
 bool gov_invitation_expired(const gov_invitation *invitation, uint64_t now_s);
 
 /* JSON, appended. Reading refuses what is malformed (CAL_EDECODE) and ignores unknown fields; the

@@ -75,7 +75,7 @@ static void test_round_trip(void **state) {
     assert_true(text.len < 600);
     assert_int_equal(gov_invitation_code_read(cal_buffer_slice(&text), &again, &err), 0);
     same(&code, &again);
-    assert_true(gov_invitation_verify(&again.invitation));
+    assert_true(gov_invitation_verify(&again.invitation, NULL));
     /* the least there can be, and the most */
     code.name[0] = 0;
     code.address_count = 0;

@@ -46,13 +46,13 @@ static int answering(cal_gov *gov, const cal_group_id *namespace_id, gov_view *r
     return 0;
 }
 
-static int check_inviter(const cal_gov *gov, const gov_view *view, const gov_invitation *invitation,
+static int check_inviter(cal_gov *gov, const gov_view *view, const gov_invitation *invitation,
                          cal_error *err) {
     cal_account_id inviter;
     if (!gov_meta_get(view, &invitation->group, NULL))
         return cal_fail(err, CAL_ENOTFOUND,
                         "the group of the invitation does not exist in this namespace");
-    if (!gov_invitation_verify(invitation))
+    if (!gov_invitation_verify(invitation, &gov->proofs))
         return cal_fail(err, CAL_EVERIFY, "the invitation's signature is wrong");
     if (!gov_account_of_key(view, invitation->inviter_key, &inviter) ||
         !gov_allowed(view, &invitation->group, &inviter, GOV_CAN_INVITE_MEMBERS))
@@ -65,11 +65,11 @@ static int check_inviter(const cal_gov *gov, const gov_view *view, const gov_inv
 }
 
 /* governance.md 18.1, T11: the credential is the joiner's own, and of the key that speaks. */
-static int check_joiner(const gov_view *view, const gov_credential *credential,
+static int check_joiner(cal_gov *gov, const gov_view *view, const gov_credential *credential,
                         const cal_public_key *joiner, cal_error *err) {
     const gov_cert *cert = &credential->cert;
     gov_key revoked = gov_key_of(ROW_REVOKED, cert->device.bytes, NULL, NULL);
-    gov_proof_verdict verdict = gov_credential_verify(credential, &cert->account);
+    gov_proof_verdict verdict = gov_credential_verify(credential, &cert->account, &gov->proofs);
     if (verdict != GOV_PROOF_OK)
         return cal_fail(err, CAL_EVERIFY, "the joiner's credential does not hold: %s",
                         gov_proof_text(verdict));
@@ -181,7 +181,7 @@ int gov_join_answer_make(cal_gov *gov, const cal_group_id *namespace_id, cal_sli
                    ? cal_fail(err, CAL_ENOMEM, "no memory for the joiner's credential")
                    : cal_fail(err, CAL_EDECODE, "the joiner's credential is malformed");
     result = check_inviter(gov, &view, &invited, err);
-    if (!result) result = check_joiner(&view, &proof, joiner, err);
+    if (!result) result = check_joiner(gov, &view, &proof, joiner, err);
     if (!result) result = check_reentry(&view, &invited, &proof.cert.account, err);
     return result ? result : answer_join(gov, &view, &invited, joiner, arena, ret_answer, err);
 }
@@ -210,8 +210,8 @@ int gov_join_open_answer(cal_gov *gov, const cal_group_id *namespace_id,
 
 /* --- the joiner --- */
 
-static int check_invitation(const cal_gov *gov, const gov_invitation *invitation, cal_error *err) {
-    if (!gov_invitation_verify(invitation))
+static int check_invitation(cal_gov *gov, const gov_invitation *invitation, cal_error *err) {
+    if (!gov_invitation_verify(invitation, &gov->proofs))
         return cal_fail(err, CAL_EVERIFY, "the invitation's signature is wrong");
     if (gov_invitation_expired(invitation, gov_now_s(gov)))
         return cal_fail(err, CAL_ETIMEOUT, "the invitation has expired; ask for a new one");

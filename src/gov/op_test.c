@@ -325,7 +325,7 @@ static void test_invitations(void **state) {
         golden_equal(cal_buffer_slice(&f->out), item, "body");
         gov_invitation_digest(&invitation, digest);
         golden_equal(cal_slice_of(digest, 32), item, "hash");
-        assert_true(gov_invitation_verify(&invitation));
+        assert_true(gov_invitation_verify(&invitation, NULL));
         /* the recorded JSON reads as the same, and ours reads as the same */
         const char *text = yyjson_get_str(yyjson_obj_get(item, "json_text"));
         assert_int_equal(gov_invitation_read_json(cal_slice_text(text), &again, NULL), 0);
@@ -345,7 +345,7 @@ static void test_invitations(void **state) {
         gov_invitation_write(&again, &f->out);
         golden_equal(cal_buffer_slice(&f->out), item, "hex");
         again.role ^= 2;
-        assert_false(gov_invitation_verify(&again));
+        assert_false(gov_invitation_verify(&again, NULL));
         golden_free(bytes);
     }
     assert_int_equal(seen, 4);

@@ -161,6 +161,7 @@ static int start(gov_change *change, cal_error *err) {
     if (!ns->unsealing) return cal_fail(err, CAL_ENOMEM, "no memory for what became readable");
     gov_fold_init(&ns->unsealing->past, &ns->id, NULL);
     ns->unsealing->past.judges = true;
+    ns->unsealing->past.proofs = &change->gov->proofs;
     ns->unsealing->next = 1;
     change->unsealed = true;
     return 0;
@@ -224,7 +225,8 @@ static int fold(gov_change *change, struct gov_unsealing *u, const passing *p,
                          .sequence = node->sequence,
                          .author = node->has_author ? &node->author : NULL,
                          .group = op->group_id,
-                         .namespace_id = &change->ns->id};
+                         .namespace_id = &change->ns->id,
+                         .proofs = &change->gov->proofs};
     if (node->effect == GOV_EFFECT_FULL && op->group) write.group_op = plain;
     if (node->effect == GOV_EFFECT_FULL && !op->group) write.root = &op->root;
     if (node->effect == GOV_EFFECT_OPAQUE) write.key_id = &op->key_id;

@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (at >= text.len || text.data[at++] != c) abort();
     }
     if (at != text.len) abort();
-    gov_invitation_verify(&code.invitation);
+    gov_invitation_verify(&code.invitation, NULL);
     cal_buffer_deinit(&text);
     return 0;
 }

@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     gov_invitation_write(&invitation, &once);
     gov_invitation_write(&again, &twice);
     if (!cal_slice_equal(cal_buffer_slice(&once), cal_buffer_slice(&twice))) abort();
-    gov_invitation_verify(&again);
+    gov_invitation_verify(&again, NULL);
     cal_buffer_deinit(&text);
     cal_buffer_deinit(&once);
     cal_buffer_deinit(&twice);

@@ -78,7 +78,7 @@ static int credential(cal_slice bytes, cal_arena *arena, cal_buffer *out) {
     gov_credential decoded;
     gov_credential_read(&in, arena, &decoded);
     if (cal_borsh_end(&in)) return in.error;
-    gov_credential_verify(&decoded, &decoded.cert.account);
+    gov_credential_verify(&decoded, &decoded.cert.account, NULL);
     return gov_credential_write(&decoded, out);
 }
 
@@ -87,7 +87,7 @@ static int revocation(cal_slice bytes, cal_arena *arena, cal_buffer *out) {
     gov_revocation_proof decoded;
     gov_revocation_proof_read(&in, arena, &decoded);
     if (cal_borsh_end(&in)) return in.error;
-    gov_revocation_verify(&decoded, &decoded.revocation.account);
+    gov_revocation_verify(&decoded, &decoded.revocation.account, NULL);
     return gov_revocation_proof_write(&decoded, out);
 }
 
@@ -96,7 +96,7 @@ static int invitation(cal_slice bytes, cal_arena *arena, cal_buffer *out) {
     (void)arena;
     int result = gov_invitation_decode(bytes, &decoded);
     if (result) return result;
-    gov_invitation_verify(&decoded);
+    gov_invitation_verify(&decoded, NULL);
     return gov_invitation_write(&decoded, out);
 }
 
