@@ -328,6 +328,114 @@ static void test_forged_handoffs(void **state) {
     gov_fold_deinit(&fold);
 }
 
+enum { HANDOFFS = 6 };
+
+static gov_handoff handed_on(const cal_account_id *account, uint32_t epoch, uint8_t from,
+                             uint8_t to) {
+    gov_handoff handoff = {.account = *account, .from_epoch = epoch};
+    cal_secret outgoing = {{from}}, incoming = {{to}};
+    cal_sign_public_key(&incoming, handoff.new_root_key);
+    gov_handoff_sign(&handoff, &outgoing);
+    return handoff;
+}
+
+/* At each epoch the lowest of those given that the key before has signed. */
+static void check_chain(const gov_fold *fold, const gov_handoff *handoffs, unsigned given,
+                        const gov_genesis *genesis) {
+    gov_view view = gov_fold_view(fold, 0);
+    uint8_t key[32], found[32] = {0};
+    uint32_t epoch = 0;
+    memcpy(key, genesis->root_key, 32);
+    for (;; epoch++) {
+        const gov_handoff *best = NULL;
+        for (size_t i = 0; i < HANDOFFS; i++) {
+            const gov_handoff *h = &handoffs[i];
+            if (!(given >> i & 1) || h->from_epoch != epoch || !gov_handoff_verify(h, key, NULL))
+                continue;
+            if (!best || memcmp(h->new_root_key, best->new_root_key, 32) < 0) best = h;
+        }
+        if (!best) break;
+        memcpy(key, best->new_root_key, 32);
+    }
+    assert_int_equal(gov_root_epoch(&view, &handoffs[0].account, found), epoch);
+    assert_memory_equal(found, key, 32);
+    assert_int_equal(gov_walk_count(&view, ROW_ROOT_KEY, handoffs[0].account.bytes), epoch + 1);
+}
+
+/* Over the fold, as for a change that is dropped: the rest, beginning anywhere. */
+static void check_over(const gov_fold *fold, const gov_handoff *handoffs, unsigned first,
+                       const gov_genesis *genesis) {
+    for (unsigned from = 0; from < 2 * HANDOFFS; from++) {
+        unsigned given = first;
+        gov_fold over;
+        gov_fold_init(&over, &fold->namespace_id, fold);
+        for (unsigned i = 0; i < HANDOFFS; i++) {
+            unsigned at = from < HANDOFFS ? (from + i) % HANDOFFS : (from - i) % HANDOFFS;
+            gov_group_op op = {.kind = GOV_ACCOUNT_KEYS_ROTATED, .handoff = handoffs[at]};
+            if (given >> at & 1) continue;
+            given |= 1u << at;
+            gov_fold_add(&over, &(gov_fold_op){.id = {{(uint8_t)at}},
+                                               .group_op = &op,
+                                               .author = &op.handoff.account});
+            check_chain(&over, handoffs, given, genesis);
+        }
+        gov_fold_deinit(&over);
+    }
+}
+
+/* Over the fold, as for a cut that does not have them: one is taken away. */
+static void check_without(const gov_fold *fold, const gov_handoff *handoffs, unsigned first,
+                          const gov_genesis *genesis) {
+    cal_sorted_node *node = cal_sorted_from(&fold->slots, (cal_slice){0});
+    for (; node; node = node->next[0]) {
+        gov_key key = {.len = node->key.len};
+        unsigned left = first;
+        gov_fold over;
+        if (node->key.data[0] != SLOT_HANDOFF) continue;
+        memcpy(key.bytes, node->key.data, node->key.len);
+        for (unsigned i = 0; i < HANDOFFS; i++)
+            if (memcmp(key.bytes + key.len - 64, handoffs[i].signature, 64) == 0)
+                left &= ~(1u << i);
+        gov_fold_init(&over, &fold->namespace_id, fold);
+        gov_fold_set(&over, &key, NULL);
+        gov_fold_settle(&over, &key);
+        check_chain(&over, handoffs, left, genesis);
+        gov_fold_deinit(&over);
+    }
+}
+
+/* Chains that part and come together again, handoffs given in any order and taken away again. */
+static void test_chains_that_part(void **state) {
+    (void)state;
+    cal_group_id ns = {{3}};
+    cal_secret root = {{1}};
+    gov_credential c = {.genesis = {.version = GOV_GENESIS_VERSION}};
+    cal_sign_public_key(&root, c.genesis.root_key);
+    gov_account_id(&c.genesis, &c.cert.account);
+    gov_cert_sign(&c.cert, &root);
+    const cal_account_id *a = &c.cert.account;
+    const gov_handoff handoffs[HANDOFFS] = {handed_on(a, 0, 1, 10),  handed_on(a, 0, 1, 20),
+                                            handed_on(a, 1, 10, 11), handed_on(a, 1, 20, 21),
+                                            handed_on(a, 1, 20, 11), handed_on(a, 2, 11, 12)};
+    gov_root_op genesis = {.kind = GOV_NAMESPACE_CREATED, .account = *a, .credential = c};
+    for (unsigned first = 0; first < 1u << HANDOFFS; first++) {
+        gov_fold fold;
+        gov_fold_init(&fold, &ns, NULL);
+        for (uint8_t i = 0; i < 2 * HANDOFFS; i++) { /* forwards or backwards */
+            uint8_t at = first & 1 ? i : (uint8_t)(2 * HANDOFFS - 1 - i);
+            gov_group_op op = {.kind = GOV_ACCOUNT_KEYS_ROTATED};
+            if (at == HANDOFFS) gov_fold_add(&fold, &(gov_fold_op){.id = {{99}}, .root = &genesis});
+            if (at >= HANDOFFS || !(first >> at & 1)) continue;
+            op.handoff = handoffs[at];
+            gov_fold_add(&fold, &(gov_fold_op){.id = {{at}}, .group_op = &op, .author = a});
+        }
+        check_chain(&fold, handoffs, first, &c.genesis);
+        check_over(&fold, handoffs, first, &c.genesis);
+        check_without(&fold, handoffs, first, &c.genesis);
+        gov_fold_deinit(&fold);
+    }
+}
+
 /* A device that two accounts certify belongs to the first, in any order of arrival, and follows
  * only that one's epochs. */
 static void test_device_of_two(void **state) {
@@ -376,6 +484,7 @@ int main(void) {
         cmocka_unit_test(test_group_state_hash),
         cmocka_unit_test(test_forged_handoffs),
         cmocka_unit_test(test_device_of_two),
+        cmocka_unit_test(test_chains_that_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -218,6 +218,20 @@ static void test_settings(void **state) {
     every_order(f, 6);
 }
 
+/* What a member follows is the last setting's by rank, and none of its role's. */
+static void test_following(void **state) {
+    fixture *f = *state;
+    const gov_actor *by[] = {&f->carol, &f->dave, &f->alice};
+    for (int i = 0; i < 3; i++)
+        add(f, in(f, f->w.ns, by[i],
+                  (gov_group_op){.kind = GOV_AUTO_FOLLOW_SET,
+                                 .account = f->alice.account,
+                                 .follow_contexts = i == 0,
+                                 .follow_subgroups = i == 1}));
+    add(f, in(f, f->w.ns, &f->carol, about(GOV_MEMBER_ROLE_SET, &f->alice, GOV_ROLE_READ_ONLY)));
+    every_order(f, 4);
+}
+
 static void test_names(void **state) {
     fixture *f = *state;
     cal_group_id ns = f->w.ns;
@@ -323,8 +337,9 @@ static void test_late_key(void **state) {
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_members), T(test_members_removed), T(test_newcomer), T(test_settings), T(test_names),
-        T(test_owners),  T(test_moves),           T(test_accounts), T(test_late_key),
+        T(test_members),  T(test_members_removed), T(test_newcomer), T(test_settings),
+        T(test_names),    T(test_owners),          T(test_moves),    T(test_accounts),
+        T(test_late_key), T(test_following),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
