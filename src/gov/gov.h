@@ -104,7 +104,8 @@ int gov_when_idle(cal_gov *gov, const cal_group_id *namespace_id, void (*fn)(voi
 /* An operation as it came, decoded and verified. */
 typedef struct gov_verified gov_verified;
 enum {
-    GOV_RECEIVE_OPS_MAX = 512, /* of one call, and decided in one change */
+    /* Of one call, and decided in one change: some 3 ms of the loop. */
+    GOV_RECEIVE_OPS_MAX = 64,
     GOV_RECEIVE_BYTES_MAX = 16 * 1024 * 1024,
 };
 

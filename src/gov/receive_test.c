@@ -315,7 +315,7 @@ static void test_waiting_takes_no_id(void **state) {
  * many as it may, and says that some are left. */
 static void test_bound_of_a_call(void **state) {
     fixture *f = *state;
-    enum { COUNT = GOV_RECEIVE_OPS_MAX + 88 };
+    enum { COUNT = GOV_RECEIVE_OPS_MAX + GOV_RECEIVE_OPS_MAX / 2 };
     gov_packet first = create_op(f, &f->w.owner, &f->genesis.id, f->group);
     gov_packet second = create_op(f, &f->w.owner, &f->genesis.id, (cal_group_id){{0x92}});
     const cal_hash parents[] = {first.id, second.id};

@@ -39,9 +39,9 @@ static int teardown(void **state) {
 
 /* Both get it. */
 static void give(fixture *f, gov_packet *packets, size_t count) {
-    for (size_t at = 0; at < count; at += 256) {
-        const gov_packet *some[256];
-        size_t n = count - at < 256 ? count - at : 256;
+    for (size_t at = 0; at < count; at += GOV_RECEIVE_OPS_MAX) {
+        const gov_packet *some[GOV_RECEIVE_OPS_MAX];
+        size_t n = count - at < GOV_RECEIVE_OPS_MAX ? count - at : GOV_RECEIVE_OPS_MAX;
         for (size_t i = 0; i < n; i++) some[i] = &packets[at + i];
         gov_replica_commit(&f->early, gov_replica_receive(&f->early, &f->w.ns, some, n));
         gov_replica_commit(&f->late, gov_replica_receive(&f->late, &f->w.ns, some, n));

@@ -134,7 +134,8 @@ typedef struct sync_namespace {
     bool follow_again;           /* and something has changed for those before */
     sync_usage intake_used;
     cal_map shares;           /* of it: peer -> sync_share */
-    struct sync_batch *batch; /* being verified and judged */
+    struct sync_batch *batch; /* being judged */
+    struct sync_batch *ahead; /* the next one: being verified, or it waits for its turn */
     uint64_t beacon_due_ms, beacon_sent_ms;
     uint64_t batch_due_ms;                /* after a failure */
     uint8_t newer_version, older_version; /* of operations that were refused for it; 0: none */

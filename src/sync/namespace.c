@@ -1,16 +1,17 @@
 /* Governance of one namespace on its topic (governance.md 5.1-5.3, 6).
  *
  * What comes, by gossip or in answer to a question, is taken in, verified on a worker, and judged
- * by gov_receive in batches, one at a time. What this node signs is published when it is durable:
- * the observer hears of each change, whoever made it. Beacons say how far a node is; one that names
- * an operation that is not here makes this node ask for it (history.c). */
+ * by gov_receive in batches, one at a time; the next is verified meanwhile. What this node signs is
+ * published when it is durable: the observer hears of each change, whoever made it. Beacons say how
+ * far a node is; one that names an operation that is not here makes this node ask for it
+ * (history.c). */
 #include <stdlib.h>
 #include <string.h>
 
 #include "sync/internal.h"
 
 enum {
-    BATCH_MAX = GOV_RECEIVE_OPS_MAX,
+    BATCH_MAX = GOV_RECEIVE_OPS_MAX / 2, /* the rest of a call is for what waited for them */
     BATCH_BYTES_MAX = 4 * 1024 * 1024,
     BEACON_QUIET_MS = 30000, /* between beacons when nothing has changed */
     BEACON_SOON_MS = GOV_BEACON_INTERVAL_MS / 2,
@@ -23,6 +24,7 @@ typedef struct sync_batch {
     cal_task task;
     sync_namespace *ns;
     uint64_t sender;
+    bool verified;
     cal_list items; /* of sync_intake */
     size_t count;
     gov_verified *ops[BATCH_MAX];
@@ -116,7 +118,7 @@ void sync_namespace_beacon(sync_namespace *ns) {
 /* --- taking in --- */
 
 bool sync_namespace_busy(const sync_namespace *ns) {
-    return ns->batch || !cal_list_empty(&ns->intake);
+    return ns->batch || ns->ahead || !cal_list_empty(&ns->intake);
 }
 
 static void leave_intake(sync_namespace *ns, sync_intake *item) {
@@ -150,7 +152,7 @@ bool sync_namespace_take(sync_namespace *ns, const cal_peer_id *peer, bool gossi
     ns->intake_used.bytes += op.len;
     sync_share_enter(share, op.len);
     ns->sync->stats.ops_received++;
-    if (!ns->batch) next_batch(ns);
+    next_batch(ns);
     return true;
 }
 
@@ -176,15 +178,20 @@ static void settle(sync_namespace *ns) {
     sync_servings_look(ns->sync, sync_now_ms(ns->sync));
 }
 
-static void end_batch(sync_batch *batch) {
-    sync_namespace *ns = batch->ns;
-    cal_sync *sync = ns->sync;
+static void free_batch(sync_batch *batch) {
+    if (!batch) return;
     for (size_t i = 0; i < batch->count; i++) gov_verified_free(batch->ops[i]);
     free_items(&batch->items);
     free(batch);
+}
+
+static void end_batch(sync_batch *batch) {
+    sync_namespace *ns = batch->ns;
+    cal_sync *sync = ns->sync;
+    free_batch(batch);
     ns->batch = NULL;
     next_batch(ns);
-    if (!ns->batch) settle(ns);
+    if (!ns->batch && !ns->ahead) settle(ns);
     sync_release(sync);
 }
 
@@ -232,8 +239,19 @@ static int batch_prepare(gov_commit *commit, cal_error *err) {
                        batch->sender, &commit->change, err);
 }
 
+static void judge_batch(cal_task *task) {
+    gov_commit_run(&CAL_CONTAINER_OF(task, sync_batch, task)->commit);
+}
+
+static void drop_ahead(sync_namespace *ns) {
+    if (!ns->ahead || !ns->ahead->verified) return;
+    free_batch(ns->ahead);
+    ns->ahead = NULL;
+}
+
 static void batch_verified(cal_task *task) {
     sync_batch *batch = CAL_CONTAINER_OF(task, sync_batch, task);
+    sync_namespace *ns = batch->ns;
     size_t kept = 0; /* what could not be verified for want of memory comes again */
     for (size_t i = 0; i < batch->count; i++) {
         if (!batch->ops[i]) continue;
@@ -241,7 +259,10 @@ static void batch_verified(cal_task *task) {
         batch->ops[kept++] = batch->ops[i];
     }
     batch->count = kept;
-    gov_commit_run(&batch->commit);
+    batch->verified = true;
+    if (ns->gone) drop_ahead(ns);
+    next_batch(ns);
+    sync_release(ns->sync);
 }
 
 static void verify_batch(cal_task *task) { /* worker */
@@ -271,33 +292,50 @@ static void fill_batch(sync_batch *batch) {
     }
 }
 
-/* What came next, or what waited in gov and can be judged now. */
-static void next_batch(sync_namespace *ns) {
-    cal_sync *sync = ns->sync;
-    const cal_runner *runner = sync->options.runner;
-    if (ns->batch || sync->stopping || ns->gone) return;
-    if (sync_now_ms(sync) < ns->batch_due_ms) return; /* the tick tries again */
-    if (cal_list_empty(&ns->intake) && !gov_receive_pending(sync->options.gov, &ns->id)) return;
+static sync_batch *new_batch(sync_namespace *ns) {
     sync_batch *batch = calloc(1, sizeof *batch);
-    if (!batch) return; /* the next tick tries again */
+    if (!batch) return NULL; /* the next tick tries again */
     batch->ns = ns;
     cal_list_init(&batch->items);
-    fill_batch(batch);
-    batch->commit = (gov_commit){.committer = sync->options.committer,
-                                 .owner = sync,
+    batch->commit = (gov_commit){.committer = ns->sync->options.committer,
+                                 .owner = ns->sync,
                                  .namespace_id = ns->id,
                                  .prepare = batch_prepare,
                                  .durable = batch_durable,
                                  .finished = batch_finished};
-    ns->batch = batch;
-    sync_hold(sync);
-    if (batch->count == 0) { /* never from inside the end of the one before */
-        batch->task.run = batch_verified;
-        runner->on_loop(runner->user, &batch->task);
-        return;
+    return batch;
+}
+
+static void verify_soon(sync_namespace *ns) {
+    const cal_runner *runner = ns->sync->options.runner;
+    if (!(ns->ahead = new_batch(ns))) return;
+    fill_batch(ns->ahead);
+    ns->ahead->task.run = verify_batch;
+    sync_hold(ns->sync);
+    runner->on_worker(runner->user, &ns->ahead->task);
+}
+
+/* Never from inside the end of the one before. */
+static void judge_soon(sync_namespace *ns, sync_batch *batch) {
+    const cal_runner *runner = ns->sync->options.runner;
+    if (!(ns->batch = batch)) return;
+    batch->task.run = judge_batch;
+    sync_hold(ns->sync);
+    runner->on_loop(runner->user, &batch->task);
+}
+
+/* What came next, or what waited in gov and can be judged now. */
+static void next_batch(sync_namespace *ns) {
+    cal_sync *sync = ns->sync;
+    if (sync->stopping || ns->gone) return;
+    if (sync_now_ms(sync) < ns->batch_due_ms) return; /* the tick tries again */
+    if (!ns->batch && ns->ahead && ns->ahead->verified) {
+        judge_soon(ns, ns->ahead);
+        ns->ahead = NULL;
     }
-    batch->task.run = verify_batch;
-    runner->on_worker(runner->user, &batch->task);
+    if (!ns->ahead && !cal_list_empty(&ns->intake)) verify_soon(ns);
+    if (!ns->batch && !ns->ahead && gov_receive_pending(sync->options.gov, &ns->id))
+        judge_soon(ns, new_batch(ns));
 }
 
 /* --- hearing --- */
@@ -385,7 +423,7 @@ void sync_namespace_hearer(sync_namespace *ns, const cal_peer_id *peer) {
 
 void sync_namespace_tick(sync_namespace *ns, uint64_t now_ms) {
     if (ns->gone) return;
-    if (!ns->batch) next_batch(ns);
+    next_batch(ns);
     if (now_ms >= ns->beacon_due_ms) send_beacon(ns, now_ms);
     sync_history_tick(ns, now_ms);
     sync_keys_tick(ns, now_ms);
@@ -413,6 +451,7 @@ static void on_purged(void *user, const cal_group_id *namespace_id) {
     sync_history_free(ns);
     sync_keys_free(ns);
     free_intake(ns);
+    drop_ahead(ns);
 }
 
 void sync_namespace_started(const gov_observer **ret_observer) {
@@ -447,6 +486,7 @@ void sync_namespaces_free(cal_sync *sync) {
         sync_history_free(ns);
         sync_keys_free(ns);
         free_intake(ns);
+        drop_ahead(ns);
         cal_map_deinit(&ns->shares);
         free(ns);
     }

@@ -332,6 +332,11 @@ static void a_removed_member_opens_nothing(void **state) {
     until_holds(b, &s, "before", "1");
     until_holds(c, &s, "before", "1");
     OK(w, gov_context_write(node_at(b)->gov, &s.context, &before, &err));
+    cal_context_record then; /* its one head may be heard again, and is nothing new */
+    cal_arena kept;
+    cal_arena_init(&kept, 1 << 20);
+    OK(w, cal_contexts_get(node_at(a)->contexts, &s.context, &kept, &then));
+    assert_int_equal(then.head_count, 1);
     cal_account_id account = account_of(b);
     OK(w, cal_members_remove_wait(node_at(a), &s.ns, &account, 1, &err));
     pass(w, 5 * SECOND);
@@ -340,16 +345,21 @@ static void a_removed_member_opens_nothing(void **state) {
         set(i % 2 ? a : c, &s.context, "after", i % 2 ? "a" : "c");
         pass(w, SECOND);
     }
-    assert_true(tap.count >= WRITES);
+    size_t again = 0;
     for (size_t i = 0; i < tap.count; i++) {
         gov_state_delta delta;
         cal_arena arena;
         cal_arena_init(&arena, 1 << 20);
         assert_int_equal(gov_state_delta_decode(cal_buffer_slice(&tap.bytes[i]), &arena, &delta),
                          0);
-        CHECK(w, !opens(b, &s, &delta, &before.group_key), "the removed member opens delta %zu", i);
+        bool old = memcmp(&delta.delta, &then.heads[0], sizeof delta.delta) == 0;
+        again += old;
+        CHECK(w, old || !opens(b, &s, &delta, &before.group_key),
+              "the removed member opens delta %zu", i);
         cal_arena_deinit(&arena);
     }
+    assert_true(tap.count - again >= WRITES);
+    cal_arena_deinit(&kept);
     cal_secret_wipe(&before.group_key);
     assert_true(holds(a, &s.context, "after", "a") && holds(c, &s.context, "after", "a"));
     free_tap();
