@@ -5,6 +5,8 @@
  * undoes them unless the operation applies. Loop thread. */
 #include "gov/graph.h"
 
+#include <stdlib.h>
+
 static gov_reason need_admin(const gov_apply *apply) {
     return apply->attributed && gov_admin(&apply->cut, &apply->view.namespace_id, &apply->signer)
                ? GOV_WHY_FINE
@@ -181,39 +183,71 @@ static gov_reason group_reparented(gov_apply *apply, const gov_root_op *op) {
 
 /* --- deletion --- */
 
-static bool listed(const gov_ids *ids, const uint8_t id[32]) {
-    for (uint32_t i = 0; i < ids->count; i++)
-        if (gov_id_equal(ids->items[i].bytes, id)) return true;
-    return false;
+/* What a deletion lists, in order: a list may have as many ids as a group has contexts. */
+typedef struct {
+    cal_hash *groups, *contexts;
+    const gov_root_op *op;
+} deletion;
+
+static int compare_ids(const void *a, const void *b) { return memcmp(a, b, sizeof(cal_hash)); }
+
+static int sort_ids(const gov_ids *ids, cal_hash **ret_sorted) {
+    *ret_sorted = malloc(ids->count * sizeof(cal_hash) + 1);
+    if (!*ret_sorted) return CAL_ENOMEM;
+    if (!ids->count) return 0;
+    memcpy(*ret_sorted, ids->items, ids->count * sizeof(cal_hash));
+    qsort(*ret_sorted, ids->count, sizeof(cal_hash), compare_ids);
+    return 0;
+}
+
+static bool listed(const cal_hash *sorted, size_t count, const uint8_t id[32]) {
+    return count && bsearch(id, sorted, count, sizeof(cal_hash), compare_ids);
 }
 
 /* Everything below must be in the operation: it may not delete what its author did not know. */
-static bool subtree_listed(const gov_view *view, const cal_group_id *group, const gov_root_op *op) {
+static bool subtree_listed(const gov_view *view, const cal_group_id *group, const deletion *list) {
     gov_walk contexts = gov_walk_start(view, ROW_CONTEXT, group->bytes, NULL);
     gov_walk children = gov_walk_start(view, ROW_CHILD, group->bytes, NULL);
     cal_slice id, value;
     while (gov_walk_next(&contexts, &id, &value))
-        if (!listed(&op->contexts, id.data)) return false;
+        if (!listed(list->contexts, list->op->contexts.count, id.data)) return false;
     while (gov_walk_next(&children, &id, NULL)) {
         cal_group_id child;
         memcpy(child.bytes, id.data, 32);
-        if (!listed(&op->groups, child.bytes) || !subtree_listed(view, &child, op)) return false;
+        if (!listed(list->groups, list->op->groups.count, child.bytes) ||
+            !subtree_listed(view, &child, list))
+            return false;
     }
     return true;
 }
 
-/* Deletes all rows of a kind under the group. The walk starts anew each time: deleting changes what
- * it walks over. */
+static bool all_listed(gov_apply *apply, const gov_root_op *op) {
+    deletion list = {.op = op};
+    int result = sort_ids(&op->groups, &list.groups);
+    if (!result) result = sort_ids(&op->contexts, &list.contexts);
+    if (result) apply->change->error = result;
+    bool all = !result && subtree_listed(&apply->view, &op->group, &list);
+    free(list.groups);
+    free(list.contexts);
+    return all;
+}
+
+/* Deletes all rows of a kind under the group, some at a time: deleting changes what is walked over,
+ * and leaves marks that each walk passes again. */
 static void delete_all(gov_apply *apply, gov_row_kind kind, const cal_group_id *group) {
-    for (;;) {
+    enum { PAGE = 128 };
+    gov_key page[PAGE];
+    size_t count;
+    do {
         gov_walk walk = gov_walk_start(&apply->view, kind, group->bytes, NULL);
         cal_slice rest;
-        if (apply->change->error || !gov_walk_next(&walk, &rest, NULL)) return;
-        gov_key key = gov_key_of(kind, group->bytes, NULL, NULL);
-        memcpy(key.bytes + key.len, rest.data, rest.len);
-        key.len += rest.len;
-        gov_change_delete(apply->change, key);
-    }
+        for (count = 0; count < PAGE && gov_walk_next(&walk, &rest, NULL); count++) {
+            page[count] = gov_key_of(kind, group->bytes, NULL, NULL);
+            memcpy(page[count].bytes + page[count].len, rest.data, rest.len);
+            page[count].len += rest.len;
+        }
+        for (size_t i = 0; i < count; i++) gov_change_delete(apply->change, page[i]);
+    } while (count == PAGE && !apply->change->error);
 }
 
 void gov_delete_group_rows(gov_apply *apply, const cal_group_id *group) {
@@ -255,7 +289,7 @@ static gov_reason group_deleted(gov_apply *apply, const gov_root_op *op) {
         !(gov_owner(&apply->cut, &op->group, &apply->signer) ||
           gov_allowed(&apply->cut, ns, &apply->signer, GOV_CAN_DELETE_SUBGROUP)))
         return GOV_WHY_NO_DELETE_GROUP;
-    if (!subtree_listed(&apply->view, &op->group, op)) return GOV_WHY_NOT_LISTED;
+    if (!all_listed(apply, op)) return GOV_WHY_NOT_LISTED;
     delete_subtree(apply, &op->group);
     return GOV_WHY_FINE;
 }

@@ -1,6 +1,8 @@
 /* Rights given and taken beside an operation: what counts is what stood at the operation's cut, for
  * clear operations as for sealed ones (governance.md 7), whichever arrives first. Then what single
  * operations leave behind that no verdict tells. */
+#include <time.h>
+
 #include "support/gov_world.h"
 
 typedef struct {
@@ -15,6 +17,12 @@ static void step(fixture *f, gov_packet p) {
     if (receipt.reason != GOV_WHY_FINE) fail_msg("%s", gov_reason_name(receipt.reason));
     f->last = p.id;
     gov_packet_free(&p);
+}
+
+static double now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
 static gov_packet by_owner(fixture *f, const cal_hash *cut, gov_group_op op) {
@@ -322,8 +330,48 @@ static void test_sealed_chain(void **state) {
     assert_int_equal(gov_walk_count(&view, ROW_SEALED, group.bytes), 0);
 }
 
+/* As many contexts as one may wish to delete at once: the list is not gone through for each. */
+static void test_long_deletion(void **state) {
+    fixture *f = *state;
+    enum { COUNT = 20000 };
+    cal_group_id group = {{7}};
+    cal_hash *ids = calloc(COUNT, sizeof *ids);
+    gov_change *change;
+    step(f, gov_world_root(&f->w, &f->w.owner.sign, &f->last, 1,
+                           (gov_root_op){.kind = GOV_GROUP_CREATED,
+                                         .group = group,
+                                         .parent = f->w.ns,
+                                         .account = f->w.owner.account}));
+    assert_int_equal(gov_change_begin(f->r.gov, &f->w.ns, &change, &f->r.err), 0);
+    for (uint32_t i = 0; i < COUNT; i++) { /* listed from the last to the first */
+        gov_group_op op = {.kind = GOV_CONTEXT_REGISTERED};
+        cal_write_u32be(op.context.bytes, i + 1);
+        memcpy(ids[COUNT - 1 - i].bytes, op.context.bytes, 32);
+        gov_put_context(change, &group, &op);
+    }
+    assert_int_equal(gov_change_finish(change, 0, &change, &f->r.err), 0);
+    gov_replica_commit(&f->r, change);
+    gov_root_op deletion = {
+        .kind = GOV_GROUP_DELETED, .group = group, .contexts = {ids, COUNT - 1}};
+    gov_packet lacks = gov_world_root(&f->w, &f->w.owner.sign, &f->last, 1, deletion);
+    f->last = lacks.id;
+    expect(f, &lacks, GOV_WHY_NOT_LISTED);
+    deletion.contexts.count = COUNT;
+    double start = now_ms();
+    step(f, gov_world_root(&f->w, &f->w.owner.sign, &f->last, 1, deletion));
+    print_message("%d contexts deleted in %.0f ms\n", COUNT, now_ms() - start);
+#ifndef __SANITIZE_ADDRESS__
+    assert_true(now_ms() - start < 1000);
+#endif
+    gov_view view = gov_replica_view(&f->r, &f->w.ns);
+    assert_int_equal(gov_walk_count(&view, ROW_CONTEXT, NULL), 0);
+    assert_int_equal(gov_walk_count(&view, ROW_CONTEXT_GROUP, NULL), 0);
+    free(ids);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_long_deletion, setup, teardown),
         cmocka_unit_test_setup_teardown(test_clear, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sealed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_before, setup, teardown),
