@@ -1,6 +1,6 @@
 /* Received deltas of one context, handed in order to the turn that takes them, against the same
  * module applying the same actions in a bare loop of src/vm over a table in memory. In this
- * process: nothing on the wire hands deltas over yet. Store, disk and flushes are the node's. */
+ * process: what sync does to bring deltas is not in it. Store, disk and flushes are the node's. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

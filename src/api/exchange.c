@@ -110,7 +110,6 @@ void exchange_answered(http_exchange *exchange) {
 /* --- the request --- */
 
 void *http_user(const http_exchange *exchange) { return exchange->env->user; }
-const http_route *http_route_of(const http_exchange *exchange) { return exchange->target.route; }
 bool http_is_head(const http_exchange *exchange) { return exchange->head_only; }
 bool http_client_gone(const http_exchange *exchange) { return !exchange->connection; }
 cal_arena *http_arena(http_exchange *exchange) { return &exchange->arena; }

@@ -57,7 +57,6 @@ typedef struct http_route {
 /* --- the request --- Texts are NUL-terminated, decoded, valid UTF-8, and live as long as the
  * exchange. */
 void *http_user(const http_exchange *exchange); /* what the environment was given */
-const http_route *http_route_of(const http_exchange *exchange);
 bool http_is_head(const http_exchange *exchange);
 const char *http_param(const http_exchange *exchange,
                        const char *name); /* NULL: the pattern has none */

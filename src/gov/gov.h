@@ -116,7 +116,6 @@ int gov_verify(cal_slice bytes, gov_verified **ret_op);
 void gov_verified_free(gov_verified *op);                /* NULL allowed */
 gov_reason gov_verified_reason(const gov_verified *op);  /* GOV_WHY_FINE or a refusal */
 const cal_hash *gov_verified_id(const gov_verified *op); /* zero when it is malformed */
-cal_slice gov_verified_bytes(const gov_verified *op);    /* as received */
 
 /* What became of one operation. */
 typedef struct gov_receipt {

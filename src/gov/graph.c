@@ -222,19 +222,6 @@ int gov_graph_find(const gov_change *change, const cal_hash *id, gov_effect *ret
     return 0;
 }
 
-int gov_graph_read(const gov_change *change, const cal_hash *id, cal_buffer *ret_bytes) {
-    const gov_draft_op *own = draft_find(change, id);
-    uint8_t key[GOV_GRAPH_KEY_MAX];
-    uint64_t sequence;
-    uint32_t generation;
-    if (own) return cal_buffer_append(ret_bytes, own->bytes, own->len);
-    int result = gov_graph_locate(change, id, &sequence, &generation);
-    if (result) return result;
-    result =
-        stored(change, gov_graph_number_key(&change->ns->id, GRAPH_BODY, sequence, key), ret_bytes);
-    return result == CAL_ENOTFOUND ? CAL_ECORRUPT : result;
-}
-
 int gov_graph_node(const gov_change *change, uint64_t sequence, gov_node *ret_node,
                    cal_buffer *ret_bytes) {
     uint8_t key[GOV_GRAPH_KEY_MAX];

@@ -63,8 +63,6 @@ int gov_graph_settle(gov_change *change, const gov_noted *noted, cal_error *err)
 /* Whether the operation has its place already, in the store or in this change: 0, CAL_ENOTFOUND, or
  * why it could not be looked up. ret_effect may be NULL. */
 int gov_graph_find(const gov_change *change, const cal_hash *id, gov_effect *ret_effect);
-/* Appends the signed operation as it was received. CAL_ENOTFOUND. */
-int gov_graph_read(const gov_change *change, const cal_hash *id, cal_buffer *ret_bytes);
 
 /* --- what was sealed, when its key has come (unseal.c) --- */
 

@@ -83,4 +83,3 @@ void gov_verified_free(gov_verified *op) {
 
 gov_reason gov_verified_reason(const gov_verified *op) { return op->reason; }
 const cal_hash *gov_verified_id(const gov_verified *op) { return &op->id; }
-cal_slice gov_verified_bytes(const gov_verified *op) { return cal_slice_of(op->bytes, op->len); }

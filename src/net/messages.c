@@ -226,7 +226,6 @@ void messages_tick(cal_p2p *host) {
 }
 
 void net_messages_set_user(net_messages *m, void *user) { m->user = user; }
-void *net_messages_user(const net_messages *m) { return m->user; }
 void net_messages_peer(const net_messages *m, cal_peer_id *ret_peer) {
     cal_p2p_stream_peer(m->stream, ret_peer);
 }

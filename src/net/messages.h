@@ -71,7 +71,6 @@ void net_messages_finish(net_messages *messages);
 void net_messages_reset(net_messages *messages); /* `ended` follows with CAL_ECANCELED */
 
 void net_messages_set_user(net_messages *messages, void *user);
-void *net_messages_user(const net_messages *messages);
 void net_messages_peer(const net_messages *messages, cal_peer_id *ret_peer);
 
 #endif

@@ -508,19 +508,6 @@ void sim_disk_survive(cal_sim *sim, cal_sim_survival survival) {
         sim_survive_file(sim, name->inode, survival);
 }
 
-int cal_sim_decay(cal_sim *sim, const char *path, uint64_t offset) {
-    char normal[SIM_PATH_MAX];
-    if (sim_normal(path, normal)) return CAL_EINVAL;
-    pthread_mutex_lock(&sim->mutex);
-    sim_inode *inode = sim_find(sim->names, normal);
-    int error = !inode ? CAL_ENOTFOUND : offset >= inode->now.len ? CAL_EINVAL : 0;
-    if (!error) {
-        inode->now.data[offset] ^= 1;
-        if (offset < inode->synced.len) inode->synced.data[offset] ^= 1;
-    }
-    return sim_leave(sim, error);
-}
-
 void cal_sim_copy_disk(cal_sim *to, cal_sim *from) {
     pthread_mutex_lock(&to->mutex);
     assert(!to->names && !to->durable && cal_list_empty(&to->moves));

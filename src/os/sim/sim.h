@@ -62,8 +62,6 @@ uint64_t cal_sim_used(cal_sim *sim);
 /* Gives `to`, whose disk is empty, what is on the disk of `from`, all of it durable. No other
  * thread may use `from` meanwhile. */
 void cal_sim_copy_disk(cal_sim *to, cal_sim *from);
-/* Flips a bit of a file, as decay would. CAL_ENOTFOUND, CAL_EINVAL past its end. */
-int cal_sim_decay(cal_sim *sim, const char *path, uint64_t offset);
 
 /* --- network --- without a hook everything is CAL_EUNREACHABLE. */
 typedef int (*cal_sim_resolve)(void *user, const char *host, cal_os_address *ret_addresses,
