@@ -96,8 +96,10 @@ int guest_over_tip(struct guest *guest, struct context *context, const cal_overl
 /* A snapshot, and the cache's version when it is certain that both show the same state. */
 int guest_over_snapshot(struct guest *guest, struct context *context, cal_snapshot **ret_snapshot) {
     uint64_t before = cal_context_cache_version(context->cache);
+    contexts_at(context->contexts, CONTEXT_AT_VIEW_VERSION);
     int rc = cal_store_snapshot(context->contexts->options.store, ret_snapshot);
     if (rc != 0) return rc;
+    contexts_at(context->contexts, CONTEXT_AT_VIEW_SNAPSHOT);
     bool same = cal_context_cache_version(context->cache) == before;
     guest->overlay.snapshot = *ret_snapshot;
     guest->overlay.cache = context->cache;

@@ -90,6 +90,12 @@ struct context {
     cal_grant grant;  /* read by the worker, written between runs */
 };
 
+/* Where another thread may come between: tests do. */
+typedef enum context_point {
+    CONTEXT_AT_VIEW_VERSION,  /* a view has the cache's version, and no snapshot yet */
+    CONTEXT_AT_VIEW_SNAPSHOT, /* both, and has not looked at the version again */
+} context_point;
+
 struct cal_contexts {
     cal_contexts_options options;
     cal_modules *modules;
@@ -104,9 +110,15 @@ struct cal_contexts {
     bool draining;
     void (*idle)(void *user);
     void *idle_user;
-    uint8_t clock_id[16];     /* of the clocks of all contexts */
-    cal_contexts_stats stats; /* loop thread */
+    uint8_t clock_id[16];                        /* of the clocks of all contexts */
+    cal_contexts_stats stats;                    /* loop thread */
+    void (*at)(void *user, context_point point); /* NULL outside tests */
+    void *at_user;
 };
+
+static inline void contexts_at(cal_contexts *contexts, context_point point) {
+    if (contexts->at) contexts->at(contexts->at_user, point);
+}
 
 enum {
     CONTEXT_CACHE_MAX = 1024 * 1024, /* bytes of hot entities of one context */

@@ -7,6 +7,8 @@
 #include "seeds.h"
 #include "turn_sim.h"
 
+#include "context/internal.h"
+
 enum {
     CLIENTS = 64,
     CALLS = 160, /* of a round */
@@ -789,6 +791,67 @@ static void a_view_sees_a_context_or_none(void **state) {
     }
 }
 
+/* What others do while a view stands at a point: so many steps, whatever they are. */
+typedef struct between {
+    world *w;
+    context_point point;
+    int steps, taken;
+    removal *removal; /* NULL: a call */
+    answers *more;
+} between;
+
+static void come_between(void *user, context_point point) {
+    between *b = user;
+    if (point != b->point) return;
+    b->w->contexts->at = NULL; /* once */
+    if (b->removal)
+        cal_contexts_delete(b->w->contexts, &b->w->id, removal_ready, b->removal);
+    else
+        execute(b->w, "add", b->more);
+    while (b->taken < b->steps && !(b->removal && b->removal->deleted) &&
+           (run_loop(b->w) || run_store(b->w) || run_worker(b->w)))
+        b->taken++;
+}
+
+/* The cache moves, or the context goes, between the looks at its version: the view is of the
+ * snapshot, and says so. */
+static void a_view_is_of_its_snapshot(void **state) {
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        bool removes = i & 1, over = false;
+        context_point point = i & 2 ? CONTEXT_AT_VIEW_SNAPSHOT : CONTEXT_AT_VIEW_VERSION;
+        for (int steps = 0; !over; steps++) {
+            world *w = world_new(14);
+            answers a = {0}, more = {0};
+            removal r = {.w = w};
+            for (int n = 0; n < 3; n++) execute(w, "add", &a);
+            settle(w);
+            execute(w, "look", &a);
+            cal_task *view = hold_worker(w);
+            between b = {w, point, steps, 0, removes ? &r : NULL, &more};
+            w->contexts->at_user = &b;
+            w->contexts->at = come_between;
+            view->run(view);
+            uint64_t snapshot = point == CONTEXT_AT_VIEW_VERSION && more.count ? 4 : 3;
+            bool gone = point == CONTEXT_AT_VIEW_VERSION && r.deleted;
+            over = removes ? r.deleted : b.taken < steps;
+            settle(w);
+            assert_int_equal(a.count, 4);
+            assert_int_equal(a.errors[3], gone ? CAL_ENOTFOUND : 0);
+            if (gone) assert_int_equal(a.counts[3], 0);
+            /* durable and not answered: it may be either */
+            if (!removes) assert_in_range(a.counts[3], snapshot, point ? 3 : 4);
+            if (!removes) assert_int_equal(more.ok, 1);
+            if (removes) {
+                assert_true(r.deleted);
+                cal_contexts_delete_end(w->contexts, &w->id, true);
+                settle(w);
+            }
+            world_free(w);
+        }
+    }
+}
+
 static void removal_given_up(void *user, const cal_error *err, cal_batch *batch) {
     removal *r = user;
     assert_null(err);
@@ -914,6 +977,7 @@ int main(void) {
         cmocka_unit_test(a_turn_that_is_handed_back_runs_after_all),
         cmocka_unit_test(a_context_goes_while_turns_are_in_flight),
         cmocka_unit_test(a_view_sees_a_context_or_none),
+        cmocka_unit_test(a_view_is_of_its_snapshot),
         cmocka_unit_test(a_removal_that_failed_leaves_a_context_that_works),
         cmocka_unit_test(a_stop_answers_all_and_keeps_what_ran),
         cmocka_unit_test(a_clock_set_back_does_not_set_deltas_back),
