@@ -328,6 +328,78 @@ static void takes_back_the_services_of_a_refused_bundle(void **state) {
     w->installer.stored = NULL;
 }
 
+/* A bundle whose services a and b are one module, in one file or in two; c is another, or none. */
+static const char *write_shared(world *w, bool one_file, cal_slice last) {
+    const char *names[] = {"a", "b", "c"}, *one[] = {"a.wasm", "a.wasm", "c.wasm"},
+               *two[] = {"a.wasm", "b.wasm", "c.wasm"};
+    cal_manifest_options options = {.package = "p",
+                                    .app_version = "1.0.0",
+                                    .service_names = names,
+                                    .service_paths = one_file ? one : two,
+                                    .service_count = 3};
+    cal_bundle_file files[] = {
+        {"a.wasm", TESTING_WASM}, {"c.wasm", last}, {"b.wasm", TESTING_WASM}};
+    cal_buffer json, archive;
+    cal_secret seed = testing_seed(9);
+    cal_error err = {0};
+    cal_buffer_init(&json, CAL_BUNDLE_MANIFEST_MAX);
+    cal_buffer_init(&archive, CAL_BUNDLE_UNPACKED_MAX);
+    if (cal_manifest_make(&options, &json, &err) ||
+        cal_bundle_pack(cal_buffer_slice(&json), files, one_file ? 2 : 3, &seed, &archive, &err))
+        fail_msg("%s", err.message);
+    const char *path = write_file(w, "shared.mpk", cal_buffer_slice(&archive));
+    cal_buffer_deinit(&archive);
+    cal_buffer_deinit(&json);
+    return path;
+}
+
+static void check_loads(world *w, const cal_blob_id *bytecode, const char *service) {
+    cal_buffer wasm;
+    cal_buffer_init(&wasm, CAL_APP_MODULE_MAX);
+    assert_int_equal(cal_app_load_code(&w->table, bytecode, service, &wasm, NULL), 0);
+    assert_true(cal_slice_equal(cal_buffer_slice(&wasm), TESTING_WASM));
+    cal_buffer_deinit(&wasm);
+}
+
+/* Services that share a module share its blob, also with what another application has of it. */
+static void shares_the_module_of_services(void **state) {
+    world *w = *state;
+    uint8_t other[sizeof testing_wasm];
+    memcpy(other, testing_wasm, sizeof other);
+    other[sizeof other - 1] = 'B';
+    for (int i = 0; i < 4; i++) {
+        bool one_file = i & 1, others = i & 2;
+        cal_app_stored stored = {0};
+        cal_application raw = {0};
+        w->installer.stored = NULL;
+        if (others) {
+            assert_int_equal(
+                run(w, (cal_app_install){.path = write_file(w, "x.wasm", TESTING_WASM)}), 0);
+            raw = w->application;
+        }
+        w->installer.stored = &stored;
+        cal_slice broken = cal_slice_text("no module");
+        refuse(w, (cal_app_install){.path = write_shared(w, one_file, broken)}, CAL_EINVAL,
+               "no WebAssembly module"); /* after a, and before or after b */
+        assert_int_equal(stored.count, 0);
+        if (others) check_loads(w, &raw.bytecode, NULL);
+        const char *path = write_shared(w, one_file, cal_slice_of(other, sizeof other));
+        if (run(w, (cal_app_install){.path = path}) != 0) fail_msg("%s", w->err.message);
+        const cal_application_service *services = w->application.services;
+        assert_int_equal(w->application.service_count, 3);
+        assert_memory_equal(&services[0].bytecode, &services[1].bytecode, CAL_ID_SIZE);
+        assert_memory_not_equal(&services[0].bytecode, &services[2].bytecode, CAL_ID_SIZE);
+        assert_int_equal(count_blobs(w), 3); /* the bundle, a module for two, and one more */
+        assert_int_equal(stored.count, others ? 2 : 3);
+        check_loads(w, &w->application.bytecode, "a");
+        check_loads(w, &w->application.bytecode, "b");
+        cal_app_install_undo(&w->installer, NULL);
+        assert_int_equal(count_blobs(w), others);
+        if (others) check_loads(w, &raw.bytecode, NULL);
+    }
+    w->installer.stored = NULL;
+}
+
 static void refuses_paths(void **state) {
     world *w = *state;
     const char *path = write_file(w, "app.wasm", TESTING_WASM);
@@ -547,6 +619,7 @@ int main(void) {
         TEST(installs_a_bundle),
         TEST(installs_services),
         TEST(takes_back_the_services_of_a_refused_bundle),
+        TEST(shares_the_module_of_services),
         TEST(refuses_paths),
         TEST(stays_in_the_root),
         TEST(refuses_what_is_no_application),
