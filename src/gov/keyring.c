@@ -71,7 +71,8 @@ static int seal_envelope(const cal_os *os, gov_envelope *envelope, const cal_gro
         cal_buffer_reset(&bytes);
         result = gov_envelope_signable(envelope, group, &bytes);
     }
-    if (!result) cal_sign(sender, cal_buffer_slice(&bytes), envelope->signature);
+    if (!result)
+        cal_sign_as(sender, envelope->sender, cal_buffer_slice(&bytes), envelope->signature);
     cal_buffer_deinit(&bytes);
     return result;
 }
