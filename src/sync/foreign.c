@@ -154,20 +154,26 @@ void sync_foreign_speaks(cal_sync *sync, const cal_peer_id *peer) {
     if (mute) mute->len = 0;
 }
 
+struct mute_look {
+    const sync_context *context;
+    const cal_peer_id *found;
+};
+
+static void look_at_hearer(void *user, const cal_peer_id *peer, bool mesh) {
+    struct mute_look *look = user;
+    const cal_peer_id *mute = mute_find(look->context->sync, peer);
+    (void)mesh;
+    if (mute && (!look->found || cal_peer_id_equal(mute, &look->context->tried)))
+        look->found = mute;
+}
+
 /* One is named: the one that failed last, or else any that hears the context. */
 static const cal_peer_id *mute_of(const sync_context *context) {
-    cal_peer_id peers[SYNC_PEERS_ASKED_MAX];
-    cal_sync *sync = context->sync;
-    size_t count =
-        sync->mute_at ? sync_hearers(sync, context->topic, peers, SYNC_PEERS_ASKED_MAX) : 0;
-    const cal_peer_id *found = NULL;
-    for (size_t i = 0; i < count; i++) {
-        const cal_peer_id *mute = mute_find(sync, &peers[i]);
-        if (!mute) continue;
-        found = mute;
-        if (cal_peer_id_equal(mute, &context->tried)) break;
-    }
-    return found;
+    const cal_sync *sync = context->sync;
+    struct mute_look look = {.context = context};
+    if (sync->mute_at > 0)
+        cal_p2p_topic_peers(sync->options.host, context->topic, look_at_hearer, &look);
+    return look.found;
 }
 
 /* --- the status --- */
