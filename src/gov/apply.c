@@ -327,11 +327,18 @@ static bool holds_member(const gov_apply *apply, const uint8_t group[32],
     return is == was && (!is || there.data[0] == here.data[0]);
 }
 
-/* It was a member with a row of its own at the cut, and is none now. */
-static bool gone_since(const gov_apply *apply, const uint8_t group[32], const uint8_t account[32]) {
+/* With a row of its own in the present fold, whatever its role. */
+static bool is_member_now(const gov_apply *apply, const uint8_t group[32],
+                          const uint8_t account[32]) {
     gov_view fold = gov_fold_view(&apply->change->draft->fold, 0);
     gov_key key = gov_key_of(ROW_MEMBER, group, account, NULL);
-    return gov_view_get(&apply->cut, &key, NULL) && !gov_view_get(&fold, &key, NULL);
+    return gov_view_get(&fold, &key, NULL);
+}
+
+/* It was a member with a row of its own at the cut, and is none now. */
+static bool gone_since(const gov_apply *apply, const uint8_t group[32], const uint8_t account[32]) {
+    gov_key key = gov_key_of(ROW_MEMBER, group, account, NULL);
+    return gov_view_get(&apply->cut, &key, NULL) && !is_member_now(apply, group, account);
 }
 
 /* Of a removal and a leave, also one of the whole namespace, the last by rank says how it ended. */
@@ -373,7 +380,7 @@ static bool overruled(const gov_apply *apply, const gov_group_op *plain, cal_sli
     case ROW_CAPABILITIES:
     case ROW_MEMBER_DATA:
         if (ends) return !holds_member(apply, a, b);
-        if (plain && plain->kind == GOV_MEMBER_ADDED) return false;
+        if (plain && plain->kind == GOV_MEMBER_ADDED) return !is_member_now(apply, a, b);
         return gone_since(apply, a, b) || !holds(apply, same, sequence);
     case ROW_REENTRY:
         return !holds_member(apply, a, b) || (ends && !ended_it(apply, a, b, sequence));

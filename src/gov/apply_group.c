@@ -143,6 +143,7 @@ static gov_reason member_role_set(const sealed_op *s) {
     gov_member_get(&s->apply->view, s->group, &s->op->account, &member);
     member.role = s->op->role;
     gov_put_member(s->apply->change, s->group, &s->op->account, &member);
+    gov_change_delete(s->apply->change, account_key(s, ROW_REENTRY)); /* of a leave beside it */
     return GOV_WHY_FINE;
 }
 

@@ -131,6 +131,37 @@ static void test_returned(void **state) {
     }
 }
 
+/* A leave beside what makes the leaver a member: whichever counts, and in whatever order they come,
+ * only a member has capabilities, and only who is none may not come back. */
+static void test_leave_beside(void **state) {
+    fixture *f = *state;
+    const gov_actor *who = &f->rising;
+    const uint8_t *ns = f->w.ns.bytes, *account = who->account.bytes;
+    gov_key member = gov_key_of(ROW_MEMBER, ns, account, NULL),
+            capabilities = gov_key_of(ROW_CAPABILITIES, ns, account, NULL),
+            reentry = gov_key_of(ROW_REENTRY, ns, account, NULL);
+    for (int i = 0; i < 64; i++) { /* the ids say what counts */
+        gov_group_op leave = {.kind = GOV_MEMBER_LEFT, .account = who->account},
+                     stay = role_of(who, i & 1 ? GOV_ROLE_READ_ONLY : GOV_ROLE_MEMBER),
+                     back = {.kind = GOV_MEMBER_ADDED,
+                             .account = who->account,
+                             .role = GOV_ROLE_MEMBER};
+        if (i & 2) stay.kind = GOV_MEMBER_ADDED;
+        cal_hash cut = f->last;
+        gov_packet ops[] = {gov_world_sealed(&f->w, &who->sign, &cut, 1, f->w.ns, &f->w.ns_key,
+                                             leave),
+                            by_owner(f, &cut, stay)};
+        cal_hash both[] = {ops[0].id, ops[1].id};
+        expect(f, &ops[i & 4 ? 1 : 0], GOV_WHY_FINE);
+        expect(f, &ops[i & 4 ? 0 : 1], GOV_WHY_FINE);
+        gov_view view = gov_replica_view(&f->r, &f->w.ns);
+        bool is = gov_view_get(&view, &member, NULL);
+        assert_true(is || !gov_view_get(&view, &capabilities, NULL));
+        assert_int_equal(gov_view_get(&view, &reentry, NULL), !is);
+        step(f, gov_world_sealed(&f->w, &f->w.owner.sign, both, 2, f->w.ns, &f->w.ns_key, back));
+    }
+}
+
 /* Whoever owns a group governs that group, not the namespace it lies in. */
 static void test_owner_of_group(void **state) {
     fixture *f = *state;
@@ -376,6 +407,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_sealed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_before, setup, teardown),
         cmocka_unit_test_setup_teardown(test_returned, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_leave_beside, setup, teardown),
         cmocka_unit_test_setup_teardown(test_owner_of_group, setup, teardown),
         cmocka_unit_test_setup_teardown(test_moved_tree, setup, teardown),
         cmocka_unit_test_setup_teardown(test_same_epoch, setup, teardown),
