@@ -1,0 +1,187 @@
+/* What happens to the nodes of share_chaos_sim_test.c: joins, writes, members that come and go,
+ * losses of power, partitions, clocks. */
+#ifndef CAL_TESTS_SHARE_CHAOS_WORLD_H
+#define CAL_TESTS_SHARE_CHAOS_WORLD_H
+
+#include "attack_world.h"
+#include "gov/share.h"
+
+enum { WRITES_MAX = 400, HEALS_WITHIN_S = 10 };
+
+typedef enum standing { STRANGER, JOINING, MEMBER, GOING, GONE } standing;
+typedef enum fate { ASKED, DONE, REFUSED } fate;
+
+typedef struct chaos {
+    world *w;
+    cal_group_id ns;
+    cal_context_id context;
+    char invitation[TEXT_MAX];
+    char refused[300]; /* why the last join failed */
+    standing standing[PLACES_MAX];
+    bool removed_since[PLACES_MAX]; /* by the founder, who made a new key with it */
+    bool ever_gone[PLACES_MAX];     /* what it wrote then is nobody's promise */
+    uint8_t author[WRITES_MAX];
+    bool cut[PLACES_MAX];
+    bool reading;
+    fate writes[WRITES_MAX];
+    size_t write_count, in_flight;
+    uint64_t compacted; /* deltas, since the last starts */
+    uint64_t answered, cuts, restarts, partitions, joins, removals, returns, roles, leaves;
+} chaos;
+
+static chaos c;
+
+/* --- joins and writes, answered whenever --- */
+
+typedef struct asked {
+    place *p;
+    size_t number;
+} asked;
+
+static void joined(void *user, const cal_error *e, const cal_joined *j) {
+    place *p = user;
+    (void)j;
+    if (node_sim_is_off(p->sim)) { /* nobody heard the answer */
+        c.standing[p->index] = STRANGER;
+        return;
+    }
+    c.standing[p->index] = e ? STRANGER : MEMBER;
+    c.joins += !e;
+    if (e) snprintf(c.refused, sizeof c.refused, "%s", e->message);
+}
+
+static void ask_to_join(place *p) {
+    c.standing[p->index] = JOINING;
+    cal_namespace_join(node_at(p), c.invitation, NULL, joined, p);
+}
+
+static void answered(void *user, const cal_call_result *result) {
+    asked *a = user;
+    bool off = node_sim_is_off(a->p->sim);
+    c.in_flight--;
+    bool done =
+        result->status == CAL_CALL_OK && result->changed; /* a read-only member changes nothing */
+    if (!off) c.writes[a->number] = done ? DONE : REFUSED;
+    c.answered += !off && done;
+    free(a);
+}
+
+static void write_one(place *p) {
+    char args[100];
+    if (c.write_count == WRITES_MAX) return;
+    asked *a = malloc(sizeof *a);
+    assert_non_null(a);
+    *a = (asked){p, c.write_count++};
+    c.writes[a->number] = ASKED;
+    c.author[a->number] = (uint8_t)p->index;
+    c.in_flight++;
+    snprintf(args, sizeof args, "{\"key\":\"w%zu\",\"value\":\"%zu\"}", a->number, p->index);
+    cal_execute(node_at(p), &c.context, "set", args, strlen(args), answered, a);
+}
+
+/* --- members come and go: what the founder does --- */
+
+static void removed(void *user, const cal_error *e) {
+    place *p = user;
+    if (node_sim_is_off(c.w->places[0].sim)) e = &err; /* nobody knows */
+    if (c.standing[p->index] == GOING) c.standing[p->index] = e ? MEMBER : GONE;
+    if (!e) c.removed_since[p->index] = true;
+    c.removals += !e;
+}
+
+static void returned(void *user, const cal_error *e) {
+    place *p = user;
+    if (node_sim_is_off(c.w->places[0].sim)) return;
+    if (!e) c.standing[p->index] = MEMBER;
+    if (!e) c.removed_since[p->index] = false;
+    c.returns += !e;
+}
+
+static void left(void *user, const cal_error *e) {
+    place *p = user;
+    if (c.standing[p->index] == GOING) c.standing[p->index] = e ? MEMBER : GONE;
+    c.leaves += !e;
+}
+
+static void nothing(void *user, const cal_error *e) { (void)user, c.roles += !e; }
+
+static void change_members(void) {
+    world *w = c.w;
+    place *founder = &w->places[0], *p = &w->places[1 + below(w, w->count - 1)];
+    if (node_sim_is_off(founder->sim) || node_sim_is_off(p->sim)) return;
+    cal_account_id account = account_of(p);
+    if (c.standing[p->index] == GONE) {
+        cal_member_spec spec = {.account = account, .role = CAL_ROLE_MEMBER};
+        cal_members_add(node_at(founder), &c.ns, &spec, 1, returned, p);
+    } else if (c.standing[p->index] == MEMBER && below(w, 3) == 0) {
+        cal_role role = below(w, 2) ? CAL_ROLE_READ_ONLY : CAL_ROLE_MEMBER;
+        cal_member_set_role(node_at(founder), &c.ns, &account, role, nothing, NULL);
+    } else if (c.standing[p->index] == MEMBER) {
+        c.standing[p->index] = GOING;
+        c.ever_gone[p->index] = true;
+        if (below(w, 4))
+            cal_members_remove(node_at(founder), &c.ns, &account, 1, removed, p);
+        else
+            cal_group_leave(node_at(p), &c.ns, left, p);
+    }
+}
+
+/* --- trouble --- */
+
+static void isolate(place *p, bool cut) {
+    if (c.cut[p->index] == cut) return;
+    c.cut[p->index] = cut;
+    for (size_t i = 0; i < c.w->count; i++) {
+        net_sim_machine *self = node_sim_machine(p->sim),
+                        *other = node_sim_machine(c.w->places[i].sim);
+        if (i == p->index) continue;
+        (cut ? net_sim_cut : net_sim_mend)(self, other);
+        (cut ? net_sim_cut : net_sim_mend)(other, self);
+    }
+    c.partitions += cut;
+}
+
+static void stop(place *p) {
+    static const cal_sim_survival survivals[] = {CAL_SIM_KEEP, CAL_SIM_DROP, CAL_SIM_TEAR};
+    if (below(c.w, 2)) {
+        node_sim_cut_off(p->sim, survivals[below(c.w, 3)]);
+        c.cuts++;
+    } else {
+        node_sim_stop(p->sim);
+        c.restarts++;
+    }
+    if (c.standing[p->index] == JOINING) c.standing[p->index] = STRANGER;
+}
+
+static void step(void) {
+    world *w = c.w;
+    place *p = &w->places[below(w, w->count)];
+    if (node_sim_is_off(p->sim)) {
+        if (below(w, 3) == 0) place_start(p);
+        return;
+    }
+    switch (below(w, 11)) {
+    case 3:
+        change_members();
+        break;
+    case 0:
+        stop(p);
+        break;
+    case 1:
+        isolate(p, !c.cut[p->index]);
+        break;
+    case 2:
+        cal_sim_set_wall(node_sim_disk(p->sim),
+                         cal_sim_os(node_sim_disk(w->places[0].sim))
+                                 ->wall_ns(cal_sim_os(node_sim_disk(w->places[0].sim))->user) +
+                             below(w, 4 * SECOND) - 2 * SECOND);
+        break;
+    default:
+        if (c.standing[p->index] == STRANGER)
+            ask_to_join(p);
+        else if (c.standing[p->index] == MEMBER)
+            write_one(p);
+    }
+}
+
+#endif
