@@ -25,7 +25,7 @@ static int compare_hashes(const void *a, const void *b) { return memcmp(a, b, si
 
 static void state_of(place *p, seen *s) {
     memset(s, 0, sizeof *s);
-    cal_context_get(node_at(p), &c.context, note_state, s);
+    cal_context_get(node_at(p), &c.scopes[0].context, note_state, s);
     cal_gov *gov = node_at(p)->gov;
     s->op_heads = gov_heads(gov, &c.ns, s->ops, 64);
     s->op_count = gov_op_count(gov, &c.ns);

@@ -3,11 +3,15 @@
  * the network has healed every member holds the same governance, the same heads and root, and every
  * write that was answered. A failing run prints its seed: CAL_SIM_SEED repeats it, CAL_SIM_SEEDS
  * says how many are run. */
+#include "share_chaos_ask.h"
 #include "share_chaos_check.h"
 
 #include <limits.h>
 
 #include "seeds.h"
+
+#define LOOK_NS (250 * MS)
+enum { STORES_EACH = 15 /* steps */ };
 
 /* --- healing --- */
 
@@ -46,10 +50,10 @@ static void heal(void) {
         if (node_sim_is_off(w->places[i].sim)) place_start(&w->places[i]);
     }
     wait_for(w, flowing, w, "the nodes do not find each other again");
-    for (size_t i = 1; i < w->count; i++)
+    for (size_t i = 1; i < c.members; i++)
         if (c.standing[i] == STRANGER) ask_to_join(&w->places[i]);
     wait_for(w, calm, NULL, "not everything is answered");
-    for (size_t i = 0; i < w->count; i++) {
+    for (size_t i = 0; i < c.members; i++) {
         if (c.standing[i] != STRANGER) continue;
         ask_to_join(&w->places[i]); /* a first one may have failed with the partition */
         wait_for(w, calm, NULL, "a join is not answered");
@@ -64,7 +68,7 @@ static size_t length(const cal_list *list) {
 }
 
 static void describe_context(place *p) {
-    const sync_context *context = sync_context_get(node_at(p)->sync, &c.context);
+    const sync_context *context = sync_context_get(node_at(p)->sync, &c.scopes[0].context);
     if (!context) {
         print_error("  it does not share the context\n");
         return;
@@ -82,7 +86,7 @@ static void describe(place *p) {
     cal_sync_status status = {0};
     cal_sync_stats stats;
     state_of(p, &s);
-    cal_context_sync_status(node_at(p), &c.context, &status);
+    cal_context_sync_status(node_at(p), &c.scopes[0].context, &status);
     cal_sync_stats_get(node_at(p), &stats);
     const cal_os *os = cal_sim_os(node_sim_disk(p->sim));
     print_error("place %zu, clock %.3f: %zu heads, root %02x%02x, %llu operations, %zu heads of "
@@ -113,22 +117,8 @@ static void check_equal(void) {
         output o;
         if (c.writes[n] != DONE || c.ever_gone[c.author[n]]) continue;
         snprintf(key, sizeof key, "{\"key\":\"w%zu\"}", n);
-        OK(w, call(&w->places[0], &c.context, "get", key, &o));
+        OK(w, call(&w->places[0], &c.scopes[0].context, "get", key, &o));
         CHECK(w, strcmp(o.text, "null") != 0, "write %zu was answered and is lost", n);
-    }
-}
-
-/* Nobody who is out holds a key that was made since (governance.md 18.1, T22). */
-static void check_keys(void) {
-    world *w = c.w;
-    gov_write_grant grant;
-    OK(w, gov_context_write(node_at(&w->places[0])->gov, &c.context, &grant, &err));
-    cal_secret_wipe(&grant.group_key);
-    for (size_t i = 1; i < w->count; i++) {
-        cal_secret key;
-        if (is_member(&w->places[i]) || !c.removed_since[i]) continue;
-        int rc = gov_context_key(node_at(&w->places[i])->gov, &c.context, &grant.key_id, &key);
-        CHECK(w, rc == CAL_ENOTFOUND, "place %zu is out and holds the present key", i);
     }
 }
 
@@ -144,34 +134,59 @@ static void name_namespace(place *founder) {
     CHECK(c.w, code == 0, "the name is refused: %s", cal_error_name(code));
 }
 
-static void run_seed(uint64_t seed) {
-    world *w = &now;
-    size_t count = 2 + seed % 4;
-    memset(&c, 0, sizeof c);
-    c.w = w;
-    uint32_t draw = (uint32_t)(seed / 4);
-    compaction = draw % 2 ? (cal_compaction_options){.above = 6 + draw / 2 % 8,
-                                                     .keep = 1 + draw / 2 % 5,
-                                                     .interval_s = 1 + draw / 4 % 5}
-                          : (cal_compaction_options){0};
-    world_open(w, seed, count, count);
-    place *founder = &w->places[0];
+/* The founder's namespace and context. */
+static void found_all(place *founder) {
+    world *w = c.w;
     OK(w, cal_namespace_create_wait(node_at(founder), &application, "test", &c.ns, &err));
     name_namespace(founder);
     cal_context_create_options create = {.application = application, .group = c.ns};
     cal_context_created created;
     OK(w, cal_context_create_wait(node_at(founder), &create, &created, &err));
-    c.context = created.id;
-    c.standing[0] = MEMBER;
+    c.scopes[0] = (scope){.group = c.ns, .context = created.id};
+    c.scope_count = 1;
+    c.founder = gov_self(node_at(founder)->gov)->sign_key;
+    for (size_t i = 0; i < w->count; i++) c.account[i] = account_of(&w->places[i]);
+    /* who is invited may have the namespace's key before the founder knows that it has joined */
+    for (size_t i = 1; i < c.members; i++) c.knows[i][0].hidden_from = UINT64_MAX;
     invite(founder, &c.ns, c.invitation);
+}
+
+/* With a look at the keys every now and then. */
+static void live(uint64_t ns) {
+    while (ns > 0) {
+        uint64_t part = ns < LOOK_NS ? ns : LOOK_NS;
+        node_sim_run(c.w->sim, part, NULL, NULL);
+        check_keys_in_memory();
+        ns -= part;
+    }
+}
+
+static void run_seed(uint64_t seed) {
+    world *w = &now;
+    uint32_t draw = (uint32_t)(seed / 4);
+    memset(&c, 0, sizeof c);
+    c.w = w;
+    c.members = 2 + seed % 4;
+    size_t count = c.members + (draw % 3 == 0); /* one who is never a member */
+    compaction = draw % 2 ? (cal_compaction_options){.above = 6 + draw / 2 % 8,
+                                                     .keep = 1 + draw / 2 % 5,
+                                                     .interval_s = 1 + draw / 4 % 5}
+                          : (cal_compaction_options){0};
+    world_open(w, seed, count, count);
+    found_all(&w->places[0]);
+    if (count > c.members)
+        cal_node_run(node_at(&w->places[c.members]), hear_everything, &w->places[c.members]);
     size_t steps = 30 + below(w, 60);
     for (size_t i = 0; i < steps; i++) {
-        node_sim_run(w->sim, below(w, 1500 * MS), NULL, NULL);
+        live(below(w, 1500 * MS));
         step();
+        if (below(w, 3) == 0) ask_something();
+        if (i % STORES_EACH == STORES_EACH - 1) check_stores();
     }
     heal();
     check_equal();
-    check_keys();
+    check_stores();
+    check_contexts();
     for (size_t i = 0; i < w->count; i++) {
         cal_node_stats stats;
         cal_node_stats_get(node_at(&w->places[i]), &stats);
@@ -190,7 +205,8 @@ static void everything_happens(void **state) {
 #endif
     uint64_t writes = 0, cuts = 0, restarts = 0, partitions = 0, removals = 0, returns = 0;
     uint64_t roles = 0, leaves = 0, compacted = 0;
-    for (uint64_t seed = seeds.first; seed < seeds.end; seed++) {
+    uint64_t keys = 0, rows = 0, values = 0, questions = 0, answers = 0, hearings = 0;
+    for (unsigned long seed = first; seed < first + seeds; seed++) {
         run_seed(seed);
         writes += c.answered;
         cuts += c.cuts;
@@ -201,15 +217,21 @@ static void everything_happens(void **state) {
         roles += c.roles;
         leaves += c.leaves;
         compacted += c.compacted;
+        keys += c.keys_seen, rows += c.rows_seen, values += c.values_seen;
+        questions += c.questions, answers += c.answers, hearings += c.hearings;
     }
     print_message(
         "%lu seeds: %llu writes answered, %llu losses of power, %llu restarts, %llu "
         "partitions, %llu removals, %llu returns, %llu changes of roles, %llu left, %llu deltas "
         "compacted\n",
-        seeds.end - seeds.first, (unsigned long long)writes, (unsigned long long)cuts,
-        (unsigned long long)restarts, (unsigned long long)partitions, (unsigned long long)removals,
-        (unsigned long long)returns, (unsigned long long)roles, (unsigned long long)leaves,
-        (unsigned long long)compacted);
+        seeds, (unsigned long long)writes, (unsigned long long)cuts, (unsigned long long)restarts,
+        (unsigned long long)partitions, (unsigned long long)removals, (unsigned long long)returns,
+        (unsigned long long)roles, (unsigned long long)leaves, (unsigned long long)compacted);
+    print_message("looked for what is hidden: %llu times at keys, %llu rows, %llu values met; "
+                  "%llu questions of who is no member, %llu answers, %llu things heard\n",
+                  (unsigned long long)keys, (unsigned long long)rows, (unsigned long long)values,
+                  (unsigned long long)questions, (unsigned long long)answers,
+                  (unsigned long long)hearings);
 }
 
 static int tell_repeat(void **state) {

@@ -6,30 +6,59 @@
 #include "attack_world.h"
 #include "gov/share.h"
 
-enum { WRITES_MAX = 400, HEALS_WITHIN_S = 10 };
+enum { WRITES_MAX = 400, HEALS_WITHIN_S = 10, SCOPES_MAX = 3, KEYS_MAX = 512 };
 
 typedef enum standing { STRANGER, JOINING, MEMBER, GOING, GONE } standing;
 typedef enum fate { ASKED, DONE, REFUSED } fate;
 
+typedef struct scope { /* a group and its context; the first is the namespace */
+    cal_group_id group;
+    cal_context_id context;
+    size_t keyed; /* the scope whose key it is sealed with */
+} scope;
+
+typedef struct known_key {
+    size_t scope;
+    cal_hash id;
+    uint64_t epoch;
+} known_key;
+
+typedef struct knowing { /* what a place may know of a scope: share_chaos_keys.h */
+    bool member;
+    uint64_t ended;       /* number of the operation that ended its membership */
+    uint64_t hidden_from; /* epoch of keys, while it is no member */
+} knowing;
+
 typedef struct chaos {
     world *w;
     cal_group_id ns;
-    cal_context_id context;
+    scope scopes[SCOPES_MAX];
+    size_t scope_count;
+    size_t members; /* places that may be members; the one after them never is */
+    cal_account_id account[PLACES_MAX];
+    cal_public_key founder; /* its signing key */
+    knowing knows[PLACES_MAX][SCOPES_MAX];
+    known_key keys[KEYS_MAX];
+    size_t key_count;
+    uint64_t newest[SCOPES_MAX]; /* epoch of the newest key */
     char invitation[TEXT_MAX];
     char refused[300]; /* why the last join failed */
     standing standing[PLACES_MAX];
-    bool removed_since[PLACES_MAX]; /* by the founder, who made a new key with it */
-    bool ever_gone[PLACES_MAX];     /* what it wrote then is nobody's promise */
-    uint8_t author[WRITES_MAX];
+    bool ever_gone[PLACES_MAX]; /* what it wrote then is nobody's promise */
+    uint8_t author[WRITES_MAX], scope_of[WRITES_MAX];
+    uint64_t epoch_of[WRITES_MAX]; /* it is sealed with that key or a later one */
     bool cut[PLACES_MAX];
     bool reading;
     fate writes[WRITES_MAX];
     size_t write_count, in_flight;
     uint64_t compacted; /* deltas, since the last starts */
+    uint64_t keys_seen, values_seen, rows_seen, questions, answers, hearings; /* of the checks */
     uint64_t answered, cuts, restarts, partitions, joins, removals, returns, roles, leaves;
 } chaos;
 
 static chaos c;
+
+#define MARKER "plaintext-" /* of every value, before the number of its write */
 
 /* --- joins and writes, answered whenever --- */
 
@@ -66,17 +95,23 @@ static void answered(void *user, const cal_call_result *result) {
     free(a);
 }
 
+static uint64_t sealing_epoch(place *p, size_t s);
+
 static void write_one(place *p) {
     char args[100];
+    size_t s = below(c.w, c.scope_count);
     if (c.write_count == WRITES_MAX) return;
     asked *a = malloc(sizeof *a);
     assert_non_null(a);
     *a = (asked){p, c.write_count++};
     c.writes[a->number] = ASKED;
     c.author[a->number] = (uint8_t)p->index;
+    c.scope_of[a->number] = (uint8_t)s;
+    c.epoch_of[a->number] = sealing_epoch(p, s);
     c.in_flight++;
-    snprintf(args, sizeof args, "{\"key\":\"w%zu\",\"value\":\"%zu\"}", a->number, p->index);
-    cal_execute(node_at(p), &c.context, "set", args, strlen(args), answered, a);
+    snprintf(args, sizeof args, "{\"key\":\"w%zu\",\"value\":\"" MARKER "%zu-\"}", a->number,
+             a->number);
+    cal_execute(node_at(p), &c.scopes[s].context, "set", args, strlen(args), answered, a);
 }
 
 /* --- members come and go: what the founder does --- */
@@ -85,7 +120,6 @@ static void removed(void *user, const cal_error *e) {
     place *p = user;
     if (node_sim_is_off(c.w->places[0].sim)) e = &err; /* nobody knows */
     if (c.standing[p->index] == GOING) c.standing[p->index] = e ? MEMBER : GONE;
-    if (!e) c.removed_since[p->index] = true;
     c.removals += !e;
 }
 
@@ -93,7 +127,6 @@ static void returned(void *user, const cal_error *e) {
     place *p = user;
     if (node_sim_is_off(c.w->places[0].sim)) return;
     if (!e) c.standing[p->index] = MEMBER;
-    if (!e) c.removed_since[p->index] = false;
     c.returns += !e;
 }
 
@@ -107,7 +140,7 @@ static void nothing(void *user, const cal_error *e) { (void)user, c.roles += !e;
 
 static void change_members(void) {
     world *w = c.w;
-    place *founder = &w->places[0], *p = &w->places[1 + below(w, w->count - 1)];
+    place *founder = &w->places[0], *p = &w->places[1 + below(w, c.members - 1)];
     if (node_sim_is_off(founder->sim) || node_sim_is_off(p->sim)) return;
     cal_account_id account = account_of(p);
     if (c.standing[p->index] == GONE) {
@@ -155,7 +188,7 @@ static void stop(place *p) {
 
 static void step(void) {
     world *w = c.w;
-    place *p = &w->places[below(w, w->count)];
+    place *p = &w->places[below(w, c.members)];
     if (node_sim_is_off(p->sim)) {
         if (below(w, 3) == 0) place_start(p);
         return;
