@@ -23,9 +23,9 @@ static void note_state(void *user, const cal_context_info *info) {
 
 static int compare_hashes(const void *a, const void *b) { return memcmp(a, b, sizeof(cal_hash)); }
 
-static void state_of(place *p, seen *s) {
+static void state_of(place *p, const scope *of, seen *s) {
     memset(s, 0, sizeof *s);
-    cal_context_get(node_at(p), &c.scopes[0].context, note_state, s);
+    cal_context_get(node_at(p), &of->context, note_state, s);
     cal_gov *gov = node_at(p)->gov;
     s->op_heads = gov_heads(gov, &c.ns, s->ops, 64);
     s->op_count = gov_op_count(gov, &c.ns);
@@ -33,13 +33,13 @@ static void state_of(place *p, seen *s) {
     qsort(s->ops, s->op_heads, sizeof *s->ops, compare_hashes);
 }
 
-static bool founder_has(place *p) {
-    cal_account_id account = account_of(p);
-    return gov_member_path(node_at(&c.w->places[0])->gov, &c.ns, &account, NULL) != GOV_PATH_NONE;
+/* As the founder, whose word it is, has it now; of the group and of the namespace. */
+static bool is_member(place *p, const scope *of) {
+    cal_gov *gov = node_at(&c.w->places[0])->gov;
+    const cal_account_id *account = &c.account[p->index];
+    return gov_member_path(gov, &of->group, account, NULL) != GOV_PATH_NONE &&
+           gov_member_path(gov, &c.ns, account, NULL) != GOV_PATH_NONE;
 }
-
-/* As the founder, whose word it is, has it now. */
-static bool is_member(place *p) { return p->index == 0 || founder_has(p); }
 
 /* --- the rows of a group: as they are now, and as its operations fold --- */
 
@@ -147,21 +147,28 @@ static bool same_rows(place *one, place *other, const cal_group_id *group, bool 
     return same;
 }
 
-static bool all_equal(size_t *ret_other) {
-    seen first, other;
-    state_of(&c.w->places[0], &first);
-    for (size_t i = 1; i < c.w->count; i++) {
-        if (!is_member(&c.w->places[i])) continue;
-        state_of(&c.w->places[i], &other);
-        *ret_other = i;
-        /* Heads may differ: who began with a whole state may have one more, below the others, until
-         * it writes. */
-        if (memcmp(&first.root, &other.root, sizeof first.root) != 0 ||
-            first.op_count != other.op_count || first.op_heads != other.op_heads ||
-            memcmp(first.ops, other.ops, sizeof first.ops) != 0 ||
-            !same_rows(&c.w->places[0], &c.w->places[i], &c.ns, false))
-            return false;
-    }
+/* Heads may differ: who began with a whole state may have one more, below the others, until it
+ * writes. */
+static bool are_equal(place *one, place *other, const scope *of) {
+    seen first, second;
+    state_of(one, of, &first);
+    state_of(other, of, &second);
+    return memcmp(&first.root, &second.root, sizeof first.root) == 0 &&
+           first.op_count == second.op_count && first.op_heads == second.op_heads &&
+           memcmp(first.ops, second.ops, sizeof first.ops) == 0 &&
+           same_rows(one, other, &of->group, false);
+}
+
+/* Every member of a scope and the founder, who is in all of them. */
+static bool all_equal(size_t *ret_other, size_t *ret_scope) {
+    for (size_t s = 0; s < c.scope_count; s++)
+        for (size_t i = 1; i < c.members; i++) {
+            *ret_other = i;
+            *ret_scope = s;
+            if (is_member(&c.w->places[i], &c.scopes[s]) &&
+                !are_equal(&c.w->places[0], &c.w->places[i], &c.scopes[s]))
+                return false;
+        }
     return true;
 }
 

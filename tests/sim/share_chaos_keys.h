@@ -14,12 +14,10 @@ static gov_namespace *namespace_at(place *p) {
     return node_sim_is_off(p->sim) ? NULL : gov_namespace_find(node_at(p)->gov, &c.ns);
 }
 
-/* The scope whose key is the group's own; NULL: none. */
-static const scope *keyed_scope(const uint8_t group[32]) {
+static size_t scope_of_group(const uint8_t group[32]) {
     for (size_t s = 0; s < c.scope_count; s++)
-        if (c.scopes[s].keyed == s && memcmp(c.scopes[s].group.bytes, group, 32) == 0)
-            return &c.scopes[s];
-    return NULL;
+        if (memcmp(c.scopes[s].group.bytes, group, 32) == 0) return s;
+    return SCOPES_MAX;
 }
 
 static const known_key *key_of_id(size_t s, const uint8_t id[32]) {
@@ -79,11 +77,11 @@ static bool look_at_founder(void) {
     if (!ns) return false;
     gov_view view = gov_view_of(ns);
     for (size_t s = 0; s < c.scope_count; s++) {
-        if (c.scopes[s].keyed == s) note_keys(&view, s);
+        note_keys(&view, s);
         for (size_t i = 1; i < c.w->count; i++) {
             knowing *k = &c.knows[i][s];
             k->member = gov_path_of(&view, &c.scopes[s].group, &c.account[i], NULL) != 0;
-            if (!k->member) note_ending(ns, &view, s, &c.w->places[i]);
+            if (!k->member && c.scopes[s].keyed == s) note_ending(ns, &view, s, &c.w->places[i]);
         }
     }
     return true;
@@ -92,9 +90,9 @@ static bool look_at_founder(void) {
 /* --- keys --- */
 
 static void check_key(place *p, const uint8_t group[32], const uint8_t id[32], const char *where) {
-    const scope *own = keyed_scope(group);
-    CHECK(c.w, own, "place %zu has a key of an unknown group in its %s", p->index, where);
-    size_t s = own->keyed;
+    size_t s = scope_of_group(group);
+    CHECK(c.w, s < SCOPES_MAX, "place %zu has a key of an unknown group in its %s", p->index,
+          where);
     const knowing *k = &c.knows[p->index][s];
     const known_key *key = key_of_id(s, id);
     if (p->index == 0 || k->member) return;

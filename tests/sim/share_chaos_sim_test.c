@@ -67,8 +67,8 @@ static size_t length(const cal_list *list) {
     return count;
 }
 
-static void describe_context(place *p) {
-    const sync_context *context = sync_context_get(node_at(p)->sync, &c.scopes[0].context);
+static void describe_context(place *p, const scope *of) {
+    const sync_context *context = sync_context_get(node_at(p)->sync, &of->context);
     if (!context) {
         print_error("  it does not share the context\n");
         return;
@@ -81,12 +81,12 @@ static void describe_context(place *p) {
                 context->compare_wanted ? "another wanted" : "");
 }
 
-static void describe(place *p) {
+static void describe(place *p, const scope *of) {
     seen s;
     cal_sync_status status = {0};
     cal_sync_stats stats;
-    state_of(p, &s);
-    cal_context_sync_status(node_at(p), &c.scopes[0].context, &status);
+    state_of(p, of, &s);
+    cal_context_sync_status(node_at(p), &of->context, &status);
     cal_sync_stats_get(node_at(p), &stats);
     const cal_os *os = cal_sim_os(node_sim_disk(p->sim));
     print_error("place %zu, clock %.3f: %zu heads, root %02x%02x, %llu operations, %zu heads of "
@@ -98,26 +98,29 @@ static void describe(place *p) {
 #define PRINT(name, text) print_error("  %s %llu", #name, (unsigned long long)stats.name);
     CAL_SYNC_COUNTERS(PRINT)
     print_error("\n");
-    describe_context(p);
+    describe_context(p, of);
 }
 
 static void check_equal(void) {
     world *w = c.w;
-    size_t other = 0;
-    for (int i = 0; i < HEALS_WITHIN_S * 2 && !all_equal(&other); i++)
+    size_t other = 0, at = 0;
+    for (int i = 0; i < HEALS_WITHIN_S * 2 && !all_equal(&other, &at); i++)
         node_sim_run(w->sim, SECOND / 2, NULL, NULL);
-    if (!all_equal(&other)) {
-        for (size_t i = 0; i < w->count; i++) describe(&w->places[i]);
-        same_rows(&w->places[0], &w->places[other], &c.ns, true);
-        CHECK(w, false, "places 0 and %zu differ %d s after the network has healed", other,
-              HEALS_WITHIN_S);
+    if (!all_equal(&other, &at)) {
+        for (size_t i = 0; i < w->count; i++) describe(&w->places[i], &c.scopes[at]);
+        same_rows(&w->places[0], &w->places[other], &c.scopes[at].group, true);
+        CHECK(w, false, "places 0 and %zu differ in group %zu %d s after the network has healed",
+              other, at, HEALS_WITHIN_S);
     }
+    for (size_t s = 0; s < c.scope_count; s++)
+        for (size_t i = 1; i < c.members; i++)
+            c.compared[s] += is_member(&w->places[i], &c.scopes[s]);
     for (size_t n = 0; n < c.write_count; n++) {
         char key[32];
         output o;
-        if (c.writes[n] != DONE || c.ever_gone[c.author[n]]) continue;
+        if (c.writes[n] != DONE || c.ever_gone[c.author[n]][c.scope_of[n]]) continue;
         snprintf(key, sizeof key, "{\"key\":\"w%zu\"}", n);
-        OK(w, call(&w->places[0], &c.scopes[0].context, "get", key, &o));
+        OK(w, call(&w->places[0], &c.scopes[c.scope_of[n]].context, "get", key, &o));
         CHECK(w, strcmp(o.text, "null") != 0, "write %zu was answered and is lost", n);
     }
 }
@@ -126,28 +129,50 @@ static void named(void *user, const cal_error *e) { *(int *)user = e ? e->code :
 static bool is_answered(void *user) { return *(int *)user != INT_MAX; }
 
 /* By an operation: the name that it was made with is the founder's own. */
-static void name_namespace(place *founder) {
+static void name_group(place *founder, const cal_group_id *group) {
     int code = INT_MAX;
-    const cal_metadata_key key = {.of = CAL_METADATA_GROUP, .group = c.ns};
+    const cal_metadata_key key = {.of = CAL_METADATA_GROUP, .group = *group};
     cal_metadata_set(node_at(founder), &key, "a name", NULL, 0, named, &code);
     wait_for(c.w, is_answered, &code, "a name");
     CHECK(c.w, code == 0, "the name is refused: %s", cal_error_name(code));
 }
 
-/* The founder's namespace and context. */
-static void found_all(place *founder) {
+/* The defaults of a group, too, are its maker's own until an operation says so. */
+static void set_defaults(place *founder, const cal_group_id *group) {
+    int code = INT_MAX;
+    cal_group_set_default_capabilities(node_at(founder), group, CAL_CAN_JOIN_OPEN_SUBGROUPS, named,
+                                       &code);
+    wait_for(c.w, is_answered, &code, "defaults");
+    CHECK(c.w, code == 0, "defaults are refused: %s", cal_error_name(code));
+}
+
+static void add_scope(place *founder, const cal_group_id *group, size_t keyed) {
+    cal_context_create_options create = {.application = application, .group = *group};
+    cal_context_created created;
+    name_group(founder, group);
+    OK(c.w, cal_context_create_wait(node_at(founder), &create, &created, &err));
+    c.scopes[c.scope_count++] = (scope){*group, created.id, keyed};
+}
+
+/* The founder's namespace and context; with_groups: a restricted and an open group, too, each with
+ * a context of its own. */
+static void found_all(place *founder, bool with_groups) {
     world *w = c.w;
     OK(w, cal_namespace_create_wait(node_at(founder), &application, "test", &c.ns, &err));
-    name_namespace(founder);
-    cal_context_create_options create = {.application = application, .group = c.ns};
-    cal_context_created created;
-    OK(w, cal_context_create_wait(node_at(founder), &create, &created, &err));
-    c.scopes[0] = (scope){.group = c.ns, .context = created.id};
-    c.scope_count = 1;
+    add_scope(founder, &c.ns, 0);
+    for (int open = 0; with_groups && open < 2; open++) {
+        cal_group_id group;
+        cal_group_options options = {.parent = &c.ns, .open = open};
+        OK(w, cal_group_create_wait(node_at(founder), &options, &group, &err));
+        set_defaults(founder, &group);
+        add_scope(founder, &group, open ? 0 : 1); /* the open one has the namespace's key */
+    }
     c.founder = gov_self(node_at(founder)->gov)->sign_key;
     for (size_t i = 0; i < w->count; i++) c.account[i] = account_of(&w->places[i]);
-    /* who is invited may have the namespace's key before the founder knows that it has joined */
-    for (size_t i = 1; i < c.members; i++) c.knows[i][0].hidden_from = UINT64_MAX;
+    /* Who is invited may have the namespace's key before the founder knows that it has joined. And
+     * nothing is sealed with the open group's own key. */
+    for (size_t i = 1; i < c.members; i++)
+        c.knows[i][0].hidden_from = c.knows[i][2].hidden_from = UINT64_MAX;
     invite(founder, &c.ns, c.invitation);
 }
 
@@ -173,7 +198,7 @@ static void run_seed(uint64_t seed) {
                                                      .interval_s = 1 + draw / 4 % 5}
                           : (cal_compaction_options){0};
     world_open(w, seed, count, count);
-    found_all(&w->places[0]);
+    found_all(&w->places[0], draw % 5 < 2);
     if (count > c.members)
         cal_node_run(node_at(&w->places[c.members]), hear_everything, &w->places[c.members]);
     size_t steps = 30 + below(w, 60);
@@ -204,7 +229,8 @@ static void everything_happens(void **state) {
     sim_seeds seeds = sim_seeds_from(500);
 #endif
     uint64_t writes = 0, cuts = 0, restarts = 0, partitions = 0, removals = 0, returns = 0;
-    uint64_t roles = 0, leaves = 0, compacted = 0;
+    uint64_t roles = 0, leaves = 0, compacted = 0, regroupings = 0;
+    uint64_t compared[SCOPES_MAX] = {0}, written[SCOPES_MAX] = {0};
     uint64_t keys = 0, rows = 0, values = 0, questions = 0, answers = 0, hearings = 0;
     for (unsigned long seed = first; seed < first + seeds; seed++) {
         run_seed(seed);
@@ -217,6 +243,9 @@ static void everything_happens(void **state) {
         roles += c.roles;
         leaves += c.leaves;
         compacted += c.compacted;
+        regroupings += c.regroupings;
+        for (size_t s = 0; s < SCOPES_MAX; s++)
+            compared[s] += c.compared[s], written[s] += c.written[s];
         keys += c.keys_seen, rows += c.rows_seen, values += c.values_seen;
         questions += c.questions, answers += c.answers, hearings += c.hearings;
     }
@@ -227,6 +256,12 @@ static void everything_happens(void **state) {
         seeds, (unsigned long long)writes, (unsigned long long)cuts, (unsigned long long)restarts,
         (unsigned long long)partitions, (unsigned long long)removals, (unsigned long long)returns,
         (unsigned long long)roles, (unsigned long long)leaves, (unsigned long long)compacted);
+    print_message("members compared and writes answered: of the namespace %llu, %llu, of a closed "
+                  "group %llu, %llu, of an open one %llu, %llu; %llu times into groups and out\n",
+                  (unsigned long long)compared[0], (unsigned long long)written[0],
+                  (unsigned long long)compared[1], (unsigned long long)written[1],
+                  (unsigned long long)compared[2], (unsigned long long)written[2],
+                  (unsigned long long)regroupings);
     print_message("looked for what is hidden: %llu times at keys, %llu rows, %llu values met; "
                   "%llu questions of who is no member, %llu answers, %llu things heard\n",
                   (unsigned long long)keys, (unsigned long long)rows, (unsigned long long)values,

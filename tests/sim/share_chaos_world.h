@@ -44,16 +44,18 @@ typedef struct chaos {
     char invitation[TEXT_MAX];
     char refused[300]; /* why the last join failed */
     standing standing[PLACES_MAX];
-    bool ever_gone[PLACES_MAX]; /* what it wrote then is nobody's promise */
+    bool ever_gone[PLACES_MAX][SCOPES_MAX]; /* what it wrote then is nobody's promise */
     uint8_t author[WRITES_MAX], scope_of[WRITES_MAX];
     uint64_t epoch_of[WRITES_MAX]; /* it is sealed with that key or a later one */
     bool cut[PLACES_MAX];
     bool reading;
     fate writes[WRITES_MAX];
     size_t write_count, in_flight;
-    uint64_t compacted; /* deltas, since the last starts */
+    uint64_t compared[SCOPES_MAX], written[SCOPES_MAX]; /* members in the end; answered writes */
+    uint64_t compacted;                                 /* deltas, since the last starts */
     uint64_t keys_seen, values_seen, rows_seen, questions, answers, hearings; /* of the checks */
-    uint64_t answered, cuts, restarts, partitions, joins, removals, returns, roles, leaves;
+    uint64_t answered, cuts, restarts, partitions, joins, removals, returns, roles, leaves,
+        regroupings;
 } chaos;
 
 static chaos c;
@@ -92,6 +94,7 @@ static void answered(void *user, const cal_call_result *result) {
         result->status == CAL_CALL_OK && result->changed; /* a read-only member changes nothing */
     if (!off) c.writes[a->number] = done ? DONE : REFUSED;
     c.answered += !off && done;
+    c.written[c.scope_of[a->number]] += !off && done;
     free(a);
 }
 
@@ -137,23 +140,51 @@ static void left(void *user, const cal_error *e) {
 }
 
 static void nothing(void *user, const cal_error *e) { (void)user, c.roles += !e; }
+static void regrouped(void *user, const cal_error *e) { (void)user, c.regroupings += !e; }
+
+/* Into a group or out of it, by the row that the founder has. */
+static void change_group(place *p, size_t s) {
+    place *founder = &c.w->places[0];
+    const cal_account_id *account = &c.account[p->index];
+    cal_member_spec spec = {.account = *account, .role = CAL_ROLE_MEMBER};
+    const cal_group_id *group = &c.scopes[s].group;
+    if (gov_member_path(node_at(founder)->gov, group, account, NULL) == GOV_PATH_DIRECT) {
+        c.ever_gone[p->index][s] = true;
+        cal_members_remove(node_at(founder), group, account, 1, regrouped, p);
+    } else
+        cal_members_add(node_at(founder), group, &spec, 1, regrouped, p);
+}
+
+static void remove_everywhere(place *p) {
+    place *founder = &c.w->places[0];
+    const cal_account_id *account = &c.account[p->index];
+    for (size_t s = 1; s < c.scope_count; s++)
+        if (gov_member_path(node_at(founder)->gov, &c.scopes[s].group, account, NULL) ==
+            GOV_PATH_DIRECT)
+            change_group(p, s);
+    cal_members_remove(node_at(founder), &c.ns, account, 1, removed, p);
+}
 
 static void change_members(void) {
     world *w = c.w;
     place *founder = &w->places[0], *p = &w->places[1 + below(w, c.members - 1)];
     if (node_sim_is_off(founder->sim) || node_sim_is_off(p->sim)) return;
-    cal_account_id account = account_of(p);
+    const cal_account_id account = c.account[p->index];
     if (c.standing[p->index] == GONE) {
         cal_member_spec spec = {.account = account, .role = CAL_ROLE_MEMBER};
         cal_members_add(node_at(founder), &c.ns, &spec, 1, returned, p);
-    } else if (c.standing[p->index] == MEMBER && below(w, 3) == 0) {
+    } else if (c.standing[p->index] != MEMBER) {
+        return;
+    } else if (c.scope_count > 1 && below(w, 2)) {
+        change_group(p, 1 + below(w, c.scope_count - 1));
+    } else if (below(w, 3) == 0) {
         cal_role role = below(w, 2) ? CAL_ROLE_READ_ONLY : CAL_ROLE_MEMBER;
         cal_member_set_role(node_at(founder), &c.ns, &account, role, nothing, NULL);
-    } else if (c.standing[p->index] == MEMBER) {
+    } else {
         c.standing[p->index] = GOING;
-        c.ever_gone[p->index] = true;
+        for (size_t s = 0; s < c.scope_count; s++) c.ever_gone[p->index][s] = true;
         if (below(w, 4))
-            cal_members_remove(node_at(founder), &c.ns, &account, 1, removed, p);
+            remove_everywhere(p);
         else
             cal_group_leave(node_at(p), &c.ns, left, p);
     }
