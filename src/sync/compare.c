@@ -672,16 +672,29 @@ static void on_shown_end(void *user, sync_session *session, int reason) {
     (void)user, (void)session, (void)reason;
 }
 
+/* Where to note that the peer was shown it; SYNC_SHOWN_MAX: it was, or too many others were, not
+ * long ago. Showing is a question like any other, which the peer answers by showing itself: without
+ * a bound three nodes would go on for ever. */
+static size_t place_to_show(const sync_context *context, const cal_peer_id *peer, uint64_t now) {
+    size_t place = SYNC_SHOWN_MAX;
+    for (size_t i = 0; i < SYNC_SHOWN_MAX; i++) {
+        bool recent = context->shown[i].peer.len && now < context->shown[i].at_ms + SHOW_AGAIN_MS;
+        if (recent && cal_peer_id_equal(&context->shown[i].peer, peer)) return SYNC_SHOWN_MAX;
+        if (!recent) place = i;
+    }
+    return place;
+}
+
 void sync_compare_show(sync_context *context, const cal_peer_id *peer) {
     static const sync_session_events shown = {.answer = on_shown, .ended = on_shown_end};
     sync_request request = {.kind = SYNC_HEADS, .context = context->id};
     uint64_t now = sync_now_ms(context->sync);
     sync_session *session;
-    bool same = cal_peer_id_equal(&context->shown, peer);
-    if (same && now < context->shown_ms + SHOW_AGAIN_MS) return;
+    size_t place = place_to_show(context, peer, now);
+    if (place == SYNC_SHOWN_MAX) return;
     if (sync_session_open(context->sync, peer, SHOW_AGAIN_MS, &shown, NULL, &session)) return;
-    context->shown = *peer;
-    context->shown_ms = now;
+    context->shown[place].peer = *peer;
+    context->shown[place].at_ms = now;
     if (sync_session_ask(session, &context->id, &request)) sync_session_finish(session);
 }
 

@@ -28,6 +28,7 @@ enum {
     SYNC_REFUSED_MAX = 64,
     SYNC_COVERED_MAX = 65536,
     SYNC_MET_MAX = 64,
+    SYNC_SHOWN_MAX = 16,      /* peers that this node shows itself to in SHOW_AGAIN_MS */
     SYNC_LEVEL_PEERS_MAX = 8, /* whose heads are remembered as those of this node */
 };
 
@@ -140,8 +141,10 @@ typedef struct sync_context {
         cal_hash heads; /* all of them in one */
     } level[SYNC_LEVEL_PEERS_MAX];
     size_t level_at;
-    cal_peer_id shown; /* whom this node has shown last that it is a member */
-    uint64_t shown_ms;
+    struct { /* whom this node has shown that it is a member, and when */
+        cal_peer_id peer;
+        uint64_t at_ms;
+    } shown[SYNC_SHOWN_MAX];
     cal_peer_id tried; /* the last one that was of no use */
     bool compare_wanted;
     uint64_t compare_due_ms, compare_began_ms;

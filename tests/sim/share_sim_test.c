@@ -64,6 +64,39 @@ static void a_founder_and_a_joiner_see_each_others_writes(void **state) {
     world_close(w);
 }
 
+static void compared(void *user, const cal_error *e) { (void)user, (void)e; }
+
+/* Members show each other that they are members, and come to rest. */
+static void members_show_themselves_and_rest(void **state) {
+    (void)state;
+    enum { COUNT = 10 };
+    engine_signals_use();
+    world *w = &now;
+    uint64_t served[COUNT];
+    cal_sync_stats stats;
+    world_open(w, 11, COUNT, COUNT);
+    shared s = found(&w->places[0]);
+    for (size_t i = 1; i < COUNT; i++) join(&w->places[0], &w->places[i], &s);
+    for (int round = 0; round < 20; round++) { /* everybody asks everybody */
+        for (size_t i = 0; i < COUNT; i++)
+            cal_context_sync(node_at(&w->places[i]), &s.context, compared, NULL);
+        node_sim_run(w->sim, 100 * MS, NULL, NULL);
+    }
+    node_sim_run(w->sim, 10 * SECOND, NULL, NULL);
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < COUNT; i++) {
+            cal_sync_stats_get(node_at(&w->places[i]), &stats);
+            if (pass == 1)
+                CHECK(w, stats.heads_served < served[i] + 10 * COUNT,
+                      "place %zu was asked for its heads %llu times in 10 s", i,
+                      (unsigned long long)(stats.heads_served - served[i]));
+            served[i] = stats.heads_served;
+        }
+        node_sim_run(w->sim, 10 * SECOND, NULL, NULL);
+    }
+    world_close(w);
+}
+
 /* --- applications and blobs of others --- */
 
 static void join_with(place *joiner, const char *json) {
@@ -557,6 +590,7 @@ static void on_abort(int number) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_founder_and_a_joiner_see_each_others_writes, tell_seed),
+        cmocka_unit_test_teardown(members_show_themselves_and_rest, tell_seed),
         cmocka_unit_test_teardown(the_removed_hear_that_they_are_back, tell_seed),
         cmocka_unit_test_teardown(the_application_comes_from_whoever_has_it, tell_seed),
         cmocka_unit_test_teardown(the_application_is_waited_for, tell_seed),
