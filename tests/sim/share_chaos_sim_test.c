@@ -11,7 +11,7 @@
 #include "seeds.h"
 
 #define LOOK_NS (250 * MS)
-enum { STORES_EACH = 15 /* steps */ };
+enum { STORES_EACH = 15 /* steps */, LARGE_EACH = 50 /* seeds */ };
 
 /* --- healing --- */
 
@@ -186,22 +186,32 @@ static void live(uint64_t ns) {
     }
 }
 
+/* Of one seed in LARGE_EACH. */
+static bool is_large(uint64_t seed) { return seed % LARGE_EACH == LARGE_EACH / 7; }
+
+static uint64_t right_clock(place *p) {
+    const cal_os *os = cal_sim_os(node_sim_disk(p->sim));
+    return os->wall_ns(os->user) - net_sim_now(node_sim_net(p->world->sim));
+}
+
 static void run_seed(uint64_t seed) {
     world *w = &now;
     uint32_t draw = (uint32_t)(seed / 4);
     memset(&c, 0, sizeof c);
     c.w = w;
-    c.members = 2 + seed % 4;
-    size_t count = c.members + (draw % 3 == 0); /* one who is never a member */
+    c.members = is_large(seed) ? 8 + seed / LARGE_EACH * 5 % 13 : 2 + seed % 4;
+    /* one who is never a member */
+    size_t count = c.members + ((draw % 3 == 0 || is_large(seed)) && c.members < PLACES_MAX);
     compaction = draw % 2 ? (cal_compaction_options){.above = 6 + draw / 2 % 8,
                                                      .keep = 1 + draw / 2 % 5,
                                                      .interval_s = 1 + draw / 4 % 5}
                           : (cal_compaction_options){0};
     world_open(w, seed, count, count);
+    c.began_ns = right_clock(&w->places[0]);
     found_all(&w->places[0], draw % 5 < 2);
     if (count > c.members)
         cal_node_run(node_at(&w->places[c.members]), hear_everything, &w->places[c.members]);
-    size_t steps = 30 + below(w, 60);
+    size_t steps = is_large(seed) ? 20 + below(w, 30) : 30 + below(w, 60);
     for (size_t i = 0; i < steps; i++) {
         live(below(w, 1500 * MS));
         step();

@@ -6,7 +6,7 @@
 #include "attack_world.h"
 #include "gov/share.h"
 
-enum { WRITES_MAX = 400, HEALS_WITHIN_S = 10, SCOPES_MAX = 3, KEYS_MAX = 512 };
+enum { WRITES_MAX = 400, HEALS_WITHIN_S = 10, SCOPES_MAX = 3, KEYS_MAX = 512, SKEW_MAX_S = 5 };
 
 typedef enum standing { STRANGER, JOINING, MEMBER, GOING, GONE } standing;
 typedef enum fate { ASKED, DONE, REFUSED } fate;
@@ -47,6 +47,7 @@ typedef struct chaos {
     bool ever_gone[PLACES_MAX][SCOPES_MAX]; /* what it wrote then is nobody's promise */
     uint8_t author[WRITES_MAX], scope_of[WRITES_MAX];
     uint64_t epoch_of[WRITES_MAX]; /* it is sealed with that key or a later one */
+    uint64_t began_ns;             /* what a right clock shows at the start of virtual time */
     bool cut[PLACES_MAX];
     bool reading;
     fate writes[WRITES_MAX];
@@ -217,6 +218,13 @@ static void stop(place *p) {
     if (c.standing[p->index] == JOINING) c.standing[p->index] = STRANGER;
 }
 
+/* Between any two places at most the bound of 5 s. */
+static void set_clock(place *p) {
+    uint64_t right = c.began_ns + net_sim_now(node_sim_net(c.w->sim));
+    cal_sim_set_wall(node_sim_disk(p->sim),
+                     right + below(c.w, SKEW_MAX_S * SECOND) - SKEW_MAX_S * SECOND / 2);
+}
+
 static void step(void) {
     world *w = c.w;
     place *p = &w->places[below(w, c.members)];
@@ -235,10 +243,7 @@ static void step(void) {
         isolate(p, !c.cut[p->index]);
         break;
     case 2:
-        cal_sim_set_wall(node_sim_disk(p->sim),
-                         cal_sim_os(node_sim_disk(w->places[0].sim))
-                                 ->wall_ns(cal_sim_os(node_sim_disk(w->places[0].sim))->user) +
-                             below(w, 4 * SECOND) - 2 * SECOND);
+        set_clock(p);
         break;
     default:
         if (c.standing[p->index] == STRANGER)
