@@ -98,15 +98,27 @@ static void leave(const sealed_op *s) {
         gov_change_put(s->apply->change, account_key(s, ROW_ROTATION_DUE), (cal_slice){0});
 }
 
-/* The group and, of a namespace, all groups in which the account has a row of its own. */
-static int rows_of_leaver(const sealed_op *s, bool all, cal_buffer *ret_groups) {
-    gov_walk walk = gov_walk_start(&s->apply->view, ROW_MEMBER, NULL, NULL);
+static void add_rows_of(const sealed_op *s, const gov_view *view, cal_buffer *ret_groups) {
+    gov_walk walk = gov_walk_start(view, ROW_MEMBER, NULL, NULL);
     cal_slice rest, value;
+    while (gov_walk_next(&walk, &rest, &value)) {
+        cal_group_id group;
+        bool known = false;
+        if (!gov_id_equal(rest.data + 32, s->op->account.bytes)) continue;
+        for (size_t at = 0; at < ret_groups->len && !known; at += 32)
+            known = gov_id_equal(rest.data, ret_groups->data + at);
+        memcpy(group.bytes, rest.data, 32);
+        if (!known && gov_meta_get(&s->apply->view, &group, NULL))
+            cal_buffer_append(ret_groups, group.bytes, 32);
+    }
+}
+
+/* The group and, of a namespace, all groups in which the account has a row of its own, or had one
+ * when it left: a removal beside the leave may have come first. */
+static int rows_of_leaver(const sealed_op *s, bool all, cal_buffer *ret_groups) {
     cal_buffer_append(ret_groups, s->group->bytes, 32);
-    while (all && gov_walk_next(&walk, &rest, &value))
-        if (gov_id_equal(rest.data + 32, s->op->account.bytes) &&
-            !gov_id_equal(rest.data, s->group->bytes))
-            cal_buffer_append(ret_groups, rest.data, 32);
+    if (all) add_rows_of(s, &s->apply->view, ret_groups);
+    if (all) add_rows_of(s, &s->apply->cut, ret_groups);
     return ret_groups->error;
 }
 

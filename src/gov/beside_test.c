@@ -148,9 +148,9 @@ static void test_leave_beside(void **state) {
                              .role = GOV_ROLE_MEMBER};
         if (i & 2) stay.kind = GOV_MEMBER_ADDED;
         cal_hash cut = f->last;
-        gov_packet ops[] = {gov_world_sealed(&f->w, &who->sign, &cut, 1, f->w.ns, &f->w.ns_key,
-                                             leave),
-                            by_owner(f, &cut, stay)};
+        gov_packet ops[] = {
+            gov_world_sealed(&f->w, &who->sign, &cut, 1, f->w.ns, &f->w.ns_key, leave),
+            by_owner(f, &cut, stay)};
         cal_hash both[] = {ops[0].id, ops[1].id};
         expect(f, &ops[i & 4 ? 1 : 0], GOV_WHY_FINE);
         expect(f, &ops[i & 4 ? 0 : 1], GOV_WHY_FINE);
@@ -159,6 +159,42 @@ static void test_leave_beside(void **state) {
         assert_true(is || !gov_view_get(&view, &capabilities, NULL));
         assert_int_equal(gov_view_get(&view, &reentry, NULL), !is);
         step(f, gov_world_sealed(&f->w, &f->w.owner.sign, both, 2, f->w.ns, &f->w.ns_key, back));
+    }
+}
+
+/* A removal from a group beside a leave of the namespace: why the account may not come back is said
+ * by the one that counts, whichever comes first. */
+static void test_left_and_removed(void **state) {
+    fixture *f = *state;
+    const gov_actor *who = &f->rising;
+    cal_group_id group = {{7}};
+    cal_secret key = {{9}};
+    gov_key why = gov_key_of(ROW_REENTRY, group.bytes, who->account.bytes, NULL);
+    gov_group_op add = {.kind = GOV_MEMBER_ADDED, .account = who->account, .role = GOV_ROLE_MEMBER};
+    gov_group_op removal = {.kind = GOV_MEMBER_REMOVED, .account = who->account},
+                 leave = {.kind = GOV_MEMBER_LEFT, .account = who->account};
+    step(f, gov_world_root(&f->w, &f->w.owner.sign, &f->last, 1,
+                           (gov_root_op){.kind = GOV_GROUP_CREATED,
+                                         .group = group,
+                                         .parent = f->w.ns,
+                                         .account = f->w.owner.account}));
+    gov_replica_key(&f->r, &f->w.ns, &group, &key);
+    for (int i = 0; i < 16; i++) {
+        step(f, gov_world_sealed(&f->w, &f->w.owner.sign, &f->last, 1, group, &key, add));
+        cal_hash cut = f->last;
+        gov_packet left =
+                       gov_world_sealed(&f->w, &who->sign, &cut, 1, f->w.ns, &f->w.ns_key, leave),
+                   removed =
+                       gov_world_sealed(&f->w, &f->w.owner.sign, &cut, 1, group, &key, removal);
+        cal_hash both[] = {left.id, removed.id};
+        bool leave_counts = memcmp(&left.id, &removed.id, sizeof left.id) > 0;
+        expect(f, i & 1 ? &left : &removed, GOV_WHY_FINE);
+        expect(f, i & 1 ? &removed : &left, GOV_WHY_FINE);
+        gov_view view = gov_replica_view(&f->r, &f->w.ns);
+        cal_slice reason;
+        assert_true(gov_view_get(&view, &why, &reason));
+        assert_int_equal(reason.data[0], leave_counts ? GOV_REENTRY_LEFT : GOV_REENTRY_REMOVED);
+        step(f, gov_world_sealed(&f->w, &f->w.owner.sign, both, 2, f->w.ns, &f->w.ns_key, add));
     }
 }
 
@@ -408,6 +444,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_before, setup, teardown),
         cmocka_unit_test_setup_teardown(test_returned, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leave_beside, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_left_and_removed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_owner_of_group, setup, teardown),
         cmocka_unit_test_setup_teardown(test_moved_tree, setup, teardown),
         cmocka_unit_test_setup_teardown(test_same_epoch, setup, teardown),
