@@ -194,8 +194,12 @@ static void ask_something(void) {
                     .stolen = below(w, 8) == 0,
                     .founder = c.founder};
     cal_context_get(node_at(to), &q->about->context, note_head, q);
-    q->has_key_id = c.key_count > 0 && below(w, 4);
-    if (q->has_key_id) q->key_id = c.keys[c.key_count - 1 - below(w, 2) % c.key_count].id;
+    if (below(w, 4) == 0) q->kind = SYNC_KEY;
+    for (size_t i = c.key_count; i-- > 0 && !q->has_key_id && below(w, 4);) /* mostly the newest */
+        if (c.keys[i].scope == q->about->keyed) {
+            q->key_id = c.keys[i].id;
+            q->has_key_id = true;
+        }
     cal_buffer_init(&q->invitation, 1 << 16);
     cal_buffer_init(&q->credential, 1 << 16);
     write_invitation(q, &q->invitation);

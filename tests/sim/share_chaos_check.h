@@ -159,8 +159,13 @@ static bool are_equal(place *one, place *other, const scope *of) {
            same_rows(one, other, &of->group, false);
 }
 
-/* Every member of a scope and the founder, who is in all of them. */
+/* Every member of a scope and the founder, who is in all of them and knows of whoever joined. */
 static bool all_equal(size_t *ret_other, size_t *ret_scope) {
+    *ret_scope = 0;
+    for (*ret_other = 1; *ret_other < c.members; ++*ret_other)
+        if (c.standing[*ret_other] == MEMBER && !c.ever_gone[*ret_other][0] &&
+            !is_member(&c.w->places[*ret_other], &c.scopes[0]))
+            return false;
     for (size_t s = 0; s < c.scope_count; s++)
         for (size_t i = 1; i < c.members; i++) {
             *ret_other = i;

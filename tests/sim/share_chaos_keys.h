@@ -7,7 +7,6 @@
 #ifndef CAL_TESTS_SHARE_CHAOS_KEYS_H
 #define CAL_TESTS_SHARE_CHAOS_KEYS_H
 
-#include "gov/draft.h"
 #include "share_chaos_world.h"
 
 static gov_namespace *namespace_at(place *p) {
@@ -64,7 +63,9 @@ static void note_ending(const gov_namespace *ns, const gov_view *view, size_t s,
     if (!ending(ns, s, account, &write) || !gov_view_get(view, &why, &reason)) return;
     if (write.sequence == k->ended) return;
     k->ended = write.sequence;
-    if (reason.data[0] == GOV_REENTRY_REMOVED)
+    k->removed = reason.data[0] == GOV_REENTRY_REMOVED;
+    memcpy(k->rank, write.rank, GOV_RANK_SIZE);
+    if (k->removed)
         k->hidden_from = GOV_EPOCH_CAUSAL | cal_read_u32be(write.rank + 4);
     else
         k->hidden_from = c.newest[s] + gov_view_get(view, &due, NULL);
@@ -124,7 +125,9 @@ static void check_keys_in_memory(void) {
 static bool is_hidden(place *p, size_t write) {
     size_t s = c.scopes[c.scope_of[write]].keyed;
     const knowing *k = &c.knows[p->index][s], *whole = &c.knows[p->index][c.scope_of[write]];
-    return p->index != 0 && !k->member && !whole->member && c.epoch_of[write] >= k->hidden_from;
+    bool kept = k->ended != 0 && c.kept_from[write][p->index] == k->ended;
+    return p->index != 0 && !k->member && !whole->member &&
+           (kept || c.epoch_of[write] >= k->hidden_from);
 }
 
 static void check_bytes(place *p, cal_slice bytes, const char *where) {
@@ -199,6 +202,23 @@ static void check_contexts(void) {
         for (size_t s = 0; s < c.scope_count && !knows_all(&c.w->places[i]); s++)
             cal_execute_wait(node_at(&c.w->places[i]), &c.scopes[s].context, "entries", "{}", 2,
                              note_shown, &c.w->places[i], &err);
+}
+
+/* Whose removal, the one that counts, the author knows: they must not read what it writes, whatever
+ * key it has. (A leave brings no key yet.) */
+static void note_who_is_kept_out(place *author, size_t write) {
+    size_t s = c.scopes[c.scope_of[write]].keyed;
+    gov_namespace *ns = namespace_at(author);
+    gov_write end;
+    if (!ns) return;
+    gov_view view = gov_view_of(ns);
+    for (size_t i = 1; i < c.members; i++) {
+        const knowing *k = &c.knows[i][s];
+        if (i != author->index && !k->member && k->removed &&
+            !gov_path_of(&view, &c.scopes[s].group, &c.account[i], NULL) &&
+            ending(ns, s, &c.account[i], &end) && memcmp(end.rank, k->rank, GOV_RANK_SIZE) == 0)
+            c.kept_from[write][i] = k->ended;
+    }
 }
 
 /* The newest key that it would seal a write with. */

@@ -104,9 +104,12 @@ static void describe(place *p, const scope *of) {
 static void check_equal(void) {
     world *w = c.w;
     size_t other = 0, at = 0;
-    for (int i = 0; i < HEALS_WITHIN_S * 2 && !all_equal(&other, &at); i++)
+    bool equal = all_equal(&other, &at);
+    for (int i = 0; i < HEALS_WITHIN_S * 2 && !equal; i++) {
         node_sim_run(w->sim, SECOND / 2, NULL, NULL);
-    if (!all_equal(&other, &at)) {
+        equal = all_equal(&other, &at);
+    }
+    if (!equal) {
         for (size_t i = 0; i < w->count; i++) describe(&w->places[i], &c.scopes[at]);
         same_rows(&w->places[0], &w->places[other], &c.scopes[at].group, true);
         CHECK(w, false, "places 0 and %zu differ in group %zu %d s after the network has healed",

@@ -4,6 +4,7 @@
 #define CAL_TESTS_SHARE_CHAOS_WORLD_H
 
 #include "attack_world.h"
+#include "gov/draft.h"
 #include "gov/share.h"
 
 enum { WRITES_MAX = 400, HEALS_WITHIN_S = 10, SCOPES_MAX = 3, KEYS_MAX = 512, SKEW_MAX_S = 5 };
@@ -24,8 +25,9 @@ typedef struct known_key {
 } known_key;
 
 typedef struct knowing { /* what a place may know of a scope: share_chaos_keys.h */
-    bool member;
-    uint64_t ended;       /* number of the operation that ended its membership */
+    bool member, removed;
+    uint64_t ended; /* number of the operation that ended its membership */
+    uint8_t rank[GOV_RANK_SIZE];
     uint64_t hidden_from; /* epoch of keys, while it is no member */
 } knowing;
 
@@ -46,8 +48,9 @@ typedef struct chaos {
     standing standing[PLACES_MAX];
     bool ever_gone[PLACES_MAX][SCOPES_MAX]; /* what it wrote then is nobody's promise */
     uint8_t author[WRITES_MAX], scope_of[WRITES_MAX];
-    uint64_t epoch_of[WRITES_MAX]; /* it is sealed with that key or a later one */
-    uint64_t began_ns;             /* what a right clock shows at the start of virtual time */
+    uint64_t kept_from[WRITES_MAX][PLACES_MAX]; /* whose end its author knew: knowing.ended, or 0 */
+    uint64_t epoch_of[WRITES_MAX];              /* it is sealed with that key or a later one */
+    uint64_t began_ns; /* what a right clock shows at the start of virtual time */
     bool cut[PLACES_MAX];
     bool reading;
     fate writes[WRITES_MAX];
@@ -100,6 +103,7 @@ static void answered(void *user, const cal_call_result *result) {
 }
 
 static uint64_t sealing_epoch(place *p, size_t s);
+static void note_who_is_kept_out(place *author, size_t write);
 
 static void write_one(place *p) {
     char args[100];
@@ -112,6 +116,7 @@ static void write_one(place *p) {
     c.author[a->number] = (uint8_t)p->index;
     c.scope_of[a->number] = (uint8_t)s;
     c.epoch_of[a->number] = sealing_epoch(p, s);
+    note_who_is_kept_out(p, a->number);
     c.in_flight++;
     snprintf(args, sizeof args, "{\"key\":\"w%zu\",\"value\":\"" MARKER "%zu-\"}", a->number,
              a->number);
