@@ -204,8 +204,8 @@ static void check_contexts(void) {
                              note_shown, &c.w->places[i], &err);
 }
 
-/* Whose removal, the one that counts, the author knows: they must not read what it writes, whatever
- * key it has. (A leave brings no key yet.) */
+/* Whose removal, the one that counts, the author knows: they must not read what it writes. (A leave
+ * brings no key yet.) */
 static void note_who_is_kept_out(place *author, size_t write) {
     size_t s = c.scopes[c.scope_of[write]].keyed;
     gov_namespace *ns = namespace_at(author);
@@ -214,10 +214,14 @@ static void note_who_is_kept_out(place *author, size_t write) {
     gov_view view = gov_view_of(ns);
     for (size_t i = 1; i < c.members; i++) {
         const knowing *k = &c.knows[i][s];
-        if (i != author->index && !k->member && k->removed &&
-            !gov_path_of(&view, &c.scopes[s].group, &c.account[i], NULL) &&
-            ending(ns, s, &c.account[i], &end) && memcmp(end.rank, k->rank, GOV_RANK_SIZE) == 0)
-            c.kept_from[write][i] = k->ended;
+        if (i == author->index || k->member || !k->removed ||
+            gov_path_of(&view, &c.scopes[s].group, &c.account[i], NULL) ||
+            !ending(ns, s, &c.account[i], &end) || memcmp(end.rank, k->rank, GOV_RANK_SIZE) != 0)
+            continue;
+        c.kept_from[write][i] = k->ended;
+        CHECK(c.w, c.epoch_of[write] == 0 || c.epoch_of[write] >= k->hidden_from,
+              "place %zu knows that place %zu was removed and writes under a key that it has",
+              author->index, i);
     }
 }
 
