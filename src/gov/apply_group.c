@@ -91,9 +91,14 @@ static gov_reason check_leaver(const sealed_op *s) {
                                                                      : GOV_WHY_FINE;
 }
 
+/* Of a row that it got beside the leave nothing is said but that it goes, as when the leave comes
+ * first. */
 static void leave(const sealed_op *s) {
     cal_group_id keyed = gov_key_group(&s->apply->view, s->group);
+    gov_key reentry = account_key(s, ROW_REENTRY);
+    bool was = gov_view_get(&s->apply->view, &reentry, NULL);
     remove_member(s, GOV_REENTRY_LEFT);
+    if (!is_direct(s) && !was) gov_change_delete(s->apply->change, reentry);
     if (gov_id_equal(keyed.bytes, s->group->bytes))
         gov_change_put(s->apply->change, account_key(s, ROW_ROTATION_DUE), (cal_slice){0});
 }
