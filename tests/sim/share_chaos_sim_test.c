@@ -245,7 +245,7 @@ static void everything_happens(void **state) {
     uint64_t roles = 0, leaves = 0, compacted = 0, regroupings = 0;
     uint64_t compared[SCOPES_MAX] = {0}, written[SCOPES_MAX] = {0};
     uint64_t keys = 0, rows = 0, values = 0, questions = 0, answers = 0, hearings = 0;
-    for (unsigned long seed = first; seed < first + seeds; seed++) {
+    for (uint64_t seed = seeds.first; seed < seeds.end; seed++) {
         run_seed(seed);
         writes += c.answered;
         cuts += c.cuts;
@@ -266,9 +266,10 @@ static void everything_happens(void **state) {
         "%lu seeds: %llu writes answered, %llu losses of power, %llu restarts, %llu "
         "partitions, %llu removals, %llu returns, %llu changes of roles, %llu left, %llu deltas "
         "compacted\n",
-        seeds, (unsigned long long)writes, (unsigned long long)cuts, (unsigned long long)restarts,
-        (unsigned long long)partitions, (unsigned long long)removals, (unsigned long long)returns,
-        (unsigned long long)roles, (unsigned long long)leaves, (unsigned long long)compacted);
+        seeds.end - seeds.first, (unsigned long long)writes, (unsigned long long)cuts,
+        (unsigned long long)restarts, (unsigned long long)partitions, (unsigned long long)removals,
+        (unsigned long long)returns, (unsigned long long)roles, (unsigned long long)leaves,
+        (unsigned long long)compacted);
     print_message("members compared and writes answered: of the namespace %llu, %llu, of a closed "
                   "group %llu, %llu, of an open one %llu, %llu; %llu times into groups and out\n",
                   (unsigned long long)compared[0], (unsigned long long)written[0],
