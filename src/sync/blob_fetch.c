@@ -312,7 +312,6 @@ static void end(sync_blob_fetch *fetch, int result) {
 static void note_turn(sync_blob_fetch *fetch) {
     const cal_peer_id *peer = &fetch->peers[fetch->next - 1];
     char blob[CAL_ID_TEXT_MAX], text[CAL_PEER_ID_TEXT_MAX];
-    if (fetch->rest && fetch->result == CAL_EUNSUPPORTED) return; /* it did nothing wrong */
     if (fetch->result != CAL_ENOTFOUND) {
         cal_id_to_base58(fetch->wanted.blob.bytes, blob);
         cal_peer_id_text(peer, text);
@@ -328,6 +327,11 @@ static void let_go(sync_blob_fetch *fetch) {
     fetch->writer = NULL;
 }
 
+/* It does not speak of rests, which is nothing wrong. */
+static bool is_plain(const sync_blob_fetch *fetch) {
+    return fetch->rest && fetch->result == CAL_EUNSUPPORTED;
+}
+
 /* What came stays when nothing is wrong with it: the stream ended early, or this peer has none. */
 static void keep_or_let_go(sync_blob_fetch *fetch) {
     bool ended = fetch->result == CAL_ETIMEOUT || fetch->result == CAL_EUNREACHABLE;
@@ -335,14 +339,11 @@ static void keep_or_let_go(sync_blob_fetch *fetch) {
                 !fetch->canceled && !fetch->local &&
                 (ended || (fetch->rest && fetch->received == fetch->began));
     if (kept && fetch->received > fetch->began) fetch->broken = true;
-    if (!kept || fetch->result == CAL_EUNSUPPORTED) let_go(fetch);
+    if (!kept || is_plain(fetch)) let_go(fetch);
 }
 
-/* Which of those that brought parts of it was wrong is not known: this one is asked for all of it.
- */
 static void ask_for_all(sync_blob_fetch *fetch) {
     let_go(fetch);
-    fetch->whole = true;
     fetch->next--;
 }
 
@@ -373,10 +374,14 @@ static void step(cal_task *task) {
             end(fetch, 0);
             return;
         }
-        if (parts)
+        if (parts) { /* which of those that brought them was wrong is not known */
+            fetch->whole = true;
             ask_for_all(fetch);
-        else
+        } else if (!is_plain(fetch)) {
             note_turn(fetch);
+        } else if (fetch->rounds == 0) { /* in later ones it was asked already */
+            ask_for_all(fetch);
+        }
         next_round(fetch);
     }
     if (fetch->canceled)

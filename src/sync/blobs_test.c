@@ -293,6 +293,31 @@ static void test_goes_on_with_another(void **state) {
     testing_world_end(&w);
 }
 
+/* Who knows nothing of rests sends all of it. */
+static void test_goes_on_with_a_plain_one(void **state) {
+    sync_blob_served served;
+    asker a;
+    (void)state;
+    testing_world_begin(&w, 3);
+    serve(1);
+    serve(2);
+    cal_p2p_unhandle(w.nodes[2].host, NET_BLOB_REST_PROTOCOL);
+    cal_blob_id blob = put(1, CONTENT_MAX, 3);
+    put(2, CONTENT_MAX, 3);
+    cal_peer_id peers[] = {w.nodes[1].id, w.nodes[2].id};
+    sync_blob_wanted wanted = wanted_from(&blob, &a, peers, 2);
+    wanted.progress = hang_up_at_progress;
+    fetch(&a, &wanted);
+    assert_int_equal(a.result, 0);
+    assert_int_equal(a.turns, 1);
+    expect_content(0, &blob, CONTENT_MAX);
+    testing_pass(&w, TESTING_SECOND);
+    sync_blob_served_get(servers[2], &served);
+    assert_true(served.served == 1 && served.bytes > CONTENT_MAX);
+    unserve_all();
+    testing_world_end(&w);
+}
+
 /* --- liars --- */
 
 typedef enum lie_kind {
@@ -699,11 +724,17 @@ static void test_bounds(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_code),          cmocka_unit_test(test_members),
-        cmocka_unit_test(test_times),         cmocka_unit_test(test_goes_on_with_another),
-        cmocka_unit_test(test_liars),         cmocka_unit_test(test_turns),
-        cmocka_unit_test(test_full_disk),     cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_cancel_inside), cmocka_unit_test(test_server_ends),
+        cmocka_unit_test(test_code),
+        cmocka_unit_test(test_members),
+        cmocka_unit_test(test_times),
+        cmocka_unit_test(test_goes_on_with_another),
+        cmocka_unit_test(test_goes_on_with_a_plain_one),
+        cmocka_unit_test(test_liars),
+        cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_inside),
+        cmocka_unit_test(test_server_ends),
         cmocka_unit_test(test_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

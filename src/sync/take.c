@@ -192,12 +192,16 @@ static void installed(void *user, int error) {
     finish(take, error, error ? "the state of the peer could not be stored" : "");
 }
 
-static void ask_boundary(sync_take *take) {
+static int ask_boundary(sync_take *take) {
     sync_request request = {.kind = SYNC_SNAPSHOT_BOUNDARY_OF, .context = take->id};
+    return sync_session_ask(take->session, &take->id, &request);
+}
+
+static void begin_anew(sync_take *take) {
     take->afresh = take->resumed = false;
     free(take->heads);
     take->heads = NULL;
-    if (sync_session_ask(take->session, &take->id, &request))
+    if (ask_boundary(take))
         finish(take, CAL_EUNREACHABLE, "the peer could not be asked for its state");
 }
 
@@ -227,7 +231,7 @@ static void worked(cal_task *task) {
     if (take->kept) {
         kept_page(take);
     } else if (take->job == TAKE_DROP && take->context && take->afresh) {
-        ask_boundary(take);
+        begin_anew(take);
     } else if (take->job == TAKE_DROP) {
         free_take(take);
     } else if (!take->context) {
@@ -354,7 +358,6 @@ int sync_take_new(sync_context *context, sync_session *session,
     if (context->kept_take && context->kept_take->working) sync_take_forget(context);
     if (context->kept_take) return resume(context, session, done, user, ret_take);
     sync_take *take = calloc(1, sizeof *take);
-    sync_request request = {.kind = SYNC_SNAPSHOT_BOUNDARY_OF, .context = context->id};
     if (!take) return CAL_ENOMEM;
     take->context = context;
     take->sync = context->sync;
@@ -367,7 +370,7 @@ int sync_take_new(sync_context *context, sync_session *session,
     cal_buffer_init(&take->cursor, NET_MESSAGE_MAX);
     sync_hold(take->sync);
     note_accounts(take);
-    int rc = sync_session_ask(session, &context->id, &request);
+    int rc = ask_boundary(take);
     if (rc != 0)
         free_take(take);
     else
