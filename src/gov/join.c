@@ -123,7 +123,8 @@ static int add_contexts(const gov_view *view, const cal_group_id *group, cal_are
 
 /* Member-addressed: the joiner has no device here yet. */
 static int seal_current(const cal_gov *gov, const gov_view *view, const cal_group_id *group,
-                        const cal_public_key *member, gov_envelope *ret_envelope) {
+                        const cal_public_key *member, gov_envelope *ret_envelope,
+                        cal_hash *ret_key_id) {
     gov_group_key key;
     cal_account_id account;
     bool known = gov_account_of_key(view, member->bytes, &account);
@@ -134,14 +135,17 @@ static int seal_current(const cal_gov *gov, const gov_view *view, const cal_grou
     }
     int result = gov_envelope_seal_member(gov->os, group, &key.key, member->bytes,
                                           &gov->identity.sign_seed, NULL, NULL, ret_envelope);
+    if (ret_key_id) *ret_key_id = key.id;
     cal_secret_wipe(&key.key);
     return result;
 }
 
 static int answer_join(cal_gov *gov, const gov_view *view, const gov_invitation *invitation,
-                       const cal_public_key *joiner, cal_arena *arena, gov_join_answer *ret_answer,
-                       cal_error *err) {
-    gov_join_answer answer = {.has_envelope = true};
+                       const cal_public_key *joiner, const gov_cert *cert, cal_arena *arena,
+                       gov_join_answer *ret_answer, cal_error *err) {
+    gov_join_answer answer = {
+        .has_envelope = true,
+        .joiner = {.key = *joiner, .account = cert->account, .device = cert->device}};
     gov_key defaults = gov_key_of(ROW_DEFAULTS, invitation->group.bytes, NULL, NULL);
     gov_meta meta;
     cal_slice value;
@@ -149,13 +153,15 @@ static int answer_join(cal_gov *gov, const gov_view *view, const gov_invitation 
     answer.application = meta.application;
     if (gov_view_get(view, &defaults, &value))
         answer.default_capabilities = cal_read_u32le(value.data);
-    int result = seal_current(gov, view, &invitation->group, joiner, &answer.envelope);
+    int result = seal_current(gov, view, &invitation->group, joiner, &answer.envelope,
+                              &answer.joiner.key_id);
     if (result == CAL_EVERIFY)
         return cal_fail(err, result, "the joiner's key is not one that can be sealed for");
     if (result == CAL_ENOTFOUND) {
         answer.has_envelope = false;
         result = 0;
     }
+    answer.joiner.has_key = answer.has_envelope;
     if (!result) result = add_contexts(view, &invitation->group, arena, &answer);
     if (result) return cal_fail(err, result, "no memory for the answer to a joiner");
     *ret_answer = answer;
@@ -183,7 +189,8 @@ int gov_join_answer_make(cal_gov *gov, const cal_group_id *namespace_id, cal_sli
     result = check_inviter(gov, &view, &invited, err);
     if (!result) result = check_joiner(gov, &view, &proof, joiner, err);
     if (!result) result = check_reentry(&view, &invited, &proof.cert.account, err);
-    return result ? result : answer_join(gov, &view, &invited, joiner, arena, ret_answer, err);
+    return result ? result
+                  : answer_join(gov, &view, &invited, joiner, &proof.cert, arena, ret_answer, err);
 }
 
 int gov_join_open_answer(cal_gov *gov, const cal_group_id *namespace_id,
@@ -200,12 +207,43 @@ int gov_join_open_answer(cal_gov *gov, const cal_group_id *namespace_id,
     gov_key reentry = gov_key_of(ROW_REENTRY, subgroup->bytes, account.bytes, NULL);
     if (!is_member(&view, subgroup, &account) || gov_view_get(&view, &reentry, NULL))
         return cal_fail(err, CAL_EDENIED, "the joiner is no member of the group");
-    result = seal_current(gov, &view, subgroup, joiner, ret_envelope);
+    result = seal_current(gov, &view, subgroup, joiner, ret_envelope, NULL);
     return result == CAL_ENOTFOUND
                ? cal_fail(err, result, "this node has no key of the group to give")
            : result ? cal_fail(err, result, "the group's key could not be sealed: %s",
                                cal_error_text(result))
                     : 0;
+}
+
+static bool turned_away(const gov_view *view, const gov_joiner *joiner) {
+    const uint8_t *group = view->namespace_id.bytes;
+    gov_key revoked = gov_key_of(ROW_REVOKED, joiner->device.bytes, NULL, NULL);
+    gov_key reentry = gov_key_of(ROW_REENTRY, group, joiner->account.bytes, NULL);
+    cal_slice why;
+    return gov_view_get(view, &revoked, NULL) ||
+           (gov_view_get(view, &reentry, &why) && why.data[0] == GOV_REENTRY_REMOVED);
+}
+
+/* None that came after the one it was given: that one may have been made to keep it out. */
+int gov_join_key_serve(cal_gov *gov, const cal_group_id *namespace_id, const gov_joiner *joiner,
+                       const cal_hash *key_id, gov_envelope *ret_envelope) {
+    gov_view view;
+    cal_error err;
+    gov_group_key given = {.order = 0}, key = {.order = 0};
+    gov_key doubt = gov_key_of(ROW_KEY_DOUBT, namespace_id->bytes, key_id->bytes, NULL);
+    int result = answering(gov, namespace_id, &view, &err);
+    if (!result &&
+        (!joiner->has_key || turned_away(&view, joiner) || gov_view_get(&view, &doubt, NULL) ||
+         !gov_key_find(&view, namespace_id, &joiner->key_id, &given) ||
+         !gov_key_find(&view, namespace_id, key_id, &key) || gov_key_compare(&key, &given) > 0 ||
+         !gov_key_settled(gov, &view, namespace_id, key_id, &joiner->account)))
+        result = CAL_ENOTFOUND;
+    if (!result)
+        result = gov_envelope_seal_member(gov->os, namespace_id, &key.key, joiner->key.bytes,
+                                          &gov->identity.sign_seed, NULL, NULL, ret_envelope);
+    cal_secret_wipe(&given.key);
+    cal_secret_wipe(&key.key);
+    return result ? CAL_ENOTFOUND : 0;
 }
 
 /* --- the joiner --- */

@@ -301,6 +301,70 @@ static void test_removed(void **state) {
     assert_int_equal(verdict(&f->joiner, &f->context, &f->joiner, &after), GOV_AUTHOR_NOT);
 }
 
+static void remove_account(gov_replica *r, cal_group_id group, gov_replica *who) {
+    gov_group_op removal = {.kind = GOV_MEMBER_REMOVED, .account = gov_self(who->gov)->account};
+    gov_change *change;
+    assert_int_equal(gov_change_begin_in(r->gov, &group, &change, &r->err), 0);
+    assert_int_equal(gov_author_rotating(change, &group, &removal, &removal.account, NULL, &r->err),
+                     0);
+    assert_int_equal(gov_change_finish(change, 0, &change, &r->err), 0);
+    gov_replica_commit(r, change);
+}
+
+static cal_hash current_id(gov_replica *r, cal_group_id group) {
+    gov_view view;
+    gov_group_key key;
+    assert_non_null(gov_find_group(r->gov, &group, &view));
+    assert_true(gov_key_current(&view, &group, &key));
+    return key.id;
+}
+
+/* Who was answered reads what was sealed before, and nothing that came after, until it is a
+ * member; and nothing at all once it is turned away. */
+static void test_older_keys(void **state) {
+    fixture *f = *state;
+    gov_join_answer answer;
+    gov_envelope envelope;
+    cal_secret opened;
+    cal_arena arena;
+    const gov_identity *joiner = gov_self(f->joiner.gov);
+    cal_arena_init(&arena, 1 << 20);
+    cal_hash first = current_id(&f->founder, f->ns), unknown = {{9}};
+    gov_peer_join(&f->other, &f->founder, f->ns, GOV_ROLE_MEMBER);
+    remove_account(&f->founder, f->ns, &f->other);
+    cal_hash second = current_id(&f->founder, f->ns);
+    gov_invitation invitation = gov_peer_invite(&f->founder, f->ns, GOV_ROLE_MEMBER);
+    assert_int_equal(gov_peer_answer(&f->founder, &f->ns, &invitation, &f->joiner, &arena, &answer),
+                     0);
+    const gov_joiner *who = &answer.joiner;
+    gov_replica *by = &f->founder;
+    assert_int_equal(gov_join_key_serve(by->gov, &f->ns, who, &first, &envelope), 0);
+    assert_int_equal(gov_envelope_open(&envelope, &f->ns, &joiner->sign_seed, &joiner->device,
+                                       &joiner->kem_secret, gov_self(by->gov)->sign_key.bytes,
+                                       &opened),
+                     0);
+    cal_hash id;
+    gov_key_id(&opened, &id);
+    assert_memory_equal(&id, &first, 32);
+    assert_int_equal(gov_join_key_serve(by->gov, &f->ns, who, &second, &envelope), 0);
+    assert_int_equal(gov_join_key_serve(by->gov, &f->ns, who, &unknown, &envelope), CAL_ENOTFOUND);
+    assert_int_equal(gov_join_key_serve(f->other.gov, &f->ns, who, &first, &envelope),
+                     CAL_ENOTFOUND);       /* no member any more */
+    remove_account(by, f->ns, &f->joiner); /* of which nobody had heard: a next key all the same */
+    cal_hash third = current_id(by, f->ns);
+    gov_joiner another = *who;
+    another.account = gov_self(f->other.gov)->account;
+    assert_int_equal(gov_join_key_serve(by->gov, &f->ns, who, &first, &envelope), CAL_ENOTFOUND);
+    another.account.bytes[0] ^= 1;
+    assert_int_equal(gov_join_key_serve(by->gov, &f->ns, &another, &first, &envelope), 0);
+    assert_int_equal(gov_join_key_serve(by->gov, &f->ns, &another, &third, &envelope),
+                     CAL_ENOTFOUND);
+    another.has_key = false;
+    assert_int_equal(gov_join_key_serve(by->gov, &f->ns, &another, &first, &envelope),
+                     CAL_ENOTFOUND);
+    cal_arena_deinit(&arena);
+}
+
 static void test_read_only(void **state) {
     fixture *f = *state;
     f->context = gov_peer_context(&f->founder, f->ns, 0xC1);
@@ -362,6 +426,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_planted_key, setup, teardown),
         cmocka_unit_test_setup_teardown(test_responder_refuses, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_older_keys, setup, teardown),
         cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_namespace, setup, teardown),
         cmocka_unit_test_setup_teardown(test_open_group, setup, teardown),

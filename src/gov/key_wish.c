@@ -157,6 +157,25 @@ size_t gov_keys_wanted(cal_gov *gov, const cal_group_id *namespace_id, uint64_t 
     return count;
 }
 
+bool gov_keys_lacking(cal_gov *gov, const cal_group_id *namespace_id) {
+    const gov_namespace *ns = gov_namespace_find(gov, namespace_id);
+    if (!ns) return false;
+    gov_view view = gov_view_of(ns);
+    gov_walk walk = gov_walk_start(&view, ROW_SEALED, NULL, NULL);
+    cal_slice rest, value;
+    while (gov_walk_next(&walk, &rest, &value)) {
+        cal_group_id group;
+        cal_hash key_id;
+        memcpy(group.bytes, rest.data, 32);
+        memcpy(key_id.bytes, value.data, 32);
+        group = gov_key_group(&view, &group);
+        if (gov_id_equal(group.bytes, namespace_id->bytes) && !has_key(&view, &group, &key_id) &&
+            was_bound(&view, value.data + 32))
+            return true;
+    }
+    return false;
+}
+
 /* --- wishes --- */
 
 /* The oldest of whoever has most of them. */

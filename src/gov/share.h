@@ -124,6 +124,8 @@ size_t gov_keys_wanted(cal_gov *gov, const cal_group_id *namespace_id, uint64_t 
  * each author some, however many another one wishes for. */
 void gov_key_wish(cal_gov *gov, const cal_context_id *context, const cal_account_id *author,
                   const cal_hash *key_id);
+/* Whether one of them is the namespace's own: operations of it are kept sealed. */
+bool gov_keys_lacking(cal_gov *gov, const cal_group_id *namespace_id);
 /* What a member's device may have (governance.md 11, pull responder rules; T16, T25): the envelope
  * for that device. key_id NULL: the current key. CAL_ENOTFOUND for every refusal. */
 int gov_key_serve(cal_gov *gov, const cal_group_id *namespace_id, const cal_group_id *group,
@@ -140,7 +142,18 @@ int gov_key_take(cal_gov *gov, const cal_group_id *namespace_id, const gov_key_w
 
 /* --- joining: the responder (governance.md 10.4) --- */
 
+/* Who was answered. Until its own operation makes it a member it may have the keys that members
+ * had before the one it was given, or it could not read what it joins. */
+typedef struct gov_joiner {
+    cal_public_key key;
+    cal_account_id account;
+    cal_device_id device;
+    bool has_key; /* false: it was given none, and is given no older ones */
+    cal_hash key_id;
+} gov_joiner;
+
 typedef struct gov_join_answer {
+    gov_joiner joiner;
     bool has_envelope;     /* false: this node has no key to give */
     gov_envelope envelope; /* member-addressed */
     cal_application_id application;
@@ -158,6 +171,10 @@ int gov_join_answer_make(cal_gov *gov, const cal_group_id *namespace_id, cal_sli
 int gov_join_open_answer(cal_gov *gov, const cal_group_id *namespace_id,
                          const cal_group_id *subgroup, const cal_public_key *joiner,
                          gov_envelope *ret_envelope, cal_error *err);
+/* An older key of the namespace for somebody who was answered: member-addressed. CAL_ENOTFOUND for
+ * every refusal: among them a key that came after the one it was given. */
+int gov_join_key_serve(cal_gov *gov, const cal_group_id *namespace_id, const gov_joiner *joiner,
+                       const cal_hash *key_id, gov_envelope *ret_envelope);
 
 /* --- joining: the joiner (governance.md 10) --- */
 

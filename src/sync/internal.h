@@ -34,8 +34,9 @@ enum {
     SYNC_HEARTBEAT_MS = 30000,
     SYNC_RETRY_MIN_MS = 500, /* pause before asking again; doubles up to: */
     SYNC_RETRY_MAX_MS = 60000,
-    SYNC_MUTE_MAX = 32,   /* peers without our streams that are remembered */
-    SYNC_DUE_SLOTS = 256, /* of CAL_SYNC_TICK_MS each: longer than any of those pauses */
+    SYNC_ANSWERED_MAX = 64, /* joiners who are no members yet */
+    SYNC_MUTE_MAX = 32,     /* peers without our streams that are remembered */
+    SYNC_DUE_SLOTS = 256,   /* of CAL_SYNC_TICK_MS each: longer than any of those pauses */
 };
 
 struct sync_namespace;
@@ -69,6 +70,12 @@ struct cal_sync {
     size_t tree_views; /* that streams keep between requests */
     net_messages_protocol requests, bulk;
     uint32_t bulk_servings, bulk_walks;
+    struct {
+        cal_group_id namespace_id;
+        gov_joiner joiner;
+        uint64_t until_ms;
+    } answered[SYNC_ANSWERED_MAX]; /* serve.c: they read the history until they are members */
+    size_t answered_at;
     cal_peer_id mute[SYNC_MUTE_MAX]; /* foreign.c: they speak no version of our streams */
     size_t mute_at;
     uint64_t seed;
@@ -154,8 +161,10 @@ typedef struct sync_namespace {
     bool pull_wanted; /* there may be keys to fetch */
     uint64_t pull_due_ms;
     uint32_t pull_failures;
-    cal_peer_id pull_peer; /* who was asked last; the next one is asked next */
-    uint64_t pull_turn;    /* of what is asked for first */
+    cal_peer_id pull_peer;  /* who was asked last; the next one is asked next */
+    cal_peer_id pull_first; /* but this one before; len 0: nobody */
+    bool pull_vain;         /* whoever was asked last had none of them */
+    uint64_t pull_turn;     /* of what is asked for first */
 } sync_namespace;
 
 sync_namespace *sync_namespace_get(cal_sync *sync, const cal_group_id *id, bool make);
@@ -184,6 +193,8 @@ void sync_history_free(sync_namespace *ns);
 /* keys.c */
 void sync_keys_tick(sync_namespace *ns, uint64_t now_ms);
 void sync_keys_soon(sync_namespace *ns);
+/* Soon, and of this peer first, whatever others said before. */
+void sync_keys_from(sync_namespace *ns, const cal_peer_id *peer);
 void sync_keys_free(sync_namespace *ns);
 
 /* join.c */

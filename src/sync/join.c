@@ -3,7 +3,8 @@
  *   begin    the placeholder rows are stored, the topic is heard, the addresses are dialled
  *   find     whoever was dialled, or hears the topic, is asked in turn: on a stream, not the mesh
  *   take     the key that an answer brought is stored
- *   history  its operations, and then all that they cite, are fetched and judged
+ *   history  its operations, and then all that they cite, are fetched and judged; where members
+ *            were removed, the keys from before are asked of who answered
  *   publish  this node's own operation makes it a member
  *
  * A refusal or a silence only costs that peer its turn; several refusals, or the deadline, end it,
@@ -164,6 +165,11 @@ static void published(gov_commit *commit, const cal_error *err) {
 
 /* --- history --- */
 
+/* Operations of the namespace cannot be read, and whoever answered may still give the keys. */
+static bool keys_come(const sync_join *join, const sync_namespace *ns) {
+    return !ns->pull_vain && gov_keys_lacking(join->sync->options.gov, &ns->id);
+}
+
 /* Whether all that anybody mentioned is here and judged; what nobody has is not waited for: anybody
  * may mention what there is not. */
 static void look_at_history(sync_join *join) {
@@ -171,8 +177,9 @@ static void look_at_history(sync_join *join) {
     sync_namespace *ns = sync_namespace_get(join->sync, &join->namespace_id, false);
     bool patient = sync_now_ms(join->sync) < join->history_by_ms;
     if (!ns || sync_namespace_busy(ns)) return;
-    if (patient && (ns->history || ns->behind.len ||
-                    gov_missing(join->sync->options.gov, &ns->id, &one, 1) > 0))
+    if (patient &&
+        (ns->history || ns->behind.len ||
+         gov_missing(join->sync->options.gov, &ns->id, &one, 1) > 0 || keys_come(join, ns)))
         return;
     join->state = JOIN_PUBLISH;
     run_commit(join, &join->commit, prepare_publish, published);
@@ -205,6 +212,7 @@ static void taken(gov_commit *commit, const cal_error *err) {
         join->state = JOIN_HISTORY;
         join->history_by_ms = sync_now_ms(join->sync) + HISTORY_PATIENCE_MS;
         sync_history_want(ns, &join->peer, true);
+        sync_keys_from(ns, &join->peer);
         look_at_history(join);
     }
     leave_step(join);

@@ -28,6 +28,7 @@ static void end_pull(sync_key_pull *pull) {
     sync_namespace *ns = pull->ns;
     uint64_t now = sync_now_ms(ns->sync);
     ns->pull = NULL;
+    ns->pull_vain = pull->taken == 0 && ns->pull_first.len == 0;
     if (pull->taken == pull->count) {
         ns->pull_failures = 0;
         ns->pull_due_ms = now; /* there may be more that are wanted now */
@@ -154,6 +155,13 @@ void sync_keys_soon(sync_namespace *ns) {
     if (ns->pull_due_ms > soon) ns->pull_due_ms = soon; /* news end a long pause */
 }
 
+void sync_keys_from(sync_namespace *ns, const cal_peer_id *peer) {
+    ns->pull_first = *peer;
+    ns->pull_vain = false;
+    ns->pull_failures = 0;
+    sync_keys_soon(ns);
+}
+
 static int compare_peers(const void *a, const void *b) {
     const cal_peer_id *x = a, *y = b;
     return memcmp(x->bytes, y->bytes, sizeof x->bytes);
@@ -165,9 +173,15 @@ static int open_pull(sync_key_pull *pull) {
     sync_namespace *ns = pull->ns;
     cal_peer_id peers[SYNC_PEERS_ASKED_MAX];
     size_t count = sync_hearers(ns->sync, ns->topic, peers, SYNC_PEERS_ASKED_MAX), first = 0;
-    pull->peers = (uint32_t)count;
+    pull->peers = count > 0 ? (uint32_t)count : 1;
     qsort(peers, count, sizeof *peers, compare_peers);
     while (first < count && compare_peers(&peers[first], &ns->pull_peer) <= 0) first++;
+    if (ns->pull_first.len > 0 &&
+        !sync_session_open(ns->sync, &ns->pull_first, SESSION_MS, &events, pull, &pull->session)) {
+        ns->pull_first.len = 0;
+        return 0;
+    }
+    ns->pull_first.len = 0;
     for (size_t i = 0; i < count; i++) {
         ns->pull_peer = peers[(first + i) % count];
         if (!sync_session_open(ns->sync, &ns->pull_peer, SESSION_MS, &events, pull, &pull->session))

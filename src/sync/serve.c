@@ -15,6 +15,7 @@
 
 enum {
     SERVING_WAIT_MS = 5000, /* for governance that may say who the asker is */
+    ANSWERED_MS = 60000,    /* a joiner becomes a member, or gives up */
     SERVE_OPS_BYTES_MAX = 6 * 1024 * 1024,
     /* A node of the reference opens a stream for each delta that it cannot place, and asks nobody
      * for a while whose host refused one. */
@@ -138,6 +139,18 @@ static void reject(sync_serving *serving, uint8_t kind, const cal_error *err) {
     sync_serving_answer(serving, &answer);
 }
 
+static void note_answered(cal_sync *sync, const cal_group_id *ns, const gov_joiner *joiner) {
+    size_t at = sync->answered_at % SYNC_ANSWERED_MAX;
+    for (size_t i = 0; i < SYNC_ANSWERED_MAX; i++)
+        if (memcmp(&sync->answered[i].joiner.key, &joiner->key, sizeof joiner->key) == 0 &&
+            memcmp(&sync->answered[i].namespace_id, ns, sizeof *ns) == 0)
+            at = i;
+    if (at == sync->answered_at % SYNC_ANSWERED_MAX) sync->answered_at++;
+    sync->answered[at].namespace_id = *ns;
+    sync->answered[at].joiner = *joiner;
+    sync->answered[at].until_ms = sync_now_ms(sync) + ANSWERED_MS;
+}
+
 static void answer_join(sync_serving *serving) {
     const gov_join_answer *join = &serving->join;
     sync_answer answer = {
@@ -157,6 +170,7 @@ static void answer_join(sync_serving *serving) {
     answer.op_bytes = (sync_parts){ops, (uint32_t)serving->op_count};
     answer.bytes = cal_buffer_slice(&serving->out);
     serving->sync->stats.joins_served++;
+    note_answered(serving->sync, &serving->request.namespace_id, &join->joiner);
     sync_serving_answer(serving, &answer);
 }
 
@@ -190,6 +204,23 @@ static void serve_join_open(sync_serving *serving) {
 
 /* --- governance: keys --- Every refusal looks the same (governance.md 18.1, T25). */
 
+/* To whoever was answered and is no member yet. */
+static int serve_joiner(const sync_serving *serving, gov_envelope *ret_envelope) {
+    const sync_request *request = &serving->request;
+    const cal_sync *sync = serving->sync;
+    const cal_group_id *ns = &request->namespace_id;
+    if (!request->has_key_id || memcmp(ns, &request->group, sizeof *ns) != 0) return CAL_ENOTFOUND;
+    for (size_t i = 0; i < SYNC_ANSWERED_MAX; i++) {
+        const gov_joiner *joiner = &sync->answered[i].joiner;
+        if (sync_now_ms(sync) < sync->answered[i].until_ms &&
+            memcmp(ns, &sync->answered[i].namespace_id, sizeof *ns) == 0 &&
+            memcmp(&joiner->key, &request->key, sizeof joiner->key) == 0)
+            return gov_join_key_serve(sync->options.gov, ns, joiner, &request->key_id,
+                                      ret_envelope);
+    }
+    return CAL_ENOTFOUND;
+}
+
 static void serve_key(sync_serving *serving) {
     const sync_request *request = &serving->request;
     cal_gov *gov = serving->sync->options.gov;
@@ -198,6 +229,7 @@ static void serve_key(sync_serving *serving) {
     int rc = gov_key_serve(gov, &request->namespace_id, &request->group, &request->key,
                            request->has_device ? &request->device : NULL,
                            request->has_key_id ? &request->key_id : NULL, &envelope);
+    if (rc != 0) rc = serve_joiner(serving, &envelope);
     if (rc == 0) rc = gov_envelope_write(&envelope, &serving->out);
     if (rc == 0) {
         answer.bytes = cal_buffer_slice(&serving->out);

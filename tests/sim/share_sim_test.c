@@ -185,6 +185,30 @@ static void the_application_comes_from_whoever_has_it(void **state) {
     world_close(w);
 }
 
+/* Who joins after a removal cannot read what made the inviter an admin: those who can judge it. */
+static void an_admin_invites_after_a_removal(void **state) {
+    (void)state;
+    engine_signals_use();
+    world *w = &now;
+    world_open(w, 7, 4, 4);
+    place *a = &w->places[0], *b = &w->places[1], *c = &w->places[2], *d = &w->places[3];
+    shared s = found(a);
+    set(a, &s.context, "before", "1");
+    join(a, b, &s);
+    join(a, c, &s);
+    until_holds(c, &s.context, "before", "1");
+    OK(w, cal_member_set_role_wait(node_at(a), &s.ns, &gov_self(node_at(b)->gov)->account,
+                                   CAL_ROLE_ADMIN, &err));
+    node_sim_run(w->sim, SECOND, NULL, NULL);
+    OK(w, cal_members_remove_wait(node_at(a), &s.ns, &gov_self(node_at(c)->gov)->account, 1, &err));
+    node_sim_run(w->sim, SECOND, NULL, NULL);
+    join(b, d, &s);
+    until_holds(d, &s.context, "before", "1");
+    set(d, &s.context, "from d", "2");
+    until_holds(a, &s.context, "from d", "2");
+    world_close(w);
+}
+
 /* Nobody has it for a while: the status says what is waited for, also after a restart. */
 static void the_application_is_waited_for(void **state) {
     (void)state;
@@ -594,6 +618,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(the_removed_hear_that_they_are_back, tell_seed),
         cmocka_unit_test_teardown(the_application_comes_from_whoever_has_it, tell_seed),
         cmocka_unit_test_teardown(the_application_is_waited_for, tell_seed),
+        cmocka_unit_test_teardown(an_admin_invites_after_a_removal, tell_seed),
         cmocka_unit_test_teardown(in_sync_says_no_more_than_was_compared, tell_seed),
         cmocka_unit_test_teardown(a_state_goes_on_where_it_broke_off, tell_seed),
         cmocka_unit_test_teardown(a_state_that_is_no_more_is_taken_anew, tell_seed),
