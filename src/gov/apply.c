@@ -184,8 +184,7 @@ static int apply_sealed(gov_apply *apply, cal_arena *arena, gov_group_op *ret_pl
     if ((result = check_nonce(apply, &op->group_id, &seen))) return result;
     judgement->reason =
         seen ? GOV_WHY_NUMBER_USED : gov_apply_group(apply, &op->group_id, ret_plain);
-    if (judgement->reason == GOV_WHY_FINE)
-        gov_take_rotation(apply, &op->group_id, &op->rotation, ret_plain);
+    if (judgement->reason == GOV_WHY_FINE) gov_take_rotation(apply, &op->group_id, &op->rotation);
     return 0;
 }
 
@@ -464,10 +463,16 @@ static int place(gov_apply *apply, const gov_verified *op, gov_judgement *judgem
     }
     if (apply->opened) confirm_key(apply);
     gov_noted noted = noted_of(apply, op, reason, plain);
+    gov_rekeying rekeying = {.one = false};
     size_t placed = change->draft ? change->draft->count : 0;
+    if (reason == GOV_WHY_FINE) rekeying = gov_rekeys(apply, noted.plain);
     int result = late ? gov_graph_settle(change, &noted, err) : gov_graph_note(change, &noted, err);
     if (!result && reason == GOV_WHY_FINE && !last && settle_beside(apply, noted.plain))
         result = cal_fail(err, CAL_ENOMEM, "no memory to settle an operation beside others");
+    int settled = result ? 0 : gov_rekeying_settle(change, &rekeying);
+    if (settled)
+        result = cal_fail(err, settled, "which key counts could not be told: %s",
+                          cal_error_text(settled));
     if (!result && change->error)
         result = cal_fail(err, change->error, "an operation could not be kept");
     if (!result) {

@@ -94,13 +94,10 @@ static gov_reason check_leaver(const sealed_op *s) {
 /* Of a row that it got beside the leave nothing is said but that it goes, as when the leave comes
  * first. */
 static void leave(const sealed_op *s) {
-    cal_group_id keyed = gov_key_group(&s->apply->view, s->group);
     gov_key reentry = account_key(s, ROW_REENTRY);
     bool was = gov_view_get(&s->apply->view, &reentry, NULL);
     remove_member(s, GOV_REENTRY_LEFT);
     if (!is_direct(s) && !was) gov_change_delete(s->apply->change, reentry);
-    if (gov_id_equal(keyed.bytes, s->group->bytes))
-        gov_change_put(s->apply->change, account_key(s, ROW_ROTATION_DUE), (cal_slice){0});
 }
 
 static void add_rows_of(const sealed_op *s, const gov_view *view, cal_buffer *ret_groups) {
@@ -367,22 +364,29 @@ static gov_reason device_linked(const sealed_op *s) {
     return GOV_WHY_FINE;
 }
 
+static void put_device_gone(const sealed_op *s, const uint8_t *group, cal_slice sequence) {
+    gov_key key = gov_key_of(ROW_DEVICE_GONE, group, s->op->device.bytes, NULL);
+    if (!gov_view_get(&s->apply->view, &key, NULL)) gov_change_put(s->apply->change, key, sequence);
+}
+
 /* The device knows the key of every group that its account is in. */
-static void owe_rotations(const sealed_op *s) {
-    const uint8_t *device = s->op->device.bytes;
-    gov_key revoked = gov_key_of(ROW_REVOKED, device, NULL, NULL);
+static void note_device_gone(const sealed_op *s) {
+    gov_key revoked = gov_key_of(ROW_REVOKED, s->op->device.bytes, NULL, NULL);
+    uint8_t number[8];
+    uint64_t sequence = 0;
+    int result = gov_apply_place(s->apply, &sequence);
+    if (result && !s->apply->change->error) s->apply->change->error = result;
+    cal_write_u64le(number, sequence);
+    put_device_gone(s, s->group->bytes, cal_slice_of(number, sizeof number));
+    if (gov_view_get(&s->apply->view, &revoked, NULL)) return; /* gone since then */
     gov_walk walk = gov_walk_start(&s->apply->view, ROW_MEMBER, NULL, NULL);
     cal_slice rest, value;
-    gov_change_put(s->apply->change, gov_key_of(ROW_ROTATION_DUE, s->group->bytes, device, NULL),
-                   (cal_slice){0});
-    if (gov_view_get(&s->apply->view, &revoked, NULL)) return; /* owed since then */
     while (gov_walk_next(&walk, &rest, &value)) {
         cal_group_id group;
         memcpy(group.bytes, rest.data, 32);
         if (gov_id_equal(rest.data + 32, s->op->account.bytes) &&
             gov_has_own_key(&s->apply->view, &group))
-            gov_change_put(s->apply->change,
-                           gov_key_of(ROW_ROTATION_DUE, group.bytes, device, NULL), (cal_slice){0});
+            put_device_gone(s, group.bytes, cal_slice_of(number, sizeof number));
     }
 }
 
@@ -395,7 +399,7 @@ static gov_reason device_unlinked(const sealed_op *s) {
                   gov_revocation_verify(&op->proof, &op->account, &s->apply->change->gov->proofs) ==
                       GOV_PROOF_OK;
     if (!proven && !is_admin(s)) return GOV_WHY_UNLINK_PROOF;
-    owe_rotations(s);
+    note_device_gone(s);
     gov_change_put(s->apply->change, gov_key_of(ROW_REVOKED, op->device.bytes, NULL, NULL),
                    (cal_slice){0});
     return GOV_WHY_FINE;
@@ -425,12 +429,7 @@ static gov_reason account_keys_rotated(const sealed_op *s) {
 }
 
 static gov_reason key_rotated(const sealed_op *s) {
-    const uint8_t *subject =
-        s->op->kind == GOV_KEY_ROTATED ? s->op->account.bytes : s->op->device.bytes;
-    if (!is_admin(s)) return GOV_WHY_NOT_ADMIN;
-    gov_change_delete(s->apply->change,
-                      gov_key_of(ROW_ROTATION_DUE, s->group->bytes, subject, NULL));
-    return GOV_WHY_FINE;
+    return is_admin(s) ? GOV_WHY_FINE : GOV_WHY_NOT_ADMIN;
 }
 
 static gov_reason noop(const sealed_op *s) {

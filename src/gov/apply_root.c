@@ -252,10 +252,10 @@ static void delete_all(gov_apply *apply, gov_row_kind kind, const cal_group_id *
 
 void gov_delete_group_rows(gov_apply *apply, const cal_group_id *group) {
     static const gov_row_kind kinds[] = {
-        ROW_CONTEXT,      ROW_CONTEXT_DATA, ROW_CONTEXT_MASK, ROW_MEMBER,
-        ROW_MEMBER_DATA,  ROW_CAPABILITIES, ROW_DEFAULTS,     ROW_VISIBILITY,
-        ROW_GROUP_DATA,   ROW_POLICY,       ROW_MIGRATION,    ROW_NONCES,
-        ROW_ROTATION_DUE, ROW_REENTRY,      ROW_CONSUMED,     ROW_META,
+        ROW_CONTEXT,      ROW_CONTEXT_DATA, ROW_CONTEXT_MASK, ROW_MEMBER,     ROW_MEMBER_DATA,
+        ROW_CAPABILITIES, ROW_DEFAULTS,     ROW_VISIBILITY,   ROW_GROUP_DATA, ROW_POLICY,
+        ROW_MIGRATION,    ROW_NONCES,       ROW_ROTATION_DUE, ROW_REENTRY,    ROW_CONSUMED,
+        ROW_META,         ROW_KEY_CLOSED,   ROW_DEVICE_GONE,
     };
     gov_walk walk = gov_walk_start(&apply->view, ROW_CONTEXT, group->bytes, NULL);
     cal_slice context, value;

@@ -492,8 +492,8 @@ static gov_cut *known_cut(gov_change *change, const cal_hash *key) {
     return cut;
 }
 
-int gov_cut_view(gov_change *change, const cal_hash *parents, uint32_t count, gov_view *ret_view,
-                 gov_wait *ret_wait) {
+int gov_cut_fold(gov_change *change, const cal_hash *parents, uint32_t count,
+                 const gov_fold **ret_fold, gov_wait *ret_wait) {
     size_t found = 0;
     cal_hash key;
     uint64_t *sequences = malloc(count * sizeof *sequences + 1);
@@ -501,18 +501,25 @@ int gov_cut_view(gov_change *change, const cal_hash *parents, uint32_t count, go
     gov_view rows = gov_change_view(change);
     int result = sequences && draft ? 0 : CAL_ENOMEM;
     if (!result) result = locate_all(change, parents, count, sequences, &found, ret_wait);
-    if (!result && found == 0)
-        *ret_view = rows;
-    else if (!result && cites_all_heads(&rows, parents, count))
-        *ret_view = gov_cut_of_fold(&draft->fold);
-    else if (!result) {
+    *ret_fold = NULL;
+    if (!result && found > 0 && cites_all_heads(&rows, parents, count))
+        *ret_fold = &draft->fold;
+    else if (!result && found > 0) {
         gov_cut_key(parents, count, &key);
         gov_cut *cut = known_cut(change, &key);
         if (!cut && !(result = make_cut(change, sequences, found, &key, &cut)))
             keep_cut(&draft->cuts, &draft->cut_count, cut);
-        if (!result) *ret_view = gov_cut_of_fold(&cut->fold);
+        if (!result) *ret_fold = &cut->fold;
     }
     free(sequences);
+    return result;
+}
+
+int gov_cut_view(gov_change *change, const cal_hash *parents, uint32_t count, gov_view *ret_view,
+                 gov_wait *ret_wait) {
+    const gov_fold *fold;
+    int result = gov_cut_fold(change, parents, count, &fold, ret_wait);
+    if (!result) *ret_view = fold ? gov_cut_of_fold(fold) : gov_change_view(change);
     return result;
 }
 

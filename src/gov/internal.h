@@ -40,17 +40,20 @@ typedef enum gov_row_kind {
     ROW_ENDORSER = 'Y',      /* account, member account -> nothing */
     ROW_KEY =
         'K', /* group, key id -> key, epoch, order: secret, only ever in the encrypted store */
-    ROW_KEY_DOUBT = 'd', /* group, key id -> the key that sealed it for us: not confirmed yet */
-    ROW_KEY_EPOCH =
-        'n', /* group, key id -> the epoch that an admin's rotation gives it, here or not */
-    ROW_JOINING = 'J',  /* -> when this node began to join; gone once it is a member */
-    ROW_HEADS = 'H',    /* -> sequence, heads */
-    ROW_NONCES = 'W',   /* group, signer -> window */
-    ROW_CONSUMED = 'I', /* group, account, invitation nonce -> nothing */
-    ROW_REENTRY = 'Q',  /* group, account -> gov_reentry: why a former member may not come back */
+    ROW_KEY_DOUBT = 'd',  /* group, key id -> the key that sealed it for us: not confirmed yet */
+    ROW_KEY_EPOCH = 'n',  /* group, key id -> the epoch that an admin's rotation gives it, here or
+                             not; number of  the operation, its author */
+    ROW_KEY_CLOSED = 'y', /* group -> key id: the highest that nobody has who is gone (closed.c) */
+    ROW_JOINING = 'J',    /* -> when this node began to join; gone once it is a member */
+    ROW_HEADS = 'H',      /* -> sequence, heads */
+    ROW_NONCES = 'W',     /* group, signer -> window */
+    ROW_CONSUMED = 'I',   /* group, account, invitation nonce -> nothing */
+    ROW_REENTRY = 'Q',    /* group, account -> gov_reentry: why a former member may not come back */
     ROW_ROTATION_DUE =
-        'u',          /* group, account or device -> nothing: a key rotation that some admin owes */
-    ROW_POLICY = 'U', /* group -> TEE policy as it stood in the operation */
+        'u', /* group, account or device -> nothing: a key rotation that some admin owes */
+    ROW_DEVICE_GONE = 'q',  /* group, device -> number of the operation: revoked, and its account
+                               had the key */
+    ROW_POLICY = 'U',       /* group -> TEE policy as it stood in the operation */
     ROW_MIGRATION = 'g',    /* group -> bytes */
     ROW_CONTEXT_MASK = 'k', /* group, context, account -> u8 */
     ROW_ROOT_ADMIN =
@@ -63,6 +66,7 @@ typedef enum gov_row_kind {
 enum {
     GOV_KEY_MAX = 1 + 32 + 4 + 32 + 64, /* a handoff's slot in a fold; rows have at most 3 ids */
     GOV_KEY_ROW_SIZE = 32 + 8 + 8,      /* key, epoch, order */
+    GOV_EPOCH_ROW_SIZE = 8 + 8 + 32,    /* epoch, number, author; once it was the epoch alone */
     GOV_ROOT_WALK_MAX = GOV_DEPTH_MAX + 1,
     GOV_HEADS_MAX = DAG_HEADS_MAX,
 };
@@ -149,10 +153,12 @@ typedef enum gov_reentry { GOV_REENTRY_REMOVED = 1, GOV_REENTRY_LEFT = 2 } gov_r
 
 uint64_t gov_sequence_get(const gov_view *view);
 cal_slice gov_heads_get(const gov_view *view); /* count * 32 bytes */
-/* The one to seal with: never a key that is not confirmed (governance.md 18.2, G1). False also when
- * a rotation is known to have brought a later key, which is not here yet: what is sealed under the
- * one before can be read by whoever was removed. */
+/* The one to seal with: never a key that is not confirmed (governance.md 18.2, G1), nor one that
+ * somebody has who is gone, while there is another (closed.c). False also when that one, or one
+ * that a later rotation has brought, is not here yet: what is sealed under the one before can be
+ * read by whoever was removed. */
 bool gov_key_current(const gov_view *view, const cal_group_id *group, gov_group_key *ret_key);
+bool gov_key_highest(const gov_view *view, const cal_group_id *group, cal_hash *ret_key_id);
 bool gov_key_find(const gov_view *view, const cal_group_id *group, const cal_hash *key_id,
                   gov_group_key *ret_key);
 /* Whether all that decides who may have the group's key has been read: the rotation that made it,
@@ -362,7 +368,7 @@ void gov_put_key_doubtful(gov_change *change, const cal_group_id *group, const c
 void gov_key_confirm(gov_change *change, const cal_group_id *group, const cal_hash *key_id);
 /* An admin's rotation names the key, whether it is here or not. */
 void gov_note_rotation(gov_change *change, const cal_group_id *group, const cal_hash *key_id,
-                       uint64_t epoch);
+                       uint64_t epoch, uint64_t sequence, const cal_account_id *author);
 /* What the rows say now: doubtful keys whose sender is a member of their group are confirmed, and
  * a join that came to its end is one no more. After operations were judged. */
 void gov_keys_settle(gov_change *change);
@@ -432,7 +438,20 @@ int gov_check_role(gov_role role, cal_error *err); /* one that is given by hand 
 gov_optional gov_optional_text(const char *text);
 int gov_group_missing(cal_error *err);
 
+/* --- closed.c --- */
+/* Of which groups an operation may change who knows the key. */
+typedef struct gov_rekeying {
+    bool one, all;
+    cal_group_id group; /* one */
+} gov_rekeying;
+/* Before the operation has its place; of a sealed one its plain text. */
+gov_rekeying gov_rekeys(const gov_apply *apply, const gov_group_op *plain);
+/* When it has: which key is closed, and what is owed. CAL_EIO, CAL_ECORRUPT, CAL_ENOMEM. */
+int gov_rekeying_settle(gov_change *change, const gov_rekeying *what);
+
 /* --- rotation.c --- */
+/* The number that the operation has, or is about to get. */
+int gov_apply_place(const gov_apply *apply, uint64_t *ret_sequence);
 bool gov_has_own_key(const gov_view *view, const cal_group_id *group);
 /* gov_author_group with the next key of the group beside the operation, for the devices of its
  * direct members; without: an account that is about to go (NULL: none); without_device: likewise.
@@ -442,8 +461,7 @@ int gov_author_rotating(gov_change *change, const cal_group_id *group, const gov
                         cal_error *err);
 /* What rides beside an operation that applies: the key is taken from an admin only, if it is for us
  * and is what it says (governance.md 11). */
-void gov_take_rotation(gov_apply *apply, const cal_group_id *group, const gov_rotation *rotation,
-                       const gov_group_op *plain);
+void gov_take_rotation(gov_apply *apply, const cal_group_id *group, const gov_rotation *rotation);
 /* KeyDelivery of the group's current key to each live device of the account but `device`'s others
  * (NULL: to all). ret_count counts on. */
 int gov_author_delivery(gov_change *change, const cal_group_id *group,

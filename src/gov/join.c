@@ -123,8 +123,7 @@ static int add_contexts(const gov_view *view, const cal_group_id *group, cal_are
 
 /* Member-addressed: the joiner has no device here yet. */
 static int seal_current(const cal_gov *gov, const gov_view *view, const cal_group_id *group,
-                        const cal_public_key *member, gov_envelope *ret_envelope,
-                        cal_hash *ret_key_id) {
+                        const cal_public_key *member, gov_envelope *ret_envelope) {
     gov_group_key key;
     cal_account_id account;
     bool known = gov_account_of_key(view, member->bytes, &account);
@@ -135,7 +134,6 @@ static int seal_current(const cal_gov *gov, const gov_view *view, const cal_grou
     }
     int result = gov_envelope_seal_member(gov->os, group, &key.key, member->bytes,
                                           &gov->identity.sign_seed, NULL, NULL, ret_envelope);
-    if (ret_key_id) *ret_key_id = key.id;
     cal_secret_wipe(&key.key);
     return result;
 }
@@ -153,15 +151,15 @@ static int answer_join(cal_gov *gov, const gov_view *view, const gov_invitation 
     answer.application = meta.application;
     if (gov_view_get(view, &defaults, &value))
         answer.default_capabilities = cal_read_u32le(value.data);
-    int result = seal_current(gov, view, &invitation->group, joiner, &answer.envelope,
-                              &answer.joiner.key_id);
+    int result = seal_current(gov, view, &invitation->group, joiner, &answer.envelope);
     if (result == CAL_EVERIFY)
         return cal_fail(err, result, "the joiner's key is not one that can be sealed for");
     if (result == CAL_ENOTFOUND) {
         answer.has_envelope = false;
         result = 0;
     }
-    answer.joiner.has_key = answer.has_envelope;
+    answer.joiner.has_key =
+        answer.has_envelope && gov_key_highest(view, &view->namespace_id, &answer.joiner.key_id);
     if (!result) result = add_contexts(view, &invitation->group, arena, &answer);
     if (result) return cal_fail(err, result, "no memory for the answer to a joiner");
     *ret_answer = answer;
@@ -207,7 +205,7 @@ int gov_join_open_answer(cal_gov *gov, const cal_group_id *namespace_id,
     gov_key reentry = gov_key_of(ROW_REENTRY, subgroup->bytes, account.bytes, NULL);
     if (!is_member(&view, subgroup, &account) || gov_view_get(&view, &reentry, NULL))
         return cal_fail(err, CAL_EDENIED, "the joiner is no member of the group");
-    result = seal_current(gov, &view, subgroup, joiner, ret_envelope, NULL);
+    result = seal_current(gov, &view, subgroup, joiner, ret_envelope);
     return result == CAL_ENOTFOUND
                ? cal_fail(err, result, "this node has no key of the group to give")
            : result ? cal_fail(err, result, "the group's key could not be sealed: %s",

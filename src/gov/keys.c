@@ -8,9 +8,10 @@
  * before there was doubt.
  *
  * Which key is current follows from rotations: each names its key in the clear of the graph, and
- * its place there is the key's epoch, on every node the same (18.2, G6). Keys that no rotation
- * names have epoch 0, and among them the one that came last as "the current one" counts; keys that
- * were fetched to read history come before them all. */
+ * its place there is the key's epoch, on every node the same (18.2, G6); of these the highest
+ * counts that keeps out all who are gone (closed.c). Keys that no rotation names have epoch 0, and
+ * among them the one that came last as "the current one" counts; keys that were fetched to read
+ * history come before them all. */
 #include <assert.h>
 
 #include "gov/internal.h"
@@ -31,6 +32,13 @@ static bool doubtful(const gov_view *view, const cal_group_id *group, const void
 }
 
 bool gov_key_current(const gov_view *view, const cal_group_id *group, gov_group_key *ret_key) {
+    gov_key closed = gov_key_of(ROW_KEY_CLOSED, group->bytes, NULL, NULL);
+    cal_slice chosen;
+    if (gov_view_get(view, &closed, &chosen)) {
+        cal_hash key_id;
+        memcpy(key_id.bytes, chosen.data, sizeof key_id.bytes);
+        return gov_key_find(view, group, &key_id, ret_key);
+    }
     gov_walk walk = gov_walk_start(view, ROW_KEY, group->bytes, NULL);
     cal_slice id, value;
     bool found = false;
@@ -48,6 +56,21 @@ bool gov_key_current(const gov_view *view, const cal_group_id *group, gov_group_
         memcpy(known.id.bytes, id.data, 32);
         found = gov_key_compare(&known, ret_key) <= 0;
     }
+    return found;
+}
+
+bool gov_key_highest(const gov_view *view, const cal_group_id *group, cal_hash *ret_key_id) {
+    gov_walk walk = gov_walk_start(view, ROW_KEY, group->bytes, NULL);
+    gov_group_key highest = {.order = 0};
+    cal_slice id, value;
+    bool found = false;
+    for (; gov_walk_next(&walk, &id, &value); found = true) {
+        gov_group_key key = key_read(id, value);
+        if (!found || gov_key_compare(&key, &highest) > 0) highest = key;
+        cal_secret_wipe(&key.key);
+    }
+    *ret_key_id = highest.id;
+    cal_secret_wipe(&highest.key);
     return found;
 }
 
@@ -145,12 +168,14 @@ void gov_key_confirm(gov_change *change, const cal_group_id *group, const cal_ha
 }
 
 void gov_note_rotation(gov_change *change, const cal_group_id *group, const cal_hash *key_id,
-                       uint64_t epoch) {
+                       uint64_t epoch, uint64_t sequence, const cal_account_id *author) {
     gov_view view = gov_change_view(change);
     gov_group_key known;
-    uint8_t value[8];
+    uint8_t value[GOV_EPOCH_ROW_SIZE];
     if (epoch <= epoch_of(&view, group, key_id)) return;
     cal_write_u64le(value, epoch);
+    cal_write_u64le(value + 8, sequence);
+    memcpy(value + 16, author->bytes, sizeof author->bytes);
     gov_change_put(change, gov_key_of(ROW_KEY_EPOCH, group->bytes, key_id->bytes, NULL),
                    cal_slice_of(value, sizeof value));
     if (!gov_key_find(&view, group, key_id, &known)) return;

@@ -96,6 +96,8 @@ static void dump(const gov_change *change, cal_buffer *out) {
                 kind == ROW_GROUP_DATA || kind == ROW_MEMBER_DATA || kind == ROW_CONTEXT_DATA ? 8
                                                                                               : 0;
             size_t len = kind == ROW_META ? value.len - 8 : kind == ROW_KEY ? 32 : value.len;
+            if (kind == ROW_KEY_EPOCH) len = 8;
+            if (kind == ROW_DEVICE_GONE) len = 0; /* numbers are of the order of arrival */
             cal_buffer_append_u8(out, (uint8_t)kind);
             cal_buffer_append_slice(out, rest);
             cal_buffer_append(out, value.data + from, len - from);

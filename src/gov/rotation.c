@@ -22,6 +22,14 @@ bool gov_has_own_key(const gov_view *view, const cal_group_id *group) {
 
 /* --- taking --- */
 
+int gov_apply_place(const gov_apply *apply, uint64_t *ret_sequence) {
+    uint32_t generation;
+    int result = gov_graph_locate(apply->change, &apply->id, ret_sequence, &generation);
+    if (result != CAL_ENOTFOUND) return result;
+    *ret_sequence = gov_graph_top(apply->change) + 1;
+    return 0;
+}
+
 static int generation_of(const gov_apply *apply, uint32_t *ret_generation) {
     const gov_ids *parents = &apply->op->parents;
     uint32_t generation = 0, above;
@@ -38,14 +46,15 @@ static int generation_of(const gov_apply *apply, uint32_t *ret_generation) {
 
 /* What is wrong with a rotation is no reason against its operation. One whose envelope for us is
  * not what it says is as if it were not there; who gets no envelope asks for the key. */
-void gov_take_rotation(gov_apply *apply, const cal_group_id *group, const gov_rotation *rotation,
-                       const gov_group_op *plain) {
+void gov_take_rotation(gov_apply *apply, const cal_group_id *group, const gov_rotation *rotation) {
     uint32_t generation = 0;
+    uint64_t sequence = 0;
     bool wrong = false, ours = false;
     cal_secret next = {0};
     if (!rotation->present || !apply->attributed || !gov_admin(&apply->cut, group, &apply->signer))
         return;
     int result = generation_of(apply, &generation);
+    if (!result) result = gov_apply_place(apply, &sequence);
     if (result && !apply->change->error) apply->change->error = result;
     for (uint32_t i = 0; i < rotation->count && !result && !ours; i++) {
         cal_secret key;
@@ -61,18 +70,17 @@ void gov_take_rotation(gov_apply *apply, const cal_group_id *group, const gov_ro
     }
     if (!result && (ours || !wrong)) {
         uint64_t epoch = GOV_EPOCH_CAUSAL | generation;
-        gov_note_rotation(apply->change, group, &rotation->new_key_id, epoch);
+        gov_note_rotation(apply->change, group, &rotation->new_key_id, epoch, sequence,
+                          &apply->signer);
         if (ours) gov_put_key(apply->change, group, &next, epoch);
-        if (plain->kind == GOV_DEVICE_UNLINKED) /* it owes none: it has brought it */
-            gov_change_delete(apply->change, gov_key_of(ROW_ROTATION_DUE, group->bytes,
-                                                        plain->device.bytes, NULL));
     }
     cal_secret_wipe(&next);
 }
 
 /* --- making --- */
 
-/* Whoever is no admin at the heads would take a key of its own that nobody else accepts. */
+/* Whoever is no admin at the heads would take a key of its own that nobody else accepts; who is not
+ * in the group has no business with it. */
 static int need_rotator(gov_change *change, const cal_group_id *group, cal_error *err) {
     gov_view cut;
     cal_account_id account;
@@ -92,7 +100,8 @@ static int need_rotator(gov_change *change, const cal_group_id *group, cal_error
         return cal_fail(err, result, "the namespace's history could not be read: %s",
                         cal_error_text(result));
     if (!gov_account_of_key(&cut, change->gov->identity.sign_key.bytes, &account) ||
-        !gov_admin(&cut, group, &account))
+        !gov_admin(&cut, group, &account) ||
+        gov_path_of(&cut, group, &account, NULL) == GOV_PATH_NONE)
         return cal_fail(err, CAL_EDENIED,
                         "this changes the group's key, and only an admin of the group may");
     return 0;
@@ -245,7 +254,8 @@ static bool may_pay(const cal_gov *gov, const gov_view *view, const cal_group_id
     cal_account_id self = gov_acting(gov, view);
     gov_group_key key;
     if (!gov_meta_get(view, group, NULL) || !gov_has_own_key(view, group) ||
-        !gov_admin(view, group, &self) || !gov_key_current(view, group, &key))
+        !gov_admin(view, group, &self) || gov_path_of(view, group, &self, NULL) == GOV_PATH_NONE ||
+        !gov_key_current(view, group, &key))
         return false;
     cal_secret_wipe(&key.key);
     return true;

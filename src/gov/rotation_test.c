@@ -174,6 +174,96 @@ static void test_later_rotation_wins(void **state) {
     }
 }
 
+static void remove_one(size_t admin, size_t who) {
+    cal_account_id account = gov_net_account(&net, who);
+    gov_net_commit(&net, admin,
+                   gov_members_remove(GOV(admin), &net.ns, &account, 1, no_roots, OUT));
+}
+
+/* Gives each of the nodes what it lacks, from the last packet to the first, so that nothing but
+ * operations waiting for others orders them. */
+static void sync_backwards(size_t first) {
+    for (size_t n = 0; n < net.count; n++) {
+        for (size_t i = net.packet_count; i-- > first;) gov_net_give(&net, n, i);
+        net.seen[n] = net.packet_count;
+    }
+}
+
+static void pay_all(size_t admin) {
+    gov_debt debt;
+    for (int i = 0; gov_rotation_due(GOV(admin), &net.ns, &debt, 1) > 0; i++) {
+        assert_true(i < 3);
+        gov_net_do(&net, admin, gov_rotate(GOV(admin), &debt, OUT));
+    }
+}
+
+/* Two admins remove one each and know nothing of one another: the key of each is in the hands of
+ * whom the other has removed. */
+static void removals_at_once(bool backwards) {
+    size_t first = net.packet_count;
+    gov_debt debt;
+    remove_one(0, 3);
+    remove_one(1, 4);
+    if (backwards) sync_backwards(first);
+    gov_net_sync(&net);
+    for (size_t n = 0; n < 3; n++) assert_int_equal(gov_rotation_due(GOV(n), &net.ns, &debt, 1), 1);
+    pay_all(2);
+    for (size_t n = 0; n < 3; n++) {
+        gov_group_key now = current(n);
+        same_key(n, 0);
+        assert_int_equal(gov_rotation_due(GOV(n), &net.ns, &debt, 1), 0);
+        for (size_t gone = 3; gone < 5; gone++)
+            assert_false(gov_net_has_key(&net, gone, &net.ns, &now.id));
+    }
+    for (size_t n = 0; n < net.count; n++) gov_replica_reopen(&net.nodes[n]);
+    same_key(1, 0);
+}
+
+static void test_removals_at_once(void **state) {
+    (void)state;
+    removals_at_once(false);
+}
+
+static void test_removals_at_once_backwards(void **state) {
+    (void)state;
+    removals_at_once(true);
+}
+
+/* Who was an admin makes keys where it was one, higher and higher: nobody seals with them. */
+static void test_removed_admin_goes_on(void **state) {
+    (void)state;
+    gov_debt debt;
+    size_t first = net.packet_count;
+    net.away[2] = true;
+    gov_net_do(&net, 0, gov_group_set_metadata(GOV(0), &net.ns, "before", OUT));
+    cal_account_id two = gov_net_account(&net, 2);
+    gov_net_do(&net, 0, gov_members_remove(GOV(0), &net.ns, &two, 1, no_roots, OUT));
+    gov_group_key closed = current(0);
+    for (int i = 0; i < 6; i++) {
+        gov_group_op op = {.kind = GOV_KEY_ROTATED, .account = gov_net_account(&net, 4)};
+        assert_int_equal(gov_change_begin(GOV(2), &net.ns, &net.change, &net.err), 0);
+        int result = gov_author_rotating(net.change, &net.ns, &op, NULL, NULL, &net.err);
+        gov_net_commit(&net, 2, gov_change_finish(net.change, result, &net.change, &net.err));
+    }
+    gov_net_sync(&net);
+    for (size_t n = 0; n < 5; n++) {
+        if (n == 2) continue;
+        is_key(n, &closed);
+        assert_int_equal(gov_rotation_due(GOV(n), &net.ns, &debt, 1), 0);
+        gov_group_key higher = current(2);
+        assert_true(higher.epoch > closed.epoch);
+        assert_true(gov_net_has_key(&net, n, &net.ns, &higher.id));
+    }
+    assert_false(gov_net_has_key(&net, 2, &net.ns, &closed.id));
+    net.away[2] = false;
+    sync_backwards(first);
+    for (size_t n = 0; n < 5; n++) {
+        gov_group_key own = current(0);
+        if (n != 2) is_key(n, &closed);
+        assert_memory_equal(&own.id, &closed.id, 32);
+    }
+}
+
 /* A rotation whose key has not come: nothing is sealed under the one before. */
 static void test_key_that_is_missing(void **state) {
     (void)state;
@@ -289,6 +379,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_debt_of_a_leaver, setup, teardown),
         cmocka_unit_test_setup_teardown(test_concurrent_rotations, setup, teardown),
         cmocka_unit_test_setup_teardown(test_later_rotation_wins, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_removals_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_removals_at_once_backwards, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_removed_admin_goes_on, setup, teardown),
         cmocka_unit_test_setup_teardown(test_key_that_is_missing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_key_of_an_unread_removal, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_devices_than_fit, setup, teardown),

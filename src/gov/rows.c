@@ -66,6 +66,9 @@ static bool window_fits(cal_slice value) { return value.len >= 8 && value.len % 
 static bool sealed_fits(cal_slice value) { /* the number came later */
     return value.len == SEALED_SIZE || value.len == SEALED_SIZE + 8;
 }
+static bool epoch_fits(cal_slice value) {
+    return value.len == GOV_EPOCH_ROW_SIZE || value.len == 8;
+}
 static bool any_fits(cal_slice value) { return value.len < CAL_STORE_VALUE_MAX; }
 
 typedef struct {
@@ -94,13 +97,15 @@ static const row_shape shapes[] = {
     {ROW_ENDORSER, 2, 0, NULL},
     {ROW_KEY, 2, KEY_SIZE, NULL},
     {ROW_KEY_DOUBT, 2, 32, NULL},
-    {ROW_KEY_EPOCH, 2, 8, NULL},
+    {ROW_KEY_EPOCH, 2, 0, epoch_fits},
+    {ROW_KEY_CLOSED, 1, 32, NULL},
     {ROW_JOINING, 0, 8, NULL},
     {ROW_HEADS, 0, 0, heads_fit},
     {ROW_NONCES, 2, 0, window_fits},
     {ROW_CONSUMED, 3, 0, NULL},
     {ROW_REENTRY, 2, 1, NULL},
     {ROW_ROTATION_DUE, 2, 0, NULL},
+    {ROW_DEVICE_GONE, 2, 8, NULL},
     {ROW_POLICY, 1, 0, any_fits},
     {ROW_MIGRATION, 1, 0, any_fits},
     {ROW_CONTEXT_MASK, 3, 1, NULL},

@@ -148,8 +148,8 @@ typedef struct gov_joiner {
     cal_public_key key;
     cal_account_id account;
     cal_device_id device;
-    bool has_key; /* false: it was given none, and is given no older ones */
-    cal_hash key_id;
+    bool has_key;    /* false: it was given none, and is given no older ones */
+    cal_hash key_id; /* of the highest that there was */
 } gov_joiner;
 
 typedef struct gov_join_answer {

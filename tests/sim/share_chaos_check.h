@@ -45,7 +45,7 @@ static bool is_member(place *p, const scope *of) {
 
 /* Not those that are a node's own: keys and what is known of them (K, d, n, L), its graph's heads
  * by its own numbers (H), what it counts of its own (W, J). */
-static const char group_rows[] = "MRCDVPSXGETIQuUgkow", namespace_rows[] = "ABOZYr";
+static const char group_rows[] = "MRCDVPSXGETIQuyUgkow", namespace_rows[] = "ABOZYr";
 
 /* Without the time at which the node heard of it. */
 static cal_slice without_time(char kind, cal_slice value) {

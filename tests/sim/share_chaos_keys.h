@@ -1,9 +1,10 @@
 /* Who may know what among the nodes of share_chaos_sim_test.c, and whether anybody knows more: keys
  * in memory and in stores, values in stores, in contexts and in answers.
  *
- * Every key is the founder's, who is the only admin: what it makes later has a greater epoch. From
- * when on keys are hidden from a place that is no member follows from the operation that ended its
- * membership; a write is hidden with the key that it is sealed under. */
+ * A key is hidden from a place that is no member when the rotation that brought it descends from
+ * the operation that ended the membership; who never was a member has none, but for that of a group
+ * it is invited to. A write is hidden with the key that it is sealed under. All that as the founder
+ * has it, who is in every group. */
 #ifndef CAL_TESTS_SHARE_CHAOS_KEYS_H
 #define CAL_TESTS_SHARE_CHAOS_KEYS_H
 
@@ -25,16 +26,21 @@ static const known_key *key_of_id(size_t s, const uint8_t id[32]) {
     return NULL;
 }
 
+static uint64_t rotation_of(const gov_view *view, size_t s, const uint8_t id[32]) {
+    gov_key row = gov_key_of(ROW_KEY_EPOCH, c.scopes[s].group.bytes, id, NULL);
+    cal_slice value;
+    return gov_view_get(view, &row, &value) ? cal_read_u64le(value.data + 8) : 0;
+}
+
 static void note_keys(const gov_view *view, size_t s) {
     gov_walk walk = gov_walk_start(view, ROW_KEY, c.scopes[s].group.bytes, NULL);
-    cal_slice rest, value;
-    while (gov_walk_next(&walk, &rest, &value)) {
+    cal_slice rest;
+    while (gov_walk_next(&walk, &rest, NULL)) {
         if (key_of_id(s, rest.data)) continue;
         CHECK(c.w, c.key_count < KEYS_MAX, "too many keys for this test");
         known_key *key = &c.keys[c.key_count++];
-        *key = (known_key){.scope = s, .epoch = cal_read_u64le(value.data + 32)};
+        *key = (known_key){.scope = s, .rotation = rotation_of(view, s, rest.data)};
         memcpy(key->id.bytes, rest.data, 32);
-        if (key->epoch > c.newest[s]) c.newest[s] = key->epoch;
     }
 }
 
@@ -50,25 +56,47 @@ static bool ending(const gov_namespace *ns, size_t s, const cal_account_id *acco
     return one || has_all;
 }
 
-/* Of a place that is no member now: the epoch from which on keys are hidden from it. Of a removal
- * it is that of the key that it brought; after a leave, that of the next key, or of the newest when
- * it was made before this was looked at. */
+/* Of a place that is no member now: what ended it. */
 static void note_ending(const gov_namespace *ns, const gov_view *view, size_t s, place *p) {
     const cal_account_id *account = &c.account[p->index];
     knowing *k = &c.knows[p->index][s];
-    gov_key why = gov_key_of(ROW_REENTRY, c.scopes[s].group.bytes, account->bytes, NULL),
-            due = gov_key_of(ROW_ROTATION_DUE, c.scopes[s].group.bytes, account->bytes, NULL);
+    gov_key why = gov_key_of(ROW_REENTRY, c.scopes[s].group.bytes, account->bytes, NULL);
     gov_write write;
     cal_slice reason;
-    if (!ending(ns, s, account, &write) || !gov_view_get(view, &why, &reason)) return;
-    if (write.sequence == k->ended) return;
+    if (!ending(ns, s, account, &write)) return;
     k->ended = write.sequence;
-    k->removed = reason.data[0] == GOV_REENTRY_REMOVED;
+    k->removed = gov_view_get(view, &why, &reason) && reason.data[0] == GOV_REENTRY_REMOVED;
     memcpy(k->rank, write.rank, GOV_RANK_SIZE);
-    if (k->removed)
-        k->hidden_from = GOV_EPOCH_CAUSAL | cal_read_u32be(write.rank + 4);
-    else
-        k->hidden_from = c.newest[s] + gov_view_get(view, &due, NULL);
+}
+
+/* Whether one operation is the other, or descends from it. */
+static bool descends(gov_change *look, uint64_t sequence, uint64_t from) {
+    enum { OPS_MAX = 4096 };
+    bool below[OPS_MAX] = {false};
+    CHECK(c.w, sequence < OPS_MAX, "too many operations for this test");
+    below[sequence] = true;
+    for (uint64_t at = sequence; at > from; at--) { /* parents have smaller numbers */
+        gov_node node;
+        if (!below[at]) continue;
+        OK(c.w, gov_graph_node(look, at, &node, NULL));
+        for (uint32_t i = 0; i < node.parent_count; i++) below[node.parents[i]] = true;
+        free(node.parents);
+    }
+    return below[from];
+}
+
+static void look_at_key(gov_change *look, known_key *key) {
+    for (size_t i = 1; i < c.w->count; i++) {
+        const knowing *k = &c.knows[i][key->scope];
+        if (k->ended == 0 || key->looked[i] == k->ended) continue;
+        key->looked[i] = k->ended;
+        key->hidden[i] = key->rotation >= k->ended && descends(look, key->rotation, k->ended);
+    }
+}
+
+static bool key_is_hidden(place *p, size_t s, const known_key *key) {
+    const knowing *k = &c.knows[p->index][s];
+    return k->ended ? key->hidden[p->index] : !k->invited;
 }
 
 /* As the founder, whose word it is, has it now. False: it is off, nothing is known. */
@@ -85,6 +113,10 @@ static bool look_at_founder(void) {
             if (!k->member && c.scopes[s].keyed == s) note_ending(ns, &view, s, &c.w->places[i]);
         }
     }
+    gov_change look;
+    gov_look_begin(node_at(founder)->gov, ns, &look);
+    for (size_t i = 0; i < c.key_count; i++) look_at_key(&look, &c.keys[i]);
+    gov_look_end(&look);
     return true;
 }
 
@@ -97,12 +129,13 @@ static void check_key(place *p, const uint8_t group[32], const uint8_t id[32], c
     const knowing *k = &c.knows[p->index][s];
     const known_key *key = key_of_id(s, id);
     if (p->index == 0 || k->member) return;
-    CHECK(c.w, key, "place %zu has a key of group %zu in its %s that the founder has not", p->index,
-          s, where);
-    CHECK(c.w, key->epoch < k->hidden_from,
-          "place %zu is no member of group %zu and has a key of epoch %llx, hidden from %llx, in "
-          "its %s",
-          p->index, s, (unsigned long long)key->epoch, (unsigned long long)k->hidden_from, where);
+    CHECK(c.w, key || k->ended || k->invited,
+          "place %zu has a key of group %zu in its %s that the founder has not", p->index, s,
+          where);
+    CHECK(c.w, !key || !key_is_hidden(p, s, key),
+          "place %zu is no member of group %zu since operation %llu and has in its %s a key that "
+          "was made in %llu to keep it out",
+          p->index, s, (unsigned long long)k->ended, where, (unsigned long long)key->rotation);
 }
 
 /* All that each place has in memory; cheap. */
@@ -125,9 +158,10 @@ static void check_keys_in_memory(void) {
 static bool is_hidden(place *p, size_t write) {
     size_t s = c.scopes[c.scope_of[write]].keyed;
     const knowing *k = &c.knows[p->index][s], *whole = &c.knows[p->index][c.scope_of[write]];
+    const known_key *key = key_of_id(s, c.key_of[write].bytes);
     bool kept = k->ended != 0 && c.kept_from[write][p->index] == k->ended;
     return p->index != 0 && !k->member && !whole->member &&
-           (kept || c.epoch_of[write] >= k->hidden_from);
+           (kept || (key && key_is_hidden(p, s, key)));
 }
 
 static void check_bytes(place *p, cal_slice bytes, const char *where) {
@@ -142,11 +176,8 @@ static void check_bytes(place *p, cal_slice bytes, const char *where) {
         size_t write = strtoul(digits, NULL, 10);
         c.values_seen++;
         CHECK(c.w, write >= c.write_count || !is_hidden(p, write),
-              "place %zu is no member and has write %zu, of place %u under a key of epoch %llx, "
-              "hidden from %llx, in %s",
-              p->index, write, c.author[write], (unsigned long long)c.epoch_of[write],
-              (unsigned long long)c.knows[p->index][c.scopes[c.scope_of[write]].keyed].hidden_from,
-              where);
+              "place %zu is no member and has write %zu, of place %u, in %s", p->index, write,
+              c.author[write], where);
     }
 }
 
@@ -205,13 +236,15 @@ static void check_contexts(void) {
 }
 
 /* Whose removal, the one that counts, the author knows: they must not read what it writes. (A leave
- * brings no key yet.) */
+ * brings no key yet, and two removals at once bring none that keeps out both.) */
 static void note_who_is_kept_out(place *author, size_t write) {
     size_t s = c.scopes[c.scope_of[write]].keyed;
     gov_namespace *ns = namespace_at(author);
+    const known_key *key = key_of_id(s, c.key_of[write].bytes);
     gov_write end;
     if (!ns) return;
     gov_view view = gov_view_of(ns);
+    if (gov_walk_count(&view, ROW_ROTATION_DUE, c.scopes[s].group.bytes) > 0) return;
     for (size_t i = 1; i < c.members; i++) {
         const knowing *k = &c.knows[i][s];
         if (i == author->index || k->member || !k->removed ||
@@ -219,19 +252,20 @@ static void note_who_is_kept_out(place *author, size_t write) {
             !ending(ns, s, &c.account[i], &end) || memcmp(end.rank, k->rank, GOV_RANK_SIZE) != 0)
             continue;
         c.kept_from[write][i] = k->ended;
-        CHECK(c.w, c.epoch_of[write] == 0 || c.epoch_of[write] >= k->hidden_from,
+        c.kept_out++;
+        CHECK(c.w, !key || key_is_hidden(&c.w->places[i], s, key),
               "place %zu knows that place %zu was removed and writes under a key that it has",
               author->index, i);
     }
 }
 
-/* The newest key that it would seal a write with. */
-static uint64_t sealing_epoch(place *p, size_t s) {
+/* The key that it would seal a write with. */
+static void note_key(place *author, size_t s, size_t write) {
     gov_write_grant grant;
-    if (gov_context_write(node_at(p)->gov, &c.scopes[s].context, &grant, NULL)) return 0;
-    const known_key *key = key_of_id(c.scopes[s].keyed, grant.key_id.bytes);
+    c.key_of[write] = (cal_hash){{0}};
+    if (gov_context_write(node_at(author)->gov, &c.scopes[s].context, &grant, NULL)) return;
+    c.key_of[write] = grant.key_id;
     cal_secret_wipe(&grant.group_key);
-    return key ? key->epoch : 0;
 }
 
 #endif

@@ -50,6 +50,7 @@ static void heal(void) {
         if (node_sim_is_off(w->places[i].sim)) place_start(&w->places[i]);
     }
     wait_for(w, flowing, w, "the nodes do not find each other again");
+    c.heals = true;
     for (size_t i = 1; i < c.members; i++)
         if (c.standing[i] == STRANGER) ask_to_join(&w->places[i]);
     wait_for(w, calm, NULL, "not everything is answered");
@@ -174,8 +175,7 @@ static void found_all(place *founder, bool with_groups) {
     for (size_t i = 0; i < w->count; i++) c.account[i] = account_of(&w->places[i]);
     /* Who is invited may have the namespace's key before the founder knows that it has joined. And
      * nothing is sealed with the open group's own key. */
-    for (size_t i = 1; i < c.members; i++)
-        c.knows[i][0].hidden_from = c.knows[i][2].hidden_from = UINT64_MAX;
+    for (size_t i = 1; i < c.members; i++) c.knows[i][0].invited = c.knows[i][2].invited = true;
     invite(founder, &c.ns, c.invitation);
 }
 
@@ -215,7 +215,9 @@ static void run_seed(uint64_t seed) {
     if (count > c.members)
         cal_node_run(node_at(&w->places[c.members]), hear_everything, &w->places[c.members]);
     size_t steps = is_large(seed) ? 20 + below(w, 30) : 30 + below(w, 60);
-    for (size_t i = 0; i < steps; i++) {
+    for (size_t i = 2; i < c.members; i++)
+        if (below(w, 2)) c.joins_after[i] = below(w, steps);
+    for (size_t i = 0; i < steps; c.steps = ++i) {
         live(below(w, 1500 * MS));
         step();
         if (below(w, 3) == 0) ask_something();
@@ -242,7 +244,8 @@ static void everything_happens(void **state) {
     sim_seeds seeds = sim_seeds_from(500);
 #endif
     uint64_t writes = 0, cuts = 0, restarts = 0, partitions = 0, removals = 0, returns = 0;
-    uint64_t roles = 0, leaves = 0, compacted = 0, regroupings = 0;
+    uint64_t by_others = 0, out_by_others = 0, kept_out = 0, roles = 0, leaves = 0, compacted = 0,
+             regroupings = 0;
     uint64_t compared[SCOPES_MAX] = {0}, written[SCOPES_MAX] = {0};
     uint64_t keys = 0, rows = 0, values = 0, questions = 0, answers = 0, hearings = 0;
     for (uint64_t seed = seeds.first; seed < seeds.end; seed++) {
@@ -254,6 +257,9 @@ static void everything_happens(void **state) {
         removals += c.removals;
         returns += c.returns;
         roles += c.roles;
+        by_others += c.invited_by_others;
+        out_by_others += c.removed_by_others;
+        kept_out += c.kept_out;
         leaves += c.leaves;
         compacted += c.compacted;
         regroupings += c.regroupings;
@@ -262,14 +268,16 @@ static void everything_happens(void **state) {
         keys += c.keys_seen, rows += c.rows_seen, values += c.values_seen;
         questions += c.questions, answers += c.answers, hearings += c.hearings;
     }
-    print_message(
-        "%lu seeds: %llu writes answered, %llu losses of power, %llu restarts, %llu "
-        "partitions, %llu removals, %llu returns, %llu changes of roles, %llu left, %llu deltas "
-        "compacted\n",
-        seeds.end - seeds.first, (unsigned long long)writes, (unsigned long long)cuts,
-        (unsigned long long)restarts, (unsigned long long)partitions, (unsigned long long)removals,
-        (unsigned long long)returns, (unsigned long long)roles, (unsigned long long)leaves,
-        (unsigned long long)compacted);
+    print_message("%lu seeds: %llu writes answered, %llu losses of power, %llu restarts, %llu "
+                  "partitions, %llu removals, %llu returns, %llu changes of roles, %llu left, "
+                  "%llu invited and %llu removed by others than the founder, "
+                  "%llu deltas compacted\n",
+                  seeds.end - seeds.first, (unsigned long long)writes, (unsigned long long)cuts,
+                  (unsigned long long)restarts, (unsigned long long)partitions,
+                  (unsigned long long)removals, (unsigned long long)returns,
+                  (unsigned long long)roles, (unsigned long long)leaves,
+                  (unsigned long long)by_others, (unsigned long long)out_by_others,
+                  (unsigned long long)compacted);
     print_message("members compared and writes answered: of the namespace %llu, %llu, of a closed "
                   "group %llu, %llu, of an open one %llu, %llu; %llu times into groups and out\n",
                   (unsigned long long)compared[0], (unsigned long long)written[0],
@@ -277,10 +285,11 @@ static void everything_happens(void **state) {
                   (unsigned long long)compared[2], (unsigned long long)written[2],
                   (unsigned long long)regroupings);
     print_message("looked for what is hidden: %llu times at keys, %llu rows, %llu values met; "
-                  "%llu questions of who is no member, %llu answers, %llu things heard\n",
+                  "%llu times before a write; %llu questions of who is no member, %llu answers, "
+                  "%llu things heard\n",
                   (unsigned long long)keys, (unsigned long long)rows, (unsigned long long)values,
-                  (unsigned long long)questions, (unsigned long long)answers,
-                  (unsigned long long)hearings);
+                  (unsigned long long)kept_out, (unsigned long long)questions,
+                  (unsigned long long)answers, (unsigned long long)hearings);
 }
 
 static int tell_repeat(void **state) {

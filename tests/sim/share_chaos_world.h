@@ -21,14 +21,16 @@ typedef struct scope { /* a group and its context; the first is the namespace */
 typedef struct known_key {
     size_t scope;
     cal_hash id;
-    uint64_t epoch;
+    uint64_t rotation; /* number of the operation that brought it, at the founder; 0: none did */
+    uint64_t looked[PLACES_MAX]; /* knowing.ended when it was looked whether */
+    bool hidden[PLACES_MAX];     /* it keeps the place out */
 } known_key;
 
 typedef struct knowing { /* what a place may know of a scope: share_chaos_keys.h */
     bool member, removed;
+    bool invited;   /* before it is a member it may have the key */
     uint64_t ended; /* number of the operation that ended its membership */
     uint8_t rank[GOV_RANK_SIZE];
-    uint64_t hidden_from; /* epoch of keys, while it is no member */
 } knowing;
 
 typedef struct chaos {
@@ -42,15 +44,17 @@ typedef struct chaos {
     knowing knows[PLACES_MAX][SCOPES_MAX];
     known_key keys[KEYS_MAX];
     size_t key_count;
-    uint64_t newest[SCOPES_MAX]; /* epoch of the newest key */
     char invitation[TEXT_MAX];
     char refused[300]; /* why the last join failed */
     standing standing[PLACES_MAX];
+    uint64_t starts[PLACES_MAX];
+    size_t steps, joins_after[PLACES_MAX];
+    bool heals;
     bool ever_gone[PLACES_MAX][SCOPES_MAX]; /* what it wrote then is nobody's promise */
     uint8_t author[WRITES_MAX], scope_of[WRITES_MAX];
     uint64_t kept_from[WRITES_MAX][PLACES_MAX]; /* whose end its author knew: knowing.ended, or 0 */
-    uint64_t epoch_of[WRITES_MAX];              /* it is sealed with that key or a later one */
-    uint64_t began_ns; /* what a right clock shows at the start of virtual time */
+    cal_hash key_of[WRITES_MAX]; /* it is sealed with that key or a later one; zero: not known */
+    uint64_t began_ns;           /* what a right clock shows at the start of virtual time */
     bool cut[PLACES_MAX];
     bool reading;
     fate writes[WRITES_MAX];
@@ -59,7 +63,7 @@ typedef struct chaos {
     uint64_t compacted;                                 /* deltas, since the last starts */
     uint64_t keys_seen, values_seen, rows_seen, questions, answers, hearings; /* of the checks */
     uint64_t answered, cuts, restarts, partitions, joins, removals, returns, roles, leaves,
-        regroupings;
+        regroupings, invited_by_others, removed_by_others, kept_out;
 } chaos;
 
 static chaos c;
@@ -85,9 +89,58 @@ static void joined(void *user, const cal_error *e, const cal_joined *j) {
     if (e) snprintf(c.refused, sizeof c.refused, "%s", e->message);
 }
 
+typedef struct inviting {
+    place *by, *p; /* who is invited */
+    uint64_t starts;
+    char json[TEXT_MAX];
+} inviting;
+
+static void note_json(void *user, const cal_group_id *group, const char *name, const char *json) {
+    (void)group, (void)name;
+    snprintf(((inviting *)user)->json, TEXT_MAX, "%s", json);
+}
+
+/* By whoever has just invited. */
+static void join_by(void *user, const cal_error *e) {
+    inviting *i = user;
+    place *p = i->p;
+    bool same = !node_sim_is_off(p->sim) && c.starts[p->index] == i->starts;
+    if (same && !e) {
+        c.invited_by_others += i->by->index != 0;
+        cal_namespace_join(node_at(p), i->json, NULL, joined, p);
+    } else if (same) {
+        c.standing[p->index] = STRANGER;
+    }
+    free(i);
+}
+
+static bool may_invite(place *p) {
+    return c.standing[p->index] == MEMBER && !node_sim_is_off(p->sim) &&
+           gov_member_admin(node_at(p)->gov, &c.ns, &c.account[p->index]);
+}
+
+/* An admin, if there is one beside the founder. */
+static place *who_invites(void) {
+    size_t first = below(c.w, c.members);
+    for (size_t i = 0; i < c.members; i++) {
+        place *by = &c.w->places[(first + i) % c.members];
+        if (by->index != 0 && may_invite(by)) return by;
+    }
+    return NULL;
+}
+
+/* By the founder, from the beginning, or by an admin, now. */
 static void ask_to_join(place *p) {
+    place *by = c.heals || below(c.w, 3) == 0 ? NULL : who_invites();
     c.standing[p->index] = JOINING;
-    cal_namespace_join(node_at(p), c.invitation, NULL, joined, p);
+    if (!by) {
+        cal_namespace_join(node_at(p), c.invitation, NULL, joined, p);
+        return;
+    }
+    inviting *i = calloc(1, sizeof *i);
+    assert_non_null(i);
+    *i = (inviting){.by = by, .p = p, .starts = c.starts[p->index]};
+    cal_namespace_invite(node_at(by), &c.ns, 0, false, note_json, join_by, i);
 }
 
 static void answered(void *user, const cal_call_result *result) {
@@ -102,7 +155,7 @@ static void answered(void *user, const cal_call_result *result) {
     free(a);
 }
 
-static uint64_t sealing_epoch(place *p, size_t s);
+static void note_key(place *author, size_t s, size_t write);
 static void note_who_is_kept_out(place *author, size_t write);
 
 static void write_one(place *p) {
@@ -115,7 +168,7 @@ static void write_one(place *p) {
     c.writes[a->number] = ASKED;
     c.author[a->number] = (uint8_t)p->index;
     c.scope_of[a->number] = (uint8_t)s;
-    c.epoch_of[a->number] = sealing_epoch(p, s);
+    note_key(p, s, a->number);
     note_who_is_kept_out(p, a->number);
     c.in_flight++;
     snprintf(args, sizeof args, "{\"key\":\"w%zu\",\"value\":\"" MARKER "%zu-\"}", a->number,
@@ -123,13 +176,27 @@ static void write_one(place *p) {
     cal_execute(node_at(p), &c.scopes[s].context, "set", args, strlen(args), answered, a);
 }
 
-/* --- members come and go: what the founder does --- */
+/* --- members come and go: what the founder does, and other admins --- */
+
+typedef struct removing {
+    place *by, *p;
+} removing;
 
 static void removed(void *user, const cal_error *e) {
-    place *p = user;
-    if (node_sim_is_off(c.w->places[0].sim)) e = &err; /* nobody knows */
+    removing *r = user;
+    place *p = r->p;
+    if (node_sim_is_off(r->by->sim)) e = &err; /* nobody knows */
     if (c.standing[p->index] == GOING) c.standing[p->index] = e ? MEMBER : GONE;
     c.removals += !e;
+    c.removed_by_others += !e && r->by->index != 0;
+    free(r);
+}
+
+static void remove_from_all(place *by, place *p) {
+    removing *r = malloc(sizeof *r);
+    assert_non_null(r);
+    *r = (removing){by, p};
+    cal_members_remove(node_at(by), &c.ns, &c.account[p->index], 1, removed, r);
 }
 
 static void returned(void *user, const cal_error *e) {
@@ -168,7 +235,7 @@ static void remove_everywhere(place *p) {
         if (gov_member_path(node_at(founder)->gov, &c.scopes[s].group, account, NULL) ==
             GOV_PATH_DIRECT)
             change_group(p, s);
-    cal_members_remove(node_at(founder), &c.ns, account, 1, removed, p);
+    remove_from_all(founder, p);
 }
 
 static void change_members(void) {
@@ -184,12 +251,16 @@ static void change_members(void) {
     } else if (c.scope_count > 1 && below(w, 2)) {
         change_group(p, 1 + below(w, c.scope_count - 1));
     } else if (below(w, 3) == 0) {
-        cal_role role = below(w, 2) ? CAL_ROLE_READ_ONLY : CAL_ROLE_MEMBER;
-        cal_member_set_role(node_at(founder), &c.ns, &account, role, nothing, NULL);
+        static const cal_role roles[] = {CAL_ROLE_READ_ONLY, CAL_ROLE_MEMBER, CAL_ROLE_ADMIN};
+        cal_member_set_role(node_at(founder), &c.ns, &account, roles[below(w, 3)], nothing, NULL);
     } else {
         c.standing[p->index] = GOING;
         for (size_t s = 0; s < c.scope_count; s++) c.ever_gone[p->index][s] = true;
-        if (below(w, 4))
+        place *other = below(w, 2) ? who_invites() : NULL;
+        if (other && other != p &&
+            c.scope_count == 1) /* an admin of the namespace, not of groups */
+            remove_from_all(other, p);
+        else if (below(w, 4))
             remove_everywhere(p);
         else
             cal_group_leave(node_at(p), &c.ns, left, p);
@@ -221,6 +292,7 @@ static void stop(place *p) {
         c.restarts++;
     }
     if (c.standing[p->index] == JOINING) c.standing[p->index] = STRANGER;
+    c.starts[p->index]++;
 }
 
 /* Between any two places at most the bound of 5 s. */
@@ -237,7 +309,12 @@ static void step(void) {
         if (below(w, 3) == 0) place_start(p);
         return;
     }
-    switch (below(w, 11)) {
+    switch (below(w, 12)) {
+    case 4:
+        if (!node_sim_is_off(w->places[0].sim) && c.standing[p->index] == MEMBER)
+            cal_member_set_role(node_at(&w->places[0]), &c.ns, &c.account[p->index], CAL_ROLE_ADMIN,
+                                nothing, NULL);
+        break;
     case 3:
         change_members();
         break;
@@ -251,7 +328,7 @@ static void step(void) {
         set_clock(p);
         break;
     default:
-        if (c.standing[p->index] == STRANGER)
+        if (c.standing[p->index] == STRANGER && c.steps >= c.joins_after[p->index])
             ask_to_join(p);
         else if (c.standing[p->index] == MEMBER)
             write_one(p);

@@ -261,7 +261,9 @@ static inline void gov_world_dump(const gov_replica *r, const cal_group_id *ns, 
         if (kind == ROW_META) len -= 8;
         if (kind == ROW_GROUP_DATA || kind == ROW_MEMBER_DATA || kind == ROW_CONTEXT_DATA) from = 8;
         if (kind == ROW_KEY) len = 32;
-        if (kind == ROW_HEADS) len = 0; /* a set; gov_check compares it with the operations */
+        if (kind == ROW_KEY_EPOCH) len = 8;
+        if (kind == ROW_DEVICE_GONE) len = 0; /* numbers are of the order of arrival */
+        if (kind == ROW_HEADS) len = 0;       /* a set; gov_check compares it with the operations */
         cal_buffer_append_slice(out, node->key);
         cal_buffer_append(out, row->bytes + from, len - from);
     }
