@@ -340,6 +340,22 @@ static bool gone_since(const gov_apply *apply, const uint8_t group[32], const ui
     return gov_view_get(&apply->cut, &key, NULL) && !is_member_now(apply, group, account);
 }
 
+/* When the namespace was left the account had a row of its own in the group. */
+static bool was_member_at(const gov_apply *apply, const gov_write *left, const gov_key *member) {
+    gov_change *change = apply->change;
+    const gov_fold *then = NULL;
+    gov_write write;
+    gov_node node;
+    gov_wait wait;
+    int result = gov_graph_node(change, left->sequence, &node, NULL);
+    if (!result) {
+        free(node.parents);
+        result = gov_cut_fold(change, &node.id, 1, &then, &wait);
+    }
+    if (result && !change->error) change->error = result;
+    return !result && gov_fold_slot(then, member, &write) && write.present;
+}
+
 /* Of a removal and a leave, also one of the whole namespace, the last by rank says how it ended. */
 static bool ended_it(const gov_apply *apply, const uint8_t group[32], const uint8_t account[32],
                      uint64_t sequence) {
@@ -348,8 +364,9 @@ static bool ended_it(const gov_apply *apply, const uint8_t group[32], const uint
             left = gov_key_of((gov_row_kind)SLOT_LEFT, account, NULL, NULL);
     gov_write one, all;
     bool has_one = gov_fold_slot(fold, &member, &one), has_all = gov_fold_slot(fold, &left, &all);
-    bool by_one = has_one && (!has_all || memcmp(one.rank, all.rank, GOV_RANK_SIZE) > 0);
-    return by_one ? one.sequence == sequence : has_all && all.sequence == sequence;
+    bool later = has_all && (!has_one || memcmp(one.rank, all.rank, GOV_RANK_SIZE) < 0);
+    if (later && (!has_one || was_member_at(apply, &all, &member))) return all.sequence == sequence;
+    return has_one && one.sequence == sequence;
 }
 
 static bool ends_membership(const gov_group_op *plain) {
@@ -418,6 +435,19 @@ static void follow_fold(gov_apply *apply, cal_slice row) {
         gov_change_put(apply->change, key, value);
 }
 
+/* A membership that could be read only after the account had left the namespace with it: that it
+ * left is said as when the membership comes first. */
+static void note_left(gov_apply *apply, const gov_key *row) {
+    const uint8_t *group = row->bytes + 1, *account = group + 32, reason = GOV_REENTRY_LEFT;
+    gov_key left = gov_key_of((gov_row_kind)SLOT_LEFT, account, NULL, NULL),
+            reentry = gov_key_of(ROW_REENTRY, group, account, NULL);
+    gov_write write;
+    if (row->bytes[0] == ROW_MEMBER && !is_member_now(apply, group, account) &&
+        gov_fold_slot(&apply->change->draft->fold, &left, &write) &&
+        !gov_view_get(&apply->view, &reentry, NULL) && was_member_at(apply, &write, row))
+        gov_change_put(apply->change, reentry, cal_slice_of(&reason, sizeof reason));
+}
+
 /* An operation that others are beside of, or that comes late: its rows give way where another's
  * write stands in the fold, so the rows do not depend on the order of arrival. */
 static int settle_beside(gov_apply *apply, const gov_group_op *plain) {
@@ -438,6 +468,7 @@ static int settle_beside(gov_apply *apply, const gov_group_op *plain) {
     for (size_t at = 0; at < lost.len && !result; at += sizeof(gov_key)) {
         const gov_key *key = (const gov_key *)(const void *)(lost.data + at);
         gov_savepoint_revert(change, cal_slice_of(key->bytes, key->len));
+        note_left(apply, key);
     }
     for (size_t at = 0; at < keys.len && !result; at += sizeof(gov_key)) {
         const gov_key *key = (const gov_key *)(const void *)(keys.data + at);

@@ -230,6 +230,28 @@ static void test_revocation_by_proof(void **state) {
     device_is_out(&pairing);
 }
 
+/* A key that is made beside a revocation is one that the device gets. */
+static void test_revocation_beside_a_rotation(void **state) {
+    (void)state;
+    gov_debt debts[4];
+    static const gov_context_roots no_roots;
+    gov_pairing pairing = pair(NULL);
+    cal_account_id other = gov_net_account(&net, OTHER);
+    gov_net_commit(&net, OWNER, gov_members_remove(GOV(OWNER), &net.ns, &other, 1, no_roots, OUT));
+    gov_net_commit(&net, HOLDER,
+                   gov_device_revoke(GOV(HOLDER), &net.ns, &pairing.device, NULL, NULL, OUT));
+    gov_net_give(&net, HOLDER, net.packet_count - 2); /* after its own */
+    gov_net_sync(&net);
+    assert_int_equal(gov_rotation_due(GOV(OWNER), &net.ns, debts, 4), 2);
+    gov_view view = gov_replica_view(&net.nodes[HOLDER], &net.ns);
+    assert_int_equal(gov_walk_count(&view, ROW_ROTATION_DUE, net.ns.bytes), 1);
+    for (size_t i = 0; i < 2; i++) gov_net_do(&net, OWNER, gov_rotate(GOV(OWNER), &debts[i], OUT));
+    gov_group_key key;
+    assert_true(gov_net_current(&net, HOLDER, &net.ns, &key));
+    assert_false(gov_net_has_key(&net, DEVICE, &net.ns, &key.id));
+    assert_int_equal(gov_rotation_due(GOV(OWNER), &net.ns, debts, 4), 0);
+}
+
 /* An admin needs no proof, and brings the next keys at once: no debt is left. */
 static void test_revocation_by_an_admin(void **state) {
     (void)state;
@@ -318,6 +340,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_revocation_by_its_account, setup, teardown),
         cmocka_unit_test_setup_teardown(test_revocation_reaches_groups, setup, teardown),
         cmocka_unit_test_setup_teardown(test_revocation_by_proof, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_revocation_beside_a_rotation, setup, teardown),
         cmocka_unit_test_setup_teardown(test_revocation_by_an_admin, setup, teardown),
         cmocka_unit_test_setup_teardown(test_new_root_key, setup, teardown),
         cmocka_unit_test_setup_teardown(test_offers_are_bounded, setup, teardown),

@@ -264,6 +264,75 @@ static void test_removed_admin_goes_on(void **state) {
     }
 }
 
+/* A closed group of all but the third. */
+static cal_group_id closed_group(void) {
+    cal_group_id group = gov_net_group(&net, 0, net.ns, false);
+    static const size_t in[] = {1, 3, 4};
+    for (size_t i = 0; i < 3; i++) {
+        gov_member_spec spec = {gov_net_account(&net, in[i]),
+                                in[i] == 1 ? GOV_ROLE_ADMIN : GOV_ROLE_MEMBER};
+        gov_net_do(&net, 0, gov_members_add(GOV(0), &group, &spec, 1, OUT));
+    }
+    gov_net_pull_sealed(&net, 0, 1);
+    return group;
+}
+
+static size_t due_in(size_t node, cal_group_id group) {
+    gov_debt debts[8];
+    size_t count = gov_rotation_due(GOV(node), &net.ns, debts, 8), found = 0;
+    for (size_t i = 0; i < count; i++) found += gov_id_equal(debts[i].group.bytes, group.bytes);
+    return found;
+}
+
+/* Who leaves the namespace leaves its groups: a rotation of one of them beside that does not know.
+ */
+static void test_leave_beside_a_rotation(void **state) {
+    (void)state;
+    cal_group_id group = closed_group();
+    cal_account_id four = gov_net_account(&net, 4);
+    gov_net_commit(&net, 3, gov_leave(GOV(3), &net.ns, no_roots, OUT));
+    net.away[0] = true;
+    gov_net_sync(&net);
+    assert_int_equal(due_in(1, group), 1);
+    gov_net_commit(&net, 0, gov_members_remove(GOV(0), &group, &four, 1, no_roots, OUT));
+    net.away[0] = false;
+    gov_net_sync(&net);
+    for (size_t n = 0; n < 2; n++) {
+        assert_int_equal(due_in(n, group), 1);
+        assert_int_equal(due_in(n, net.ns), 1);
+    }
+    pay_all(0);
+    for (size_t n = 0; n < 2; n++) assert_int_equal(due_in(n, group) + due_in(n, net.ns), 0);
+}
+
+static void test_return_ends_the_debt(void **state) {
+    (void)state;
+    gov_member_spec spec = {gov_net_account(&net, 3), GOV_ROLE_MEMBER};
+    gov_group_key before = current(0);
+    gov_net_do(&net, 3, gov_leave(GOV(3), &net.ns, no_roots, OUT));
+    assert_int_equal(due_in(0, net.ns), 1);
+    gov_net_do(&net, 0, gov_members_add(GOV(0), &net.ns, &spec, 1, OUT));
+    for (size_t n = 0; n < 3; n++) assert_int_equal(due_in(n, net.ns), 0);
+    is_key(0, &before);
+}
+
+/* An admin of everything makes no key of a group that it is not in: it would have it. */
+static void test_outsiders_make_no_key(void **state) {
+    (void)state;
+    gov_root_op op = {.kind = GOV_ADMIN_CHANGED, .account = gov_net_account(&net, 2)};
+    cal_account_id four = gov_net_account(&net, 4);
+    cal_group_id group = closed_group();
+    assert_int_equal(gov_change_begin(GOV(0), &net.ns, &net.change, &net.err), 0);
+    int result = gov_author_root(net.change, &op, &net.err);
+    gov_net_do(&net, 0, gov_change_finish(net.change, result, &net.change, &net.err));
+    gov_net_pull(&net, 0, 2, &group);
+    gov_net_pull_sealed(&net, 0, 2);
+    gov_net_refused(&net, CAL_EDENIED, gov_members_remove(GOV(2), &group, &four, 1, no_roots, OUT));
+    gov_net_do(&net, 3, gov_leave(GOV(3), &group, no_roots, OUT));
+    assert_int_equal(due_in(2, group), 0);
+    assert_int_equal(due_in(1, group), 1);
+}
+
 /* A rotation whose key has not come: nothing is sealed under the one before. */
 static void test_key_that_is_missing(void **state) {
     (void)state;
@@ -382,6 +451,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_removals_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removals_at_once_backwards, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removed_admin_goes_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_leave_beside_a_rotation, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_return_ends_the_debt, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_outsiders_make_no_key, setup, teardown),
         cmocka_unit_test_setup_teardown(test_key_that_is_missing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_key_of_an_unread_removal, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_devices_than_fit, setup, teardown),
