@@ -1,8 +1,9 @@
 /* Keys that members hand to one another (governance.md 11; share.h); what is wanted of others:
  * key_wish.c.
  *
- * The one who answers gives a key to nobody but a live device of a member, sealed for that device,
- * and every refusal looks the same (18.1, T16, T25). Loop thread. */
+ * The one who answers is a member itself, and gives a key to nobody but a live device of a member,
+ * sealed for that device; every refusal looks the same (18.1, T16, T25). Who joins has the newest
+ * key before it can read whom that was made to keep out. Loop thread. */
 #include "base/error.h"
 #include "gov/draft.h"
 #include "gov/share.h"
@@ -46,6 +47,8 @@ int gov_key_serve(cal_gov *gov, const cal_group_id *namespace_id, const cal_grou
     gov_group_key key;
     const gov_namespace *ns = gov_find_group(gov, group, &view);
     if (!ns || !gov_id_equal(ns->id.bytes, namespace_id->bytes) || !device) return CAL_ENOTFOUND;
+    cal_account_id self = gov_acting(gov, &view);
+    if (!is_member(&view, group, &self)) return CAL_ENOTFOUND;
     if (!gov_account_of_key(&view, requester->bytes, &account) ||
         !is_member(&view, group, &account) || !gov_binding_get(&view, device, &binding) ||
         !gov_id_equal(binding.account.bytes, account.bytes) ||

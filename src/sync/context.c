@@ -113,6 +113,17 @@ sync_context *sync_context_get(cal_sync *sync, const cal_context_id *id) {
     return context && !context->gone ? context : NULL;
 }
 
+/* Of what a join has brought whoever answered it is asked first: it is a member, and knows of this
+ * node's membership; of others who hear the topic neither is known. */
+static void ask_helper_first(sync_context *context) {
+    cal_sync *sync = context->sync;
+    cal_group_id group, id;
+    if (gov_context_group(sync->options.gov, &context->id, &group, &id) != 0) return;
+    const sync_namespace *ns = sync_namespace_get(sync, &id, false);
+    if (ns && ns->helper.len > 0 && cal_p2p_is_connected(sync->options.host, &ns->helper))
+        context->ahead = ns->helper;
+}
+
 int sync_context_add(cal_sync *sync, const cal_context_id *id) {
     cal_slice key = cal_slice_of(id->bytes, sizeof id->bytes);
     sync_context *context = cal_map_get(&sync->contexts, key);
@@ -143,6 +154,7 @@ int sync_context_add(cal_sync *sync, const cal_context_id *id) {
         free(context);
         return rc;
     }
+    ask_helper_first(context);
     listen(context);
     sync_context_alarm(context);
     return 0;

@@ -149,6 +149,8 @@ typedef struct sync_namespace {
     cal_peer_id newer_peer;
     bool gone; /* purged: goes when nothing of it is under way */
 
+    cal_peer_id helper; /* who answered this node's join; len 0: nobody since the start */
+
     /* history.c */
     struct sync_history *history; /* a peer is being asked */
     cal_peer_id behind;           /* who is known to have more; len 0: nobody */

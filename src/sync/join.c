@@ -213,6 +213,7 @@ static void taken(gov_commit *commit, const cal_error *err) {
         join->history_by_ms = sync_now_ms(join->sync) + HISTORY_PATIENCE_MS;
         sync_history_want(ns, &join->peer, true);
         sync_keys_from(ns, &join->peer);
+        ns->helper = join->peer;
         look_at_history(join);
     }
     leave_step(join);
