@@ -165,7 +165,7 @@ static void fail_compare(sync_compare *compare, int code, const char *why) {
     cal_peer_id peer = compare->peer;
     let_go(compare);
     /* It still has the state that was begun with; but nobody is asked for ever. */
-    if (sync_take_moves(context) && context->failures % SAME_PEER_MAX != 0) context->ahead = peer;
+    if (sync_take_moves(context) && context->failures % SAME_PEER_MAX != 0) context->helper = peer;
     sync_context_alarm(context);
     tell_waiters(context, &err);
 }
@@ -708,10 +708,13 @@ uint64_t sync_compare_due(const sync_context *context) {
 }
 
 void sync_compare_tick(sync_context *context, uint64_t now_ms) {
-    cal_peer_id peers[SYNC_PEERS_ASKED_MAX], first = context->ahead;
-    context->ahead.len = 0;
-    if (first.len && start(context, &first)) return;
+    cal_peer_id peers[SYNC_PEERS_ASKED_MAX], helper = context->helper, ahead = context->ahead;
     size_t count = sync_hearers(context->sync, context->topic, peers, SYNC_PEERS_ASKED_MAX);
+    context->helper.len = context->ahead.len = 0;
+    if (helper.len && start(context, &helper)) return;
+    /* Who was of no use may always have news: the others have their turn all the same. */
+    bool again = context->failures > 0 && cal_peer_id_equal(&ahead, &context->tried);
+    if (ahead.len && !(again && count > 1) && start(context, &ahead)) return;
     for (size_t i = 0; i < count; i++)
         if ((count == 1 || !cal_peer_id_equal(&peers[i], &context->tried)) &&
             start(context, &peers[i]))

@@ -121,7 +121,7 @@ static void ask_helper_first(sync_context *context) {
     if (gov_context_group(sync->options.gov, &context->id, &group, &id) != 0) return;
     const sync_namespace *ns = sync_namespace_get(sync, &id, false);
     if (ns && ns->helper.len > 0 && cal_p2p_is_connected(sync->options.host, &ns->helper))
-        context->ahead = ns->helper;
+        context->helper = ns->helper;
 }
 
 int sync_context_add(cal_sync *sync, const cal_context_id *id) {

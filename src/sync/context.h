@@ -133,6 +133,7 @@ typedef struct sync_context {
     struct sync_cover *cover;    /* cover.c: of the state that came whole; NULL: none did, or */
     bool cover_read;             /* not read yet */
     struct sync_take *kept_take; /* take.c: a transfer that broke off */
+    cal_peer_id helper;          /* is asked before all others, once; len 0: nobody */
     cal_peer_id ahead;           /* who is to be asked next; len 0: anybody */
     cal_peer_id declined;        /* whose comparison of trees was, last */
     uint64_t declined_ms;
