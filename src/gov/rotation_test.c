@@ -333,6 +333,32 @@ static void test_outsiders_make_no_key(void **state) {
     assert_int_equal(due_in(1, group), 1);
 }
 
+static uint8_t why_not_back(size_t node, cal_group_id group, cal_account_id account) {
+    gov_view view = gov_replica_view(&net.nodes[node], &net.ns);
+    gov_key key = gov_key_of(ROW_REENTRY, group.bytes, account.bytes, NULL);
+    cal_slice value;
+    return gov_view_get(&view, &key, &value) ? value.data[0] : 0;
+}
+
+/* Two leave the namespace, one of them with a place in a group that the third cannot read yet, the
+ * other after its removal from there. */
+static void test_left_before_it_is_read(void **state) {
+    (void)state;
+    cal_group_id group = closed_group();
+    cal_account_id three = gov_net_account(&net, 3), four = gov_net_account(&net, 4);
+    gov_member_spec two = {gov_net_account(&net, 2), GOV_ROLE_MEMBER};
+    gov_net_do(&net, 0, gov_members_remove(GOV(0), &group, &four, 1, no_roots, OUT));
+    gov_net_do(&net, 3, gov_leave(GOV(3), &net.ns, no_roots, OUT));
+    gov_net_do(&net, 4, gov_leave(GOV(4), &net.ns, no_roots, OUT));
+    assert_int_equal(why_not_back(2, group, three), 0);
+    gov_net_do(&net, 0, gov_members_add(GOV(0), &group, &two, 1, OUT));
+    gov_net_pull_sealed(&net, 0, 2);
+    for (size_t n = 0; n < 3; n++) {
+        assert_int_equal(why_not_back(n, group, three), GOV_REENTRY_LEFT);
+        assert_int_equal(why_not_back(n, group, four), GOV_REENTRY_REMOVED);
+    }
+}
+
 /* A rotation whose key has not come: nothing is sealed under the one before. */
 static void test_key_that_is_missing(void **state) {
     (void)state;
@@ -390,6 +416,8 @@ static void test_key_of_an_unread_removal(void **state) {
     assert_int_equal(serve_to(2, &now.id), CAL_ENOTFOUND);
     assert_int_equal(serve_to(1, &now.id), 0);
     assert_int_equal(serve_to(1, &before.id), 0);
+    gov_net_do(&net, 4, gov_leave(GOV(4), &net.ns, no_roots, OUT)); /* and serves no more */
+    assert_int_equal(serve_to(1, &before.id), CAL_ENOTFOUND);
 }
 
 /* G14: an operation that can be gossiped, whatever the number of devices. */
@@ -454,6 +482,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_leave_beside_a_rotation, setup, teardown),
         cmocka_unit_test_setup_teardown(test_return_ends_the_debt, setup, teardown),
         cmocka_unit_test_setup_teardown(test_outsiders_make_no_key, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_left_before_it_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_key_that_is_missing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_key_of_an_unread_removal, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_devices_than_fit, setup, teardown),
