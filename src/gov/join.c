@@ -272,6 +272,21 @@ static void put_placeholder(gov_change *change, const gov_invitation *invitation
                          (gov_optional){true, cal_slice_text(name)}, NULL, invitation->inviter_key);
 }
 
+/* The history is here: of an earlier membership, or it came before this node began to join. What it
+ * does not say of the application, which is a founder's own row, the invitation does. */
+static void put_joining(gov_change *change, const gov_view *view,
+                        const gov_invitation *invitation) {
+    uint8_t since[8];
+    gov_meta meta;
+    cal_write_u64le(since, gov_now_s(change->gov));
+    gov_change_put(change, gov_key_of(ROW_JOINING, NULL, NULL, NULL),
+                   cal_slice_of(since, sizeof since));
+    if (!gov_meta_get(view, &invitation->group, &meta) || !gov_id_zero(meta.app_key.bytes)) return;
+    if (invitation->has_app_key) meta.app_key = invitation->app_key;
+    if (gov_id_zero(meta.application.bytes)) meta.application = invitation->application;
+    gov_put_meta(change, &invitation->group, &meta);
+}
+
 int gov_join_begin(cal_gov *gov, const gov_invitation *invitation, const char *name,
                    gov_change **ret_change, cal_error *err) {
     gov_change *change;
@@ -292,12 +307,9 @@ int gov_join_begin(cal_gov *gov, const gov_invitation *invitation, const char *n
     *ret_change = NULL;
     if (ns && is_joining(&view)) return 0;
     if ((result = gov_change_begin(gov, id, &change, err))) return result;
-    if (ns) { /* it was a member once: the history is here */
-        uint8_t since[8];
-        cal_write_u64le(since, gov_now_s(gov));
-        gov_change_put(change, gov_key_of(ROW_JOINING, NULL, NULL, NULL),
-                       cal_slice_of(since, sizeof since));
-    } else
+    if (ns)
+        put_joining(change, &view, invitation);
+    else
         put_placeholder(change, invitation, name);
     return gov_change_finish(change, 0, ret_change, err);
 }

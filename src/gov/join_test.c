@@ -86,6 +86,23 @@ static void test_placeholder(void **state) {
 }
 
 /* T8, on the joiner's side. */
+/* What a founder alone knows of its application comes with the invitation, whichever is first. */
+static void test_history_before_the_invitation(void **state) {
+    fixture *f = *state;
+    gov_invitation invitation = gov_peer_invite(&f->founder, f->ns, GOV_ROLE_MEMBER);
+    cal_blob_id code, expected;
+    gov_group_info info;
+    invitation.signature = cal_slice_text(invitation.signature_text);
+    gov_peer_copy(&f->founder, &f->joiner, &f->ns, 1);
+    gov_peer_do(&f->joiner, gov_join_begin(f->joiner.gov, &invitation, NULL, &change, err));
+    assert_int_equal(gov_group_code(f->founder.gov, &f->ns, &expected), 0);
+    assert_int_equal(gov_group_code(f->joiner.gov, &f->ns, &code), 0);
+    assert_memory_equal(&code, &expected, 32);
+    assert_int_equal(gov_group_get(f->joiner.gov, &f->ns, &info), 0);
+    assert_memory_equal(&info.application, &invitation.application, 32);
+    assert_memory_equal(&info.admin, &gov_self(f->founder.gov)->account, 32);
+}
+
 static void test_bad_invitations(void **state) {
     fixture *f = *state;
     gov_invitation good = gov_peer_invite(&f->founder, f->ns, GOV_ROLE_MEMBER), bad = good;
@@ -419,6 +436,7 @@ static void test_open_group(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_placeholder, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_history_before_the_invitation, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_invitations, setup, teardown),
         cmocka_unit_test_setup_teardown(test_join, setup, teardown),
         cmocka_unit_test_setup_teardown(test_join_any_order, setup, teardown),
