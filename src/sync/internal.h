@@ -163,10 +163,8 @@ typedef struct sync_namespace {
     bool pull_wanted; /* there may be keys to fetch */
     uint64_t pull_due_ms;
     uint32_t pull_failures;
-    cal_peer_id pull_peer;  /* who was asked last; the next one is asked next */
-    cal_peer_id pull_first; /* but this one before; len 0: nobody */
-    bool pull_vain;         /* whoever was asked last had none of them */
-    uint64_t pull_turn;     /* of what is asked for first */
+    cal_peer_id pull_peer; /* who was asked last; the next one is asked next */
+    uint64_t pull_turn;    /* of what is asked for first */
 } sync_namespace;
 
 sync_namespace *sync_namespace_get(cal_sync *sync, const cal_group_id *id, bool make);
@@ -195,8 +193,7 @@ void sync_history_free(sync_namespace *ns);
 /* keys.c */
 void sync_keys_tick(sync_namespace *ns, uint64_t now_ms);
 void sync_keys_soon(sync_namespace *ns);
-/* Soon, and of this peer first, whatever others said before. */
-void sync_keys_from(sync_namespace *ns, const cal_peer_id *peer);
+void sync_keys_join(sync_namespace *ns); /* soon, of the helper, whatever others said before */
 void sync_keys_free(sync_namespace *ns);
 
 /* join.c */

@@ -20,6 +20,7 @@ enum {
     REFUSALS_MAX = 5,
     ASK_AGAIN_MS = 3000,
     HISTORY_PATIENCE_MS = 5000,
+    KEYS_TRIED_MAX = 3, /* questions for keys, one after the other, that bring not all of them */
     SESSION_MS = 10000, /* for an answer: a few who say nothing leave time for others */
 };
 
@@ -165,9 +166,10 @@ static void published(gov_commit *commit, const cal_error *err) {
 
 /* --- history --- */
 
-/* Operations of the namespace cannot be read, and whoever answered may still give the keys. */
+/* Operations of the namespace cannot be read, and whoever answered may still give the keys: what it
+ * gives out depends on what it has read itself. */
 static bool keys_come(const sync_join *join, const sync_namespace *ns) {
-    return !ns->pull_vain && gov_keys_lacking(join->sync->options.gov, &ns->id);
+    return ns->pull_failures < KEYS_TRIED_MAX && gov_keys_lacking(join->sync->options.gov, &ns->id);
 }
 
 /* Whether all that anybody mentioned is here and judged; what nobody has is not waited for: anybody
@@ -212,8 +214,8 @@ static void taken(gov_commit *commit, const cal_error *err) {
         join->state = JOIN_HISTORY;
         join->history_by_ms = sync_now_ms(join->sync) + HISTORY_PATIENCE_MS;
         sync_history_want(ns, &join->peer, true);
-        sync_keys_from(ns, &join->peer);
         ns->helper = join->peer;
+        sync_keys_join(ns);
         look_at_history(join);
     }
     leave_step(join);

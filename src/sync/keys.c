@@ -28,7 +28,6 @@ static void end_pull(sync_key_pull *pull) {
     sync_namespace *ns = pull->ns;
     uint64_t now = sync_now_ms(ns->sync);
     ns->pull = NULL;
-    ns->pull_vain = pull->taken == 0 && ns->pull_first.len == 0;
     if (pull->taken == pull->count) {
         ns->pull_failures = 0;
         ns->pull_due_ms = now; /* there may be more that are wanted now */
@@ -155,9 +154,7 @@ void sync_keys_soon(sync_namespace *ns) {
     if (ns->pull_due_ms > soon) ns->pull_due_ms = soon; /* news end a long pause */
 }
 
-void sync_keys_from(sync_namespace *ns, const cal_peer_id *peer) {
-    ns->pull_first = *peer;
-    ns->pull_vain = false;
+void sync_keys_join(sync_namespace *ns) {
     ns->pull_failures = 0;
     sync_keys_soon(ns);
 }
@@ -168,7 +165,8 @@ static int compare_peers(const void *a, const void *b) {
 }
 
 /* Those who hear the namespace, in turn from the one after who was asked last: whoever hands out
- * what cannot be taken keeps nobody else from being asked. */
+ * what cannot be taken keeps nobody else from being asked. While this node joins, nobody but who
+ * answered it knows it. */
 static int open_pull(sync_key_pull *pull) {
     sync_namespace *ns = pull->ns;
     cal_peer_id peers[SYNC_PEERS_ASKED_MAX];
@@ -176,12 +174,8 @@ static int open_pull(sync_key_pull *pull) {
     pull->peers = count > 0 ? (uint32_t)count : 1;
     qsort(peers, count, sizeof *peers, compare_peers);
     while (first < count && compare_peers(&peers[first], &ns->pull_peer) <= 0) first++;
-    if (ns->pull_first.len > 0 &&
-        !sync_session_open(ns->sync, &ns->pull_first, SESSION_MS, &events, pull, &pull->session)) {
-        ns->pull_first.len = 0;
-        return 0;
-    }
-    ns->pull_first.len = 0;
+    if (ns->helper.len > 0 && gov_namespace_joining(ns->sync->options.gov, &ns->id))
+        return sync_session_open(ns->sync, &ns->helper, SESSION_MS, &events, pull, &pull->session);
     for (size_t i = 0; i < count; i++) {
         ns->pull_peer = peers[(first + i) % count];
         if (!sync_session_open(ns->sync, &ns->pull_peer, SESSION_MS, &events, pull, &pull->session))
