@@ -161,6 +161,11 @@ bool gov_key_current(const gov_view *view, const cal_group_id *group, gov_group_
 bool gov_key_highest(const gov_view *view, const cal_group_id *group, cal_hash *ret_key_id);
 bool gov_key_find(const gov_view *view, const cal_group_id *group, const cal_hash *key_id,
                   gov_group_key *ret_key);
+/* An operation that may remove the account from the group is kept sealed: of an admin of it, or of
+ * the account itself (NULL: of nobody), which may have left. group NULL: from any that this node is
+ * in. */
+bool gov_removal_unread(const cal_gov *gov, const gov_view *view, const cal_group_id *group,
+                        const cal_account_id *account);
 /* Whether all that decides who may have the group's key has been read: the rotation that made it,
  * or, for one that no rotation made as far as is known here, every operation that may be the
  * removal it was made for. account (may be NULL): of who asks. */

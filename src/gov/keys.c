@@ -101,14 +101,20 @@ static bool may_remove(const cal_gov *gov, const gov_view *view, const uint8_t *
     return gov_admin(view, &id, &author) && gov_path_of(view, &id, &self, NULL) != GOV_PATH_NONE;
 }
 
-bool gov_key_settled(const cal_gov *gov, const gov_view *view, const cal_group_id *group,
-                     const cal_hash *key_id, const cal_account_id *account) {
+bool gov_removal_unread(const cal_gov *gov, const gov_view *view, const cal_group_id *group,
+                        const cal_account_id *account) {
     gov_walk sealed = gov_walk_start(view, ROW_SEALED, NULL, NULL);
     cal_slice rest, value;
-    if (epoch_of(view, group, key_id) > 0) return true;
     while (gov_walk_next(&sealed, &rest, &value))
-        if (may_remove(gov, view, rest.data, value.data + 32, account)) return false;
-    return true;
+        if ((!group || gov_id_equal(rest.data, group->bytes)) &&
+            may_remove(gov, view, rest.data, value.data + 32, account))
+            return true;
+    return false;
+}
+
+bool gov_key_settled(const cal_gov *gov, const gov_view *view, const cal_group_id *group,
+                     const cal_hash *key_id, const cal_account_id *account) {
+    return epoch_of(view, group, key_id) > 0 || !gov_removal_unread(gov, view, NULL, account);
 }
 
 /* --- writing --- */

@@ -88,9 +88,27 @@ int gov_devices_ever(cal_gov *gov, const cal_group_id *namespace_id,
     return 0;
 }
 
+static bool find_member(cal_gov *gov, const cal_group_id *group, const cal_public_key *key,
+                        gov_view *ret_view, cal_account_id *ret_account) {
+    return gov_find_group(gov, group, ret_view) &&
+           gov_account_of_key(ret_view, key->bytes, ret_account) &&
+           gov_path_of(ret_view, group, ret_account, NULL) != GOV_PATH_NONE;
+}
+
 bool gov_key_is_member(cal_gov *gov, const cal_group_id *group, const cal_public_key *key) {
     gov_view view;
     cal_account_id account;
-    return gov_find_group(gov, group, &view) && gov_account_of_key(&view, key->bytes, &account) &&
-           gov_path_of(&view, group, &account, NULL) != GOV_PATH_NONE;
+    return find_member(gov, group, key, &view, &account);
+}
+
+bool gov_key_may_read(cal_gov *gov, const cal_group_id *group, const cal_public_key *key) {
+    gov_view view;
+    cal_account_id account;
+    cal_group_id at = *group;
+    if (!find_member(gov, group, key, &view, &account)) return false;
+    for (int steps = 0; steps <= GOV_ROOT_WALK_MAX; steps++) {
+        if (gov_removal_unread(gov, &view, &at, &account)) return false;
+        if (!gov_group_parent(&view, &at, &at)) break;
+    }
+    return true;
 }

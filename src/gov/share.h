@@ -84,6 +84,9 @@ int gov_devices_ever(cal_gov *gov, const cal_group_id *namespace_id,
                      void *user);
 /* Whether a key speaks for a member of the group (a namespace too), by row or by inheritance. */
 bool gov_key_is_member(cal_gov *gov, const cal_group_id *group, const cal_public_key *key);
+/* Whether it may have what members have: not while an operation of an admin, or of itself, that may
+ * be its removal is kept sealed (T22). */
+bool gov_key_may_read(cal_gov *gov, const cal_group_id *group, const cal_public_key *key);
 
 /* --- deltas --- */
 

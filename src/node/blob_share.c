@@ -25,7 +25,7 @@ static bool is_code(void *user, const cal_context_id *context, const cal_blob_id
 static bool is_member(void *user, const cal_context_id *context, const cal_public_key *key) {
     cal_gov *gov = ((cal_node *)user)->gov;
     gov_context_info info;
-    return gov_context_get(gov, context, &info) == 0 && gov_key_is_member(gov, &info.group, key);
+    return gov_context_get(gov, context, &info) == 0 && gov_key_may_read(gov, &info.group, key);
 }
 
 /* --- announcing --- */

@@ -122,7 +122,7 @@ static bool may_have(const sync_serving *serving, const cal_context_id *context)
     return gov_context_group(gov, context, &group, &ns) == 0 &&
            gov_group_code(gov, &group, &code) == 0 &&
            memcmp(&code, &serving->request.blob, sizeof code) == 0 &&
-           gov_key_is_member(gov, &group, &serving->party);
+           gov_key_may_read(gov, &group, &serving->party);
 }
 
 void sync_serve_blob(sync_serving *serving, const cal_context_id *context) {

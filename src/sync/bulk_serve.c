@@ -347,7 +347,7 @@ static bool may_ask(const serving *s) {
     memcpy(init.proof, s->request.proof, sizeof init.proof);
     return sync_proof_verify(&init, &peer) &&
            gov_context_group(gov, &s->request.context, &group, &ns) == 0 &&
-           gov_key_is_member(gov, &group, &s->request.party);
+           gov_key_may_read(gov, &group, &s->request.party);
 }
 
 static int begin_serving(serving *s) {

@@ -344,7 +344,7 @@ static int may_ask(const sync_serving *serving) {
     cal_gov *gov = serving->sync->options.gov;
     cal_group_id group, ns;
     if (gov_context_group(gov, &serving->request.context, &group, &ns)) return CAL_ENOTFOUND;
-    return gov_key_is_member(gov, &group, &serving->party) ? 0 : CAL_EDENIED;
+    return gov_key_may_read(gov, &group, &serving->party) ? 0 : CAL_EDENIED;
 }
 
 static void wait_for_governance(sync_serving *serving) {

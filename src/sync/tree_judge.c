@@ -59,7 +59,7 @@ static bool is_member(const sync_context *context, const cal_public_key *party) 
     cal_gov *gov = context->sync->options.gov;
     cal_group_id group, ns;
     return gov_context_group(gov, &context->id, &group, &ns) == 0 &&
-           gov_key_is_member(gov, &group, party);
+           gov_key_may_read(gov, &group, party);
 }
 
 bool sync_met_member(const sync_context *context, const cal_peer_id *peer) {
