@@ -343,7 +343,9 @@ static bool may_ask(const serving *s) {
                       .has_proof = true};
     cal_peer_id peer;
     cal_group_id group, ns;
+    const sync_context *context = sync_context_get(s->sync, &s->request.context);
     net_messages_peer(s->messages, &peer);
+    if (context && sync_context_held(context, &peer)) return false;
     memcpy(init.proof, s->request.proof, sizeof init.proof);
     return sync_proof_verify(&init, &peer) &&
            gov_context_group(gov, &s->request.context, &group, &ns) == 0 &&

@@ -303,6 +303,7 @@ static void on_taken(void *user, int result, const char *why) {
         fail_compare(compare, result, why);
         return;
     }
+    sync_context_took(compare->context, &compare->peer);
     sync_cover_note(compare->context, &compare->peer);
     sync_context_stated(compare->context);
     if (compare->context) ask_heads(compare);
@@ -323,6 +324,7 @@ static void take_state(sync_compare *compare) {
     }
     context->status.state = CAL_SYNC_BEHIND;
     compare->phase = COMPARE_STATE;
+    sync_context_took(context, &compare->peer);
     if (sync_take_new(context, compare->session, on_taken, compare, &compare->take))
         fail_compare(compare, CAL_EUNREACHABLE, "the peer could not be asked for its state");
 }
@@ -411,6 +413,7 @@ static bool take_instead(sync_compare *compare) {
 static void on_trees(void *user, int result, const char *why) {
     sync_compare *compare = user;
     compare->tree = NULL;
+    sync_context_took(compare->context, &compare->peer);
     if (result != 0 && !take_instead(compare))
         fail_different(compare, result, why);
     else if (result == 0)
@@ -422,12 +425,18 @@ static void compare_trees(sync_compare *compare, const cal_hash *root) {
     compare->phase = COMPARE_TREE;
     if (!is_member(compare))
         fail_compare(compare, CAL_ESTATE, "the peer has not shown yet that it is a member");
+    else if (sync_context_held(context, &compare->peer))
+        fail_compare(compare, CAL_ESTATE,
+                     "the history of the peer whose state was taken is not here yet");
     else if (compare->trees++ >= TREES_MAX) {
         if (!take_instead(compare))
             fail_different(compare, CAL_EBUSY,
                            "the states still differ after what may be exchanged was");
-    } else if (sync_tree_new(context, compare->session, root, on_trees, compare, &compare->tree))
-        fail_different(compare, CAL_EUNREACHABLE, "the peer could not be asked for its tree");
+    } else {
+        sync_context_took(context, &compare->peer);
+        if (sync_tree_new(context, compare->session, root, on_trees, compare, &compare->tree))
+            fail_different(compare, CAL_EUNREACHABLE, "the peer could not be asked for its tree");
+    }
 }
 
 /* --- heads --- */

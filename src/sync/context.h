@@ -28,6 +28,7 @@ enum {
     SYNC_REFUSED_MAX = 64,
     SYNC_COVERED_MAX = 65536,
     SYNC_MET_MAX = 64,
+    SYNC_HELD_MAX = 4,
     SYNC_SHOWN_MAX = 16,      /* peers that this node shows itself to in SHOW_AGAIN_MS */
     SYNC_LEVEL_PEERS_MAX = 8, /* whose heads are remembered as those of this node */
 };
@@ -159,7 +160,15 @@ typedef struct sync_context {
         cal_public_key party;
     } met[SYNC_MET_MAX];
     size_t met_at;
+    cal_peer_id held[SYNC_HELD_MAX]; /* held.c: whose state was taken, the latest */
+    size_t held_at;
 } sync_context;
+
+/* held.c */
+/* Something of a state of the peer's is taken, or is about to be. */
+void sync_context_took(sync_context *context, const cal_peer_id *peer);
+/* What was taken from another peer must not go on to `to` yet. */
+bool sync_context_held(const sync_context *context, const cal_peer_id *to);
 
 /* delta.c: from gossip, or from an answer to DeltaRequest. NULL: malformed, not this context's, or
  * no memory. */

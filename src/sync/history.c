@@ -37,6 +37,7 @@ static void end_history(sync_history *history, bool success) {
     sync_namespace *ns = history->ns;
     uint64_t now = sync_now_ms(ns->sync);
     ns->history = NULL;
+    sync_owed_answered(ns, &history->peer, success);
     if (success) {
         ns->history_failures = 0;
         ns->history_due_ms = now;
@@ -52,8 +53,10 @@ static void end_history(sync_history *history, bool success) {
     if (history->over)
         free(history);
     else
-        history->ns = NULL;             /* goes with its session */
-    if (success) sync_joins_judged(ns); /* who joins waits for no more than this */
+        history->ns = NULL; /* goes with its session */
+    if (!success) return;
+    sync_joins_judged(ns); /* who joins waits for no more than this */
+    sync_servings_look(ns->sync, now);
 }
 
 static const sync_session_events events;
@@ -179,6 +182,7 @@ static bool start(sync_namespace *ns, const cal_peer_id *peer, bool all) {
         return false;
     }
     ns->history = history;
+    sync_owed_asked(ns, peer);
     return true;
 }
 
@@ -198,10 +202,11 @@ void sync_history_tick(sync_namespace *ns, uint64_t now_ms) {
     cal_hash one;
     if (ns->history || now_ms < ns->history_due_ms || ns->sync->stopping || ns->gone) return;
     bool missing = gov_missing(ns->sync->options.gov, &ns->id, &one, 1) > 0;
-    if (!missing && !ns->behind_all && ns->behind.len == 0) return;
+    const cal_peer_id *owes = sync_owed_next(ns, now_ms);
+    if (!missing && !ns->behind_all && ns->behind.len == 0 && !owes) return;
     if (sync_namespace_busy(ns)) return; /* what is missing may be among it */
-    bool all = ns->behind_all || !missing;
-    cal_peer_id peer = ns->behind;
+    bool all = ns->behind_all || !missing || owes;
+    cal_peer_id peer = owes ? *owes : ns->behind;
     ns->behind.len = 0;
     ns->behind_all = false;
     bool tried = peer.len && cal_peer_id_equal(&peer, &ns->history_tried);

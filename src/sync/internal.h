@@ -11,7 +11,8 @@
  *   compare.c    catching up with a peer      take.c  state.c    a whole state, taken, handed out
  *   snapshot.h   the machines of both         blobs.c      blobs, on a protocol of their own
  *   tree_*.c     comparing trees, both sides   foreign.c   whose version does not fit
- *   follow.c     contexts that others made    sync.c       the module's face, drain, tick
+ *   follow.c     contexts that others made    held.c       states whose history is not here yet
+ *   sync.c       the module's face, drain, tick
  */
 #ifndef CAL_SYNC_INTERNAL_H
 #define CAL_SYNC_INTERNAL_H
@@ -34,6 +35,7 @@ enum {
     SYNC_HEARTBEAT_MS = 30000,
     SYNC_RETRY_MIN_MS = 500, /* pause before asking again; doubles up to: */
     SYNC_RETRY_MAX_MS = 60000,
+    SYNC_OWED_MAX = 8,      /* peers whose history is still asked for */
     SYNC_ANSWERED_MAX = 64, /* joiners who are no members yet */
     SYNC_MUTE_MAX = 32,     /* peers without our streams that are remembered */
     SYNC_DUE_SLOTS = 256,   /* of CAL_SYNC_TICK_MS each: longer than any of those pauses */
@@ -131,6 +133,12 @@ typedef struct sync_intake { /* an operation that came */
     uint8_t bytes[];
 } sync_intake;
 
+typedef struct sync_owed { /* held.c: a peer whose state was taken */
+    cal_peer_id peer;
+    uint64_t until_ms;
+    bool asked; /* for its history, since then */
+} sync_owed;
+
 typedef struct sync_namespace {
     cal_sync *sync;
     cal_group_id id;
@@ -158,6 +166,8 @@ typedef struct sync_namespace {
     cal_peer_id history_tried;    /* who was of no use, last; len 0: nobody */
     uint64_t history_due_ms;
     uint32_t history_failures;
+    sync_owed owed[SYNC_OWED_MAX];
+    size_t owed_count;
     /* keys.c */
     struct sync_key_pull *pull;
     bool pull_wanted; /* there may be keys to fetch */
@@ -189,6 +199,11 @@ void sync_history_want(sync_namespace *ns, const cal_peer_id *peer, bool all);
 void sync_history_tick(sync_namespace *ns, uint64_t now_ms);
 void sync_history_judged(sync_namespace *ns); /* what it brought has been judged */
 void sync_history_free(sync_namespace *ns);
+
+/* held.c, for history.c: of whom it is to be asked (NULL: nobody), is being, has been */
+const cal_peer_id *sync_owed_next(sync_namespace *ns, uint64_t now_ms);
+void sync_owed_asked(sync_namespace *ns, const cal_peer_id *peer);
+void sync_owed_answered(sync_namespace *ns, const cal_peer_id *peer, bool success);
 
 /* keys.c */
 void sync_keys_tick(sync_namespace *ns, uint64_t now_ms);

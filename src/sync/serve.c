@@ -339,12 +339,16 @@ static void serve_context(sync_serving *serving) {
 }
 
 /* Whether the asker is a member of the context's group: 0; CAL_EDENIED, not that anybody here
- * knows; CAL_ENOTFOUND, the context is in no group here. */
+ * knows, or it may turn out that it is none; CAL_ENOTFOUND, the context is in no group here. */
 static int may_ask(const sync_serving *serving) {
     cal_gov *gov = serving->sync->options.gov;
     cal_group_id group, ns;
     if (gov_context_group(gov, &serving->request.context, &group, &ns)) return CAL_ENOTFOUND;
-    return gov_key_may_read(gov, &group, &serving->party) ? 0 : CAL_EDENIED;
+    const sync_context *context = sync_context_get(serving->sync, &serving->request.context);
+    cal_peer_id peer;
+    net_messages_peer(serving->messages, &peer);
+    bool held = context && sync_context_held(context, &peer);
+    return !held && gov_key_may_read(gov, &group, &serving->party) ? 0 : CAL_EDENIED;
 }
 
 static void wait_for_governance(sync_serving *serving) {

@@ -109,6 +109,10 @@ static void on_merged(void *user, int error, const cal_merge_outcome *outcomes, 
         return;
     }
     serving->sync->stats.leaves_taken += answer.applied;
+    sync_context *context = sync_context_get(serving->sync, &serving->request.context);
+    cal_peer_id peer;
+    net_messages_peer(serving->messages, &peer);
+    if (context && answer.applied > 0) sync_context_took(context, &peer);
     sync_serving_answer(serving, &answer);
 }
 
@@ -124,6 +128,10 @@ static void take_push(sync_serving *serving) {
         sync_serving_decline(serving, false);
         return;
     }
+    sync_context *context = sync_context_get(serving->sync, &request->context);
+    cal_peer_id peer;
+    net_messages_peer(serving->messages, &peer);
+    if (context) sync_context_took(context, &peer);
     push->serving = serving;
     push->kind = leaves ? SYNC_ANSWER_PUSHED : SYNC_ANSWER_PUSHED_DELETIONS;
     for (size_t i = 0; i < count; i++) {
