@@ -412,9 +412,15 @@ static void test_key_of_an_unread_removal(void **state) {
     assert_int_equal(serve_to(2, &now.id), CAL_ENOTFOUND);
     assert_int_equal(serve_to(1, &now.id), CAL_ENOTFOUND);
     assert_int_equal(serve_to(1, NULL), CAL_ENOTFOUND);
+    for (size_t n = 1; n < 3; n++) {
+        assert_true(gov_key_is_member(GOV(4), &net.ns, &gov_self(GOV(n))->sign_key));
+        assert_false(gov_key_may_read(GOV(4), &net.ns, &gov_self(GOV(n))->sign_key));
+    }
     gov_net_pull_sealed(&net, 0, 4);
     assert_int_equal(serve_to(2, &now.id), CAL_ENOTFOUND);
     assert_int_equal(serve_to(1, &now.id), 0);
+    assert_true(gov_key_may_read(GOV(4), &net.ns, &gov_self(GOV(1))->sign_key));
+    assert_false(gov_key_may_read(GOV(4), &net.ns, &gov_self(GOV(2))->sign_key));
     assert_int_equal(serve_to(1, &before.id), 0);
     gov_net_do(&net, 4, gov_leave(GOV(4), &net.ns, no_roots, OUT)); /* and serves no more */
     assert_int_equal(serve_to(1, &before.id), CAL_ENOTFOUND);
