@@ -183,6 +183,10 @@ static void look_at_history(sync_join *join) {
         (ns->history || ns->behind.len ||
          gov_missing(join->sync->options.gov, &ns->id, &one, 1) > 0 || keys_come(join, ns)))
         return;
+    if (keys_come(join, ns)) { /* whoever answered is gone; somebody else may answer */
+        join->state = JOIN_FIND;
+        return;
+    }
     join->state = JOIN_PUBLISH;
     run_commit(join, &join->commit, prepare_publish, published);
 }
