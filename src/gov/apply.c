@@ -177,7 +177,10 @@ static int apply_sealed(gov_apply *apply, cal_arena *arena, gov_group_op *ret_pl
         return 0;
     }
     if (gov_cut_readable(&apply->cut, &op->group_id, &judgement->wait)) {
-        judgement->reason = GOV_WHY_KEY_LACKS;
+        /* What is below it cannot be read: as if it could not itself. It must not keep aside what
+         * others say in other groups on top of it. */
+        apply->opened = false;
+        judgement->reason = GOV_WHY_SEALED;
         return 0;
     }
     bool seen;

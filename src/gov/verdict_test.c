@@ -281,7 +281,8 @@ static void test_waiting_for_a_parent(void **state) {
 }
 
 /* Below the cut lies what nobody here can read: what asks for rights waits for that key, and
- * applies when it comes. */
+ * applies when it comes. What is sealed itself is kept as if it could not be read either, and what
+ * others put on top of it waits no more than it does. */
 static void test_waiting_for_a_key(void **state) {
     fixture *f = *state;
     cal_secret key = {{0x5D}};
@@ -302,6 +303,8 @@ static void test_waiting_for_a_key(void **state) {
         gov_change_abort(change);
         if (kind == GOV_KEY_DELIVERY || kind == GOV_NAMESPACE_CREATED) /* ask for nobody's rights */
             expect(kind, &receipt, gov_reason_verdict(s.reason), s.reason);
+        else if (s.op.group)
+            expect(kind, &receipt, GOV_KEPT, GOV_WHY_SEALED);
         else {
             expect(kind, &receipt, GOV_WAITING, GOV_WHY_KEY_LACKS);
             assert_int_equal(receipt.wait.kind, GOV_WAIT_KEY);

@@ -7,6 +7,7 @@
  * again, until none is missing. An answer is judged before the next question is made from what is
  * missing then; a peer that brings nothing new gives way to another. */
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "sync/bulk.h"
@@ -37,6 +38,7 @@ static void end_history(sync_history *history, bool success) {
     sync_namespace *ns = history->ns;
     uint64_t now = sync_now_ms(ns->sync);
     ns->history = NULL;
+    if (getenv("DBG")) fprintf(stderr, "T %.3f self %02x history of %02x%02x ends %d\n", (double)now/1e3, gov_self(ns->sync->options.gov)->sign_key.bytes[0], history->peer.bytes[30], history->peer.bytes[31], success);
     sync_owed_answered(ns, &history->peer, success);
     if (success) {
         ns->history_failures = 0;
@@ -182,6 +184,7 @@ static bool start(sync_namespace *ns, const cal_peer_id *peer, bool all) {
         return false;
     }
     ns->history = history;
+    if (getenv("DBG")) fprintf(stderr, "T %.3f self %02x history of %02x%02x starts all %d owed %zu\n", (double)sync_now_ms(ns->sync)/1e3, gov_self(ns->sync->options.gov)->sign_key.bytes[0], history->peer.bytes[30], history->peer.bytes[31], all, ns->owed_count);
     sync_owed_asked(ns, peer);
     return true;
 }
@@ -203,10 +206,11 @@ void sync_history_tick(sync_namespace *ns, uint64_t now_ms) {
     if (ns->history || now_ms < ns->history_due_ms || ns->sync->stopping || ns->gone) return;
     bool missing = gov_missing(ns->sync->options.gov, &ns->id, &one, 1) > 0;
     const cal_peer_id *owes = sync_owed_next(ns, now_ms);
-    if (!missing && !ns->behind_all && ns->behind.len == 0 && !owes) return;
+    bool news = missing || ns->behind_all || ns->behind.len > 0;
+    if (!news && !owes) return;
     if (sync_namespace_busy(ns)) return; /* what is missing may be among it */
-    bool all = ns->behind_all || !missing || owes;
-    cal_peer_id peer = owes ? *owes : ns->behind;
+    bool all = ns->behind_all || !missing;
+    cal_peer_id peer = news ? ns->behind : *owes;
     ns->behind.len = 0;
     ns->behind_all = false;
     bool tried = peer.len && cal_peer_id_equal(&peer, &ns->history_tried);
