@@ -208,7 +208,7 @@ void sync_owed_answered(sync_namespace *ns, const cal_peer_id *peer, bool succes
 /* keys.c */
 void sync_keys_tick(sync_namespace *ns, uint64_t now_ms);
 void sync_keys_soon(sync_namespace *ns);
-void sync_keys_join(sync_namespace *ns); /* soon, of the helper, whatever others said before */
+void sync_keys_again(sync_namespace *ns); /* soon, whatever others said before */
 void sync_keys_free(sync_namespace *ns);
 
 /* join.c */

@@ -219,7 +219,7 @@ static void taken(gov_commit *commit, const cal_error *err) {
         join->history_by_ms = sync_now_ms(join->sync) + HISTORY_PATIENCE_MS;
         sync_history_want(ns, &join->peer, true);
         ns->helper = join->peer;
-        sync_keys_join(ns);
+        sync_keys_again(ns);
         look_at_history(join);
     }
     leave_step(join);

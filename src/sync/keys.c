@@ -154,9 +154,10 @@ void sync_keys_soon(sync_namespace *ns) {
     if (ns->pull_due_ms > soon) ns->pull_due_ms = soon; /* news end a long pause */
 }
 
-void sync_keys_join(sync_namespace *ns) {
-    ns->pull_failures = 0;
+/* Who said no may say yes now, and who was not there is: each has its turn soon. */
+void sync_keys_again(sync_namespace *ns) {
     sync_keys_soon(ns);
+    ns->pull_failures = 0;
 }
 
 static int compare_peers(const void *a, const void *b) {

@@ -418,7 +418,7 @@ void sync_namespace_gossip(sync_namespace *ns, const cal_p2p_message *message) {
 void sync_namespace_hearer(sync_namespace *ns, const cal_peer_id *peer) {
     sync_namespace_beacon(ns);
     if (gov_op_count(ns->sync->options.gov, &ns->id) == 0) sync_history_want(ns, peer, true);
-    sync_keys_soon(ns);
+    sync_keys_again(ns);
 }
 
 void sync_namespace_tick(sync_namespace *ns, uint64_t now_ms) {
@@ -437,7 +437,7 @@ static void on_committed(void *user, const gov_change *change) {
     if (!ns || sync->stopping) return;
     for (size_t i = 0; i < gov_change_ops(change); i++) publish_op(ns, gov_change_op(change, i));
     sync_namespace_beacon(ns);
-    sync_keys_soon(ns);
+    sync_keys_again(ns);
     sync_contexts_governed(sync);
     sync_follow_change(sync, change);
 }
