@@ -48,8 +48,7 @@ static void set_hlc(sync_delta *delta) {
 static bool well_formed(const sync_delta *delta) {
     const cal_delta_record *record = &delta->record;
     bool first = record->parent_count == 1 && memcmp(record->parents[0], &zero, 32) == 0;
-    if (record->parent_count == 0 || record->parent_count > CAL_DELTA_PARENTS_MAX) return false;
-    return record->has_author || first;
+    return record->parent_count > 0 && (record->has_author || first);
 }
 
 sync_delta *sync_delta_of_gossip(sync_context *context, const cal_p2p_message *message) {

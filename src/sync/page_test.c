@@ -119,6 +119,10 @@ static void test_pages(void **state) {
         cal_write_u32le(f->out.data, len - 1);
         assert_int_equal(sync_page_expand(cal_buffer_slice(&f->out), len - 1, &f->page),
                          CAL_EDECODE);
+        /* the right one in the message alone */
+        assert_int_equal(sync_page_expand(cal_buffer_slice(&f->out), len, &f->page), CAL_EDECODE);
+        cal_write_u32le(f->out.data, len + 1);
+        assert_int_equal(sync_page_expand(cal_buffer_slice(&f->out), len, &f->page), CAL_EDECODE);
         assert_int_equal(f->page.len, 0);
         golden_free(payload);
     }
