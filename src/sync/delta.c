@@ -43,8 +43,8 @@ static void set_hlc(sync_delta *delta) {
     cal_write_u64le(delta->record.hlc.id + 8, delta->wire.hlc.id.high);
 }
 
-/* What either form must have: some parent, each once, and a genesis (of which nobody is the author)
- * only the zero one; only that one has it (governance.md 18.2, G10). */
+/* What either form must have: some parent (no more than the decoders take), and a genesis, of which
+ * nobody is the author, only the zero one (governance.md 18.2, G10). */
 static bool well_formed(const sync_delta *delta) {
     const cal_delta_record *record = &delta->record;
     bool first = record->parent_count == 1 && memcmp(record->parents[0], &zero, 32) == 0;
