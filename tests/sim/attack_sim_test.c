@@ -466,6 +466,172 @@ static void nobody_joins_as_somebody_else(void **state) {
     world_close(w);
 }
 
+/* --- questions one after the other on a stream --- */
+
+enum { ASKS_MAX = 3 };
+typedef struct asks {
+    place *from, *to;
+    cal_context_id context; /* zero: about a namespace */
+    sync_request requests[ASKS_MAX];
+    cal_public_key parties[ASKS_MAX]; /* as whom; signed with the key of `from` */
+    size_t count, at;
+    int kinds[ASKS_MAX], answers[ASKS_MAX]; /* of what came; -1: nothing */
+    cal_hash op;                            /* the first of the operations in the last answer, */
+    size_t op_count;                        /* and how many there are */
+    bool over;
+} asks;
+
+static void ask_next(asks *a, net_messages *messages) {
+    cal_buffer bytes;
+    sync_message message = {
+        .kind = SYNC_INIT,
+        .init = {.context = a->context, .party = a->parties[a->at], .request = a->requests[a->at]}};
+    sync_init *init = &message.init;
+    init->has_proof = sync_request_needs_proof(init->request.kind);
+    if (init->has_proof) sync_proof_sign(init, &a->from->id, sign_as, a->from, init->proof);
+    cal_buffer_init(&bytes, 1 << 20);
+    assert_int_equal(sync_message_write(&message, &bytes), 0);
+    assert_int_equal(net_messages_send(messages, cal_buffer_slice(&bytes)), 0);
+    net_messages_expect(messages, 20000);
+    cal_buffer_deinit(&bytes);
+}
+static void on_asks_opened(void *user, net_messages *messages) { ask_next(user, messages); }
+static void on_asks_answer(void *user, net_messages *messages, cal_slice bytes) {
+    asks *a = user;
+    cal_arena arena;
+    sync_message message;
+    cal_arena_init(&arena, 1 << 24);
+    assert_int_equal(sync_message_decode(bytes, &arena, &message), 0);
+    a->kinds[a->at] = message.kind;
+    if (message.kind == SYNC_MESSAGE) a->answers[a->at] = message.answer.kind;
+    a->op_count = message.answer.ops.count;
+    if (a->op_count > 0) a->op = message.answer.ops.items[0].id;
+    cal_arena_deinit(&arena);
+    if (++a->at == a->count)
+        net_messages_reset(messages);
+    else
+        ask_next(a, messages);
+}
+static void on_asks_ended(void *user, net_messages *messages, int reason) {
+    (void)messages, (void)reason;
+    ((asks *)user)->over = true;
+}
+static bool are_asks_over(void *user) { return ((asks *)user)->over; }
+static void open_asks(void *arg) {
+    static const net_messages_events events = {
+        .opened = on_asks_opened, .message = on_asks_answer, .ended = on_asks_ended};
+    asks *a = arg;
+    net_messages *messages;
+    assert_int_equal(net_messages_open(cal_node_p2p(node_at(a->from)), &a->to->id,
+                                       NET_STREAM_PROTOCOL, 60000, &events, a, &messages),
+                     0);
+}
+static void begin_asks(asks *a) {
+    a->at = 0;
+    a->over = false;
+    for (size_t i = 0; i < ASKS_MAX; i++) a->kinds[i] = a->answers[i] = -1;
+    cal_node_run(node_at(a->from), open_asks, a);
+}
+static cal_public_key key_of_place(place *p) { return gov_self(node_at(p)->gov)->sign_key; }
+
+/* A push carries no proof: it is taken from whoever proved its key on that stream, and from nobody
+ * else's. */
+static void nobody_pushes_in_anothers_name(void **state) {
+    (void)state;
+    engine_signals_use();
+    static const uint8_t no_ancestors[4];
+    static const uint8_t type[] = {0, 6, 0, 0, 0, 'O', 'p', 'a', 'q', 'u', 'e'};
+    world *w = &now;
+    world_open(w, 85, 3, 3);
+    place *a = &w->places[0], *b = &w->places[1], *c = &w->places[2];
+    shared s = found(a);
+    join(a, b, &s);
+    join(a, c, &s);
+    set(a, &s.context, "before", "1");
+    until_holds(b, &s, "before", "1");
+    until_holds(c, &s, "before", "1");
+    const sync_leaf leaf = {.id = {{9}},
+                            .value = cal_slice_of("pushed", 6),
+                            .type = cal_slice_of(type, sizeof type),
+                            .updated_at = 1,
+                            .ancestors = cal_slice_of(no_ancestors, sizeof no_ancestors)};
+    const sync_request heads = {.kind = SYNC_HEADS, .context = s.context},
+                       push = {.kind = SYNC_PUSH, .context = s.context, .leaves = {&leaf, 1}};
+    asks q = {.from = b,
+              .to = a,
+              .context = s.context,
+              .requests = {heads, push, push},
+              .parties = {key_of_place(b), key_of_place(c), key_of_place(b)},
+              .count = 3};
+    begin_asks(&q);
+    wait_for(w, are_asks_over, &q, "answers");
+    assert_int_equal(q.answers[0], SYNC_ANSWER_HEADS);
+    CHECK(w, q.kinds[1] == SYNC_OPAQUE_ERROR, "another's push is answered with kind %d, %d",
+          q.kinds[1], q.answers[1]);
+    assert_int_equal(q.answers[2], SYNC_ANSWER_PUSHED);
+    world_close(w);
+}
+
+/* Who asks for an operation gets that one. */
+static void named_operations_are_what_is_answered(void **state) {
+    (void)state;
+    engine_signals_use();
+    world *w = &now;
+    world_open(w, 86, 2, 2);
+    place *a = &w->places[0], *b = &w->places[1];
+    shared s = found(a);
+    join(a, b, &s);
+    pass(w, 5 * SECOND);
+    gov_position position = position_at(a, &s);
+    assert_true(position.count > 0 && gov_op_count(node_at(a)->gov, &s.ns) > 1);
+    const sync_request one = {
+        .kind = SYNC_BACKFILL, .namespace_id = s.ns, .ids = {&position.heads[0], 1}};
+    asks q = {.from = b, .to = a, .requests = {one}, .parties = {key_of_place(b)}, .count = 1};
+    begin_asks(&q);
+    wait_for(w, are_asks_over, &q, "an answer");
+    assert_int_equal(q.answers[0], SYNC_ANSWER_BACKFILL);
+    CHECK(w, q.op_count == 1, "%zu operations are sent", q.op_count);
+    assert_memory_equal(&q.op, &position.heads[0], sizeof q.op);
+    world_close(w);
+}
+
+/* Who asks before it is heard of as a member is answered as soon as that is; who is none, in a
+ * moment, not at all. */
+static void who_becomes_a_member_is_answered(void **state) {
+    (void)state;
+    engine_signals_use();
+    world *w = &now;
+    world_open(w, 87, 2, 2);
+    place *a = &w->places[0], *b = &w->places[1];
+    shared s = found(a);
+    cal_group_id group;
+    cal_context_created created;
+    join(a, b, &s);
+    cal_group_options options = {.parent = &s.ns, .name = "closed"};
+    OK(w, cal_group_create_wait(node_at(a), &options, &group, &err));
+    cal_context_create_options create = {.application = application, .group = group};
+    OK(w, cal_context_create_wait(node_at(a), &create, &created, &err));
+    pass(w, 5 * SECOND);
+    asks q = {.from = b,
+              .to = a,
+              .context = created.id,
+              .requests = {{.kind = SYNC_HEADS, .context = created.id}},
+              .parties = {key_of_place(b)},
+              .count = 1};
+    begin_asks(&q);
+    wait_for(w, are_asks_over, &q, "a refusal");
+    assert_int_equal(q.kinds[0], SYNC_OPAQUE_ERROR);
+    begin_asks(&q);
+    pass(w, 3 * SECOND);
+    CHECK(w, q.kinds[0] == -1, "it is refused at once");
+    const cal_member_spec member = {.account = account_of(b), .role = CAL_ROLE_MEMBER};
+    OK(w, cal_members_add_wait(node_at(a), &group, &member, 1, &err));
+    wait_for(w, are_asks_over, &q, "an answer");
+    CHECK(w, q.answers[0] == SYNC_ANSWER_HEADS, "it is answered with kind %d, %d", q.kinds[0],
+          q.answers[0]);
+    world_close(w);
+}
+
 /* --- a key that cannot be made now --- */
 
 /* An operation that nobody can read, as it is gossiped. */
@@ -583,6 +749,9 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(a_delta_is_what_its_author_signed, tell_seed),
         cmocka_unit_test_teardown(a_removed_member_opens_nothing, tell_seed),
         cmocka_unit_test_teardown(nobody_joins_as_somebody_else, tell_seed),
+        cmocka_unit_test_teardown(nobody_pushes_in_anothers_name, tell_seed),
+        cmocka_unit_test_teardown(named_operations_are_what_is_answered, tell_seed),
+        cmocka_unit_test_teardown(who_becomes_a_member_is_answered, tell_seed),
         cmocka_unit_test_teardown(what_cannot_be_paid_stops_no_other_debt, tell_seed),
     };
     if (argc != 2) {
