@@ -1,5 +1,6 @@
 /* Members, roles, ownership and metadata, authored by one node and received by others (members.h).
  */
+#include "gov/share.h"
 #include "support/gov_nodes.h"
 
 static gov_net net;
@@ -41,11 +42,15 @@ static void test_add_and_roles(void **state) {
     (void)state;
     cal_account_id one = gov_net_account(&net, 1), strange = {{7}};
     gov_member_spec specs[] = {{one, GOV_ROLE_READ_ONLY}, {strange, GOV_ROLE_MEMBER}};
+    size_t before = net.packet_count;
     gov_net_do(&net, 0, gov_members_add(GOV(0), &net.ns, specs, 2, OUT));
+    assert_int_equal(net.packet_count, before + 2); /* who was a member has the key */
     same_everywhere(net.ns, one, GOV_PATH_DIRECT, GOV_ROLE_READ_ONLY);
     same_everywhere(net.ns, strange, GOV_PATH_DIRECT, GOV_ROLE_MEMBER);
     gov_net_refused(&net, CAL_EINVAL, gov_members_add(GOV(0), &net.ns, specs, 0, OUT));
     specs[1].account = one;
+    gov_net_refused(&net, CAL_EINVAL, gov_members_add(GOV(0), &net.ns, specs, 2, OUT));
+    specs[1].account = (cal_account_id){{0}};
     gov_net_refused(&net, CAL_EINVAL, gov_members_add(GOV(0), &net.ns, specs, 2, OUT));
     specs[0].role = GOV_ROLE_READ_ONLY_TEE;
     gov_net_refused(&net, CAL_EINVAL, gov_members_add(GOV(0), &net.ns, specs, 1, OUT));
@@ -67,6 +72,45 @@ static void test_add_and_roles(void **state) {
     assert_true(!follow.contexts && follow.subgroups);
     assert_int_equal(gov_member_follow(GOV(0), &net.ns, &(cal_account_id){{8}}, &follow),
                      CAL_ENOTFOUND);
+}
+
+/* The contexts whose roots the operation of the last packet carries, opened with this key. */
+static void carries_roots(const gov_group_key *key, const cal_context_id *contexts,
+                          uint32_t count) {
+    gov_signed_op op;
+    gov_group_op plain;
+    cal_arena arena;
+    cal_arena_init(&arena, 1 << 20);
+    assert_int_equal(gov_signed_op_decode(
+                         cal_buffer_slice(&net.packets[net.packet_count - 1].bytes), &arena, &op),
+                     0);
+    assert_int_equal(gov_group_op_open(op.op.sealed, op.op.nonce, &key->key, &arena, &plain), 0);
+    assert_int_equal(plain.roots.count, count);
+    for (uint32_t i = 0; i < count; i++)
+        assert_memory_equal(&plain.roots.items[i].context, &contexts[i], 32);
+    cal_arena_deinit(&arena);
+}
+
+/* Peers ignore roots that are not strictly sorted. */
+static void test_roots_are_sorted(void **state) {
+    (void)state;
+    static const cal_context_id sorted[] = {{{1}}, {{2}}, {{3}}};
+    gov_context_root given[] = {{sorted[2], {{7}}}, {sorted[0], {{8}}}, {sorted[1], {{9}}}};
+    cal_account_id one = gov_net_account(&net, 1), two = gov_net_account(&net, 2);
+    gov_group_key key;
+    assert_true(gov_net_current(&net, 0, &net.ns, &key));
+    gov_net_do(&net, 0,
+               gov_members_remove(GOV(0), &net.ns, &one, 1, (gov_context_roots){given, 3}, OUT));
+    carries_roots(&key, sorted, 3);
+    assert_true(gov_net_current(&net, 3, &net.ns, &key));
+    gov_net_do(&net, 3, gov_leave(GOV(3), &net.ns, (gov_context_roots){given, 3}, OUT));
+    carries_roots(&key, sorted, 3);
+    given[1].context = sorted[2];
+    given[2].context = sorted[0];
+    given[0].context = sorted[0]; /* twice, and not side by side */
+    gov_net_refused(
+        &net, CAL_EINVAL,
+        gov_members_remove(GOV(0), &net.ns, &two, 1, (gov_context_roots){given, 3}, OUT));
 }
 
 /* T22: whoever is removed opens nothing that is sealed after. */
@@ -175,9 +219,50 @@ static void test_leaving(void **state) {
     gov_net_refused(&net, CAL_ENOTFOUND, gov_leave(GOV(1), &net.ns, no_roots, OUT));
 }
 
-static void test_ownership_and_tree(void **state) {
+/* Whoever has named another admin and is none itself any more may go; the other one stays. */
+static void test_last_admin_stays(void **state) {
     (void)state;
     cal_account_id zero = gov_net_account(&net, 0), one = gov_net_account(&net, 1);
+    gov_net_do(&net, 0, gov_namespace_set_admin(GOV(0), &net.ns, &one, OUT));
+    gov_net_do(&net, 1, gov_member_set_role(GOV(1), &net.ns, &zero, GOV_ROLE_MEMBER, OUT));
+    gov_net_refused(&net, CAL_EDENIED, gov_leave(GOV(1), &net.ns, no_roots, OUT));
+    assert_non_null(strstr(net.err.message, "this account is the last admin"));
+    gov_net_do(&net, 1, gov_member_set_role(GOV(1), &net.ns, &zero, GOV_ROLE_ADMIN, OUT));
+    gov_net_do(&net, 0, gov_namespace_set_admin(GOV(0), &net.ns, &zero, OUT));
+    gov_net_do(&net, 1, gov_leave(GOV(1), &net.ns, no_roots, OUT));
+}
+
+/* Who hands the namespace over, or names its admin, may go on writing. */
+static void founder_writes_after(bool transfer) {
+    gov_context_spec spec = {.group = net.ns, .context = {{0xC1}}, .name = "chat"};
+    cal_account_id one = gov_net_account(&net, 1);
+    gov_position here;
+    gov_author answer;
+    gov_net_do(&net, 0, gov_context_register(GOV(0), &spec, OUT));
+    gov_net_do(&net, 0, gov_member_set_role(GOV(0), &net.ns, &one, GOV_ROLE_ADMIN, OUT));
+    gov_net_do(&net, 0,
+               transfer ? gov_group_transfer(GOV(0), &net.ns, &one, OUT)
+                        : gov_namespace_set_admin(GOV(0), &net.ns, &one, OUT));
+    here.count = (uint32_t)gov_heads(GOV(1), &net.ns, here.heads, GOV_POSITION_HEADS_MAX);
+    assert_int_equal(gov_author_judge(GOV(1), &spec.context, &gov_self(GOV(0))->sign_key, &here,
+                                      &answer, &net.err),
+                     0);
+    assert_int_equal(answer.verdict, GOV_AUTHOR_MAY);
+}
+
+static void test_former_owner_writes(void **state) {
+    (void)state;
+    founder_writes_after(true);
+}
+
+static void test_former_admin_writes(void **state) {
+    (void)state;
+    founder_writes_after(false);
+}
+
+static void test_ownership_and_tree(void **state) {
+    (void)state;
+    cal_account_id one = gov_net_account(&net, 1);
     cal_group_id a = gov_net_group(&net, 0, net.ns, true), b = gov_net_group(&net, 0, a, true);
     gov_group_info info;
     gov_net_refused(&net, CAL_EDENIED, gov_group_transfer(GOV(0), &net.ns, &one, OUT));
@@ -196,7 +281,6 @@ static void test_ownership_and_tree(void **state) {
     gov_net_do(&net, 1, gov_group_reparent(GOV(1), &b, &net.ns, OUT));
     assert_int_equal(gov_group_get(GOV(0), &b, &info), 0);
     assert_memory_equal(&info.parent, &net.ns, 32);
-    (void)zero;
 }
 
 static void test_metadata(void **state) {
@@ -246,9 +330,13 @@ static void test_metadata(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_add_and_roles, setup_two, teardown),
+        cmocka_unit_test_setup_teardown(test_roots_are_sorted, setup_four, teardown),
         cmocka_unit_test_setup_teardown(test_removed_reads_nothing_after, setup_four, teardown),
         cmocka_unit_test_setup_teardown(test_who_is_not_removed, setup_four, teardown),
         cmocka_unit_test_setup_teardown(test_leaving, setup_four, teardown),
+        cmocka_unit_test_setup_teardown(test_last_admin_stays, setup_two, teardown),
+        cmocka_unit_test_setup_teardown(test_former_owner_writes, setup_two, teardown),
+        cmocka_unit_test_setup_teardown(test_former_admin_writes, setup_two, teardown),
         cmocka_unit_test_setup_teardown(test_ownership_and_tree, setup_two, teardown),
         cmocka_unit_test_setup_teardown(test_metadata, setup_two, teardown),
     };
