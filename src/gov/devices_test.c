@@ -124,6 +124,41 @@ static void test_pairing(void **state) {
     assert_false(gov_net_has_key(&net, OTHER, &net.ns, &ours.id));
 }
 
+static gov_pairing signed_pairing(cal_device_id device, const cal_secret *sign) {
+    gov_pairing pairing = {.account = gov_net_account(&net, HOLDER), .device = device};
+    uint8_t digest[CAL_HASH_SIZE];
+    cal_sign_public_key(sign, pairing.sign_key.bytes);
+    cal_agree_public_key(sign, pairing.kem_key);
+    gov_pairing_digest(&pairing.account, &pairing.device, pairing.kem_key, pairing.sign_key.bytes,
+                       digest);
+    cal_sign(sign, cal_slice_of(digest, sizeof digest), pairing.statement);
+    gov_pairing_code(&pairing.account, &pairing.device, pairing.kem_key, pairing.sign_key.bytes,
+                     pairing.code);
+    return pairing;
+}
+
+/* Whoever pairs may say that it is a device of somebody else. */
+static void test_device_of_another_account(void **state) {
+    (void)state;
+    gov_pairing pairing = signed_pairing(gov_self(GOV(OTHER))->device, &(cal_secret){{5}});
+    gov_net_refused(&net, CAL_EDENIED,
+                    gov_pair_complete(GOV(HOLDER), &net.ns, &pairing, NULL, OUT));
+    assert_string_equal(net.err.message, gov_reason_text(GOV_WHY_DEVICE_TAKEN));
+}
+
+/* An account leaves a group, whose key it has until an admin makes the next one. */
+static void test_no_keys_of_groups_left(void **state) {
+    (void)state;
+    gov_group_key key;
+    size_t keys = 0;
+    gov_net_do(&net, HOLDER, gov_leave(GOV(HOLDER), &closed, (gov_context_roots){0}, OUT));
+    assert_true(gov_net_current(&net, HOLDER, &closed, &key));
+    (void)pair(&keys);
+    assert_int_equal(keys, 1);
+    assert_false(gov_net_has_key(&net, DEVICE, &closed, &key.id));
+    assert_true(gov_net_current(&net, DEVICE, &net.ns, &key));
+}
+
 static void count_device(void *user, const gov_device_info *info) {
     gov_device_info *list = user;
     size_t i = 0;
@@ -148,6 +183,21 @@ static void test_lists(void **state) {
     assert_memory_equal(own[at].kem_key, pairing.kem_key, 32);
     assert_int_equal(gov_group_devices(GOV(OWNER), &(cal_group_id){{9}}, NULL, count_device, own),
                      CAL_ENOTFOUND);
+}
+
+/* A device that comes back with other keys: its new certificate replaces the old one. */
+static void test_paired_again(void **state) {
+    (void)state;
+    gov_device_info own[8] = {{.account = {{0}}}};
+    cal_account_id account = gov_net_account(&net, HOLDER);
+    gov_pairing first = pair(NULL), again = signed_pairing(first.device, &(cal_secret){{5}});
+    gov_net_do(&net, HOLDER, gov_pair_complete(GOV(HOLDER), &net.ns, &again, NULL, OUT));
+    assert_int_equal(gov_group_devices(GOV(OTHER), &net.ns, &account, count_device, own), 0);
+    assert_true(gov_id_zero(own[2].device.bytes));
+    size_t at = gov_id_equal(own[0].device.bytes, first.device.bytes) ? 0 : 1;
+    assert_memory_equal(&own[at].device, &first.device, 32);
+    assert_memory_equal(&own[at].sign_key, &again.sign_key, 32);
+    assert_memory_equal(own[at].kem_key, again.kem_key, 32);
 }
 
 static void device_is_out(const gov_pairing *pairing) {
@@ -336,7 +386,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden_pairings),
         cmocka_unit_test_setup_teardown(test_pairing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_device_of_another_account, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_keys_of_groups_left, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lists, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_paired_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_revocation_by_its_account, setup, teardown),
         cmocka_unit_test_setup_teardown(test_revocation_reaches_groups, setup, teardown),
         cmocka_unit_test_setup_teardown(test_revocation_by_proof, setup, teardown),
