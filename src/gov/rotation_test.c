@@ -174,6 +174,28 @@ static void test_later_rotation_wins(void **state) {
     }
 }
 
+/* A rotation's place is above all that it cites, a short branch beside too: also where nobody is
+ * gone any more, an older key is not current again. */
+static void test_rotation_above_a_short_branch(void **state) {
+    (void)state;
+    gov_metadata_key mine = {
+        .of = GOV_METADATA_MEMBER, .group = net.ns, .account = gov_net_account(&net, 3)};
+    cal_account_id three = gov_net_account(&net, 3), four = gov_net_account(&net, 4);
+    gov_member_spec back[] = {{three, GOV_ROLE_MEMBER}, {four, GOV_ROLE_MEMBER}};
+    gov_net_commit(&net, 3, gov_metadata_set(GOV(3), &mine, "beside", NULL, 0, OUT));
+    for (int i = 0; i < 3; i++)
+        gov_net_commit(&net, 0, gov_group_set_metadata(GOV(0), &net.ns, "on", OUT));
+    gov_net_do(&net, 0, gov_members_remove(GOV(0), &net.ns, &four, 1, no_roots, OUT));
+    gov_group_key before = current(0);
+    gov_view view = gov_replica_view(&net.nodes[0], &net.ns);
+    assert_int_equal(gov_heads_get(&view).len, 2 * 32);
+    gov_net_do(&net, 0, gov_members_remove(GOV(0), &net.ns, &three, 1, no_roots, OUT));
+    gov_group_key after = current(0);
+    assert_true(after.epoch > before.epoch);
+    gov_net_do(&net, 0, gov_members_add(GOV(0), &net.ns, back, 2, OUT));
+    for (size_t n = 0; n < 3; n++) is_key(n, &after);
+}
+
 static void remove_one(size_t admin, size_t who) {
     cal_account_id account = gov_net_account(&net, who);
     gov_net_commit(&net, admin,
@@ -387,6 +409,27 @@ static void test_key_that_is_missing(void **state) {
     same_key(4, 0);
 }
 
+/* An admin that has not got the key of the present does not make the next one. */
+static void test_no_payment_without_the_key(void **state) {
+    (void)state;
+    gov_change *change;
+    gov_debt debts[4];
+    cal_device_id device = gov_self(GOV(1))->device;
+    cal_account_id three = gov_net_account(&net, 3);
+    gov_net_commit(&net, 4, gov_leave(GOV(4), &net.ns, no_roots, OUT));
+    assert_int_equal(gov_change_begin(GOV(0), &net.ns, &change, &net.err), 0);
+    gov_group_op op = {.kind = GOV_MEMBER_REMOVED, .account = three};
+    int result = gov_author_rotating(change, &net.ns, &op, &three, &device, &net.err);
+    gov_net_do(&net, 0, gov_change_finish(change, result, &net.change, &net.err));
+    gov_view view = gov_replica_view(&net.nodes[1], &net.ns);
+    assert_int_equal(gov_walk_count(&view, ROW_ROTATION_DUE, net.ns.bytes), 1);
+    assert_int_equal(gov_rotation_due(GOV(0), &net.ns, debts, 4), 1);
+    assert_int_equal(gov_rotation_due(GOV(1), &net.ns, debts, 4), 0);
+    gov_net_pull(&net, 0, 1, &net.ns);
+    assert_int_equal(gov_rotation_due(GOV(1), &net.ns, debts, 4), 1);
+    pay_all(1);
+}
+
 static int serve_to(size_t asker, const cal_hash *key_id) {
     gov_envelope envelope;
     const gov_identity *to = gov_self(GOV(asker));
@@ -482,6 +525,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_debt_of_a_leaver, setup, teardown),
         cmocka_unit_test_setup_teardown(test_concurrent_rotations, setup, teardown),
         cmocka_unit_test_setup_teardown(test_later_rotation_wins, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rotation_above_a_short_branch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removals_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removals_at_once_backwards, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removed_admin_goes_on, setup, teardown),
@@ -490,6 +534,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_outsiders_make_no_key, setup, teardown),
         cmocka_unit_test_setup_teardown(test_left_before_it_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_key_that_is_missing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_payment_without_the_key, setup, teardown),
         cmocka_unit_test_setup_teardown(test_key_of_an_unread_removal, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_devices_than_fit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_heads_are_merged, setup, teardown),
