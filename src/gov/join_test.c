@@ -1,5 +1,6 @@
 /* Joining: a founder and those who come, who pass each other bytes (governance.md 10; 18.1 T6 to
  * T12; 18.2 G1, G13). */
+#include "gov/members.h"
 #include "support/gov_peers.h"
 
 typedef struct {
@@ -299,6 +300,78 @@ static void test_responder_refuses(void **state) {
     cal_arena_deinit(&arena);
 }
 
+static void says(const fixture *f, const char *words) {
+    assert_non_null(strstr(f->founder.err.message, words));
+}
+
+/* Somebody who may invite, and is no admin, invites no admin. */
+static void test_admin_by_member(void **state) {
+    fixture *f = *state;
+    gov_peer_join(&f->other, &f->founder, f->ns, GOV_ROLE_MEMBER);
+    gov_peer_do(&f->founder, gov_member_set_capabilities(f->founder.gov, &f->ns,
+                                                         &gov_self(f->other.gov)->account,
+                                                         GOV_CAN_INVITE_MEMBERS, &change, err));
+    gov_invitation invitation = gov_peer_invite(&f->founder, f->ns, GOV_ROLE_MEMBER);
+    gov_invitation_sign(&invitation, &gov_self(f->other.gov)->sign_seed);
+    refused(f, &invitation, &f->joiner, 0);
+    invitation.role = GOV_ROLE_ADMIN;
+    gov_invitation_sign(&invitation, &gov_self(f->other.gov)->sign_seed);
+    refused(f, &invitation, &f->joiner, CAL_EDENIED);
+    says(f, "only an admin");
+}
+
+/* A device that is revoked gets no key, whatever it is invited with. */
+static void test_revoked_device(void **state) {
+    fixture *f = *state;
+    gov_peer_join(&f->joiner, &f->founder, f->ns, GOV_ROLE_MEMBER);
+    gov_invitation again = gov_peer_invite(&f->founder, f->ns, GOV_ROLE_MEMBER);
+    refused(f, &again, &f->joiner, 0);
+    gov_group_op revoke = {.kind = GOV_DEVICE_UNLINKED,
+                           .account = gov_self(f->joiner.gov)->account,
+                           .device = gov_self(f->joiner.gov)->device};
+    gov_peer_do(&f->founder, gov_peer_author(&f->founder, &f->ns, &f->ns, revoke, &change, err));
+    refused(f, &again, &f->joiner, CAL_EDENIED);
+    says(f, "revoked");
+}
+
+/* Who has left comes back by another invitation than the one it came by. */
+static void test_used_again(void **state) {
+    fixture *f = *state;
+    gov_invitation used = gov_peer_invite(&f->founder, f->ns, GOV_ROLE_MEMBER),
+                   other = gov_peer_invite(&f->founder, f->ns, GOV_ROLE_MEMBER);
+    used.signature = cal_slice_text(used.signature_text);
+    gov_peer_begin(&f->joiner, &f->founder, &used);
+    gov_peer_copy(&f->founder, &f->joiner, &f->ns, 0);
+    gov_peer_do(&f->joiner, gov_join_publish(f->joiner.gov, &used, &change, err));
+    gov_peer_do(&f->joiner, gov_leave(f->joiner.gov, &f->ns, (gov_context_roots){0}, &change, err));
+    gov_peer_copy(&f->joiner, &f->founder, &f->ns, 0);
+    refused(f, &used, &f->joiner, CAL_EDENIED);
+    says(f, "used this invitation");
+    refused(f, &other, &f->joiner, 0);
+}
+
+/* The answer names the contexts that the joiner will see into. */
+static void test_contexts_in_the_answer(void **state) {
+    fixture *f = *state;
+    gov_join_answer answer;
+    cal_arena arena;
+    cal_group_id open = gov_peer_group(&f->founder, f->ns, true),
+                 closed = gov_peer_group(&f->founder, f->ns, false),
+                 below = gov_peer_group(&f->founder, closed, true);
+    cal_context_id top = gov_peer_context(&f->founder, f->ns, 0xC1),
+                   inside = gov_peer_context(&f->founder, open, 0xC2);
+    gov_peer_context(&f->founder, closed, 0xC3);
+    gov_peer_context(&f->founder, below, 0xC4);
+    gov_invitation invitation = gov_peer_invite(&f->founder, f->ns, GOV_ROLE_MEMBER);
+    cal_arena_init(&arena, 1 << 20);
+    assert_int_equal(gov_peer_answer(&f->founder, &f->ns, &invitation, &f->joiner, &arena, &answer),
+                     0);
+    assert_int_equal(answer.context_count, 2);
+    assert_memory_equal(&answer.contexts[0], &top, 32);
+    assert_memory_equal(&answer.contexts[1], &inside, 32);
+    cal_arena_deinit(&arena);
+}
+
 /* T10: a removed member comes back only when an admin adds it; T36: what it wrote before stands. */
 static void test_removed(void **state) {
     fixture *f = *state;
@@ -443,6 +516,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_bare, setup, teardown),
         cmocka_unit_test_setup_teardown(test_planted_key, setup, teardown),
         cmocka_unit_test_setup_teardown(test_responder_refuses, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_admin_by_member, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_revoked_device, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_used_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_contexts_in_the_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_older_keys, setup, teardown),
         cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
