@@ -476,6 +476,37 @@ static void test_device_of_two(void **state) {
     }
 }
 
+/* Of two who found the namespace at once every node takes the same, in any order of arrival; and
+ * whoever was named since governs all the same. */
+static void test_two_founders(void **state) {
+    (void)state;
+    cal_group_id ns = {{3}};
+    const cal_account_id low = {{1}}, high = {{2}}, named = {{4}};
+    gov_root_op ops[] = {{.kind = GOV_NAMESPACE_CREATED, .account = low},
+                         {.kind = GOV_NAMESPACE_CREATED, .account = high},
+                         {.kind = GOV_ADMIN_CHANGED, .account = named}};
+    for (int first = 0; first < 2; first++) {
+        gov_fold fold;
+        gov_fold_init(&fold, &ns, NULL);
+        fold.judges = true;
+        for (int i = 0; i < 3; i++) {
+            int at = i < 2 ? i ^ first : i;
+            gov_fold_add(&fold, &(gov_fold_op){.id = {{(uint8_t)(at + 1)}},
+                                               .generation = i == 2,
+                                               .namespace_id = &ns,
+                                               .root = &ops[at]});
+            gov_view view = gov_fold_view(&fold, 0);
+            if (i == 1) {
+                assert_true(gov_admin(&view, &ns, &low) && gov_owner(&view, &ns, &low));
+                assert_false(gov_admin(&view, &ns, &high) || gov_owner(&view, &ns, &high));
+            }
+            if (i == 2) assert_true(gov_admin(&view, &ns, &named) && !gov_admin(&view, &ns, &low));
+        }
+        assert_int_equal(gov_fold_finish(&fold, NULL), 0);
+        gov_fold_deinit(&fold);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_streaming_states),
@@ -485,6 +516,7 @@ int main(void) {
         cmocka_unit_test(test_forged_handoffs),
         cmocka_unit_test(test_device_of_two),
         cmocka_unit_test(test_chains_that_part),
+        cmocka_unit_test(test_two_founders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
