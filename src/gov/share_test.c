@@ -238,6 +238,64 @@ static void test_author_beside_change(void **state) {
     assert_int_equal(answer.wait.id.bytes[0], 0xEE);
 }
 
+/* No operation makes such a member here yet; one that did would be in the graph like this. */
+static void note_attested(fixture *f) {
+    const gov_identity *founder = gov_self(f->founder.gov), *member = gov_self(f->member.gov);
+    gov_change *change;
+    cal_buffer bytes;
+    cal_hash heads[8];
+    uint32_t count = (uint32_t)gov_heads(f->founder.gov, &f->ns, heads, 8);
+    gov_signed_op op = {.namespace_id = f->ns,
+                        .nonce = 1000,
+                        .parents = {heads, count},
+                        .op = {.root = {.kind = GOV_MEMBER_JOINED_TEE,
+                                        .group = f->ns,
+                                        .role = GOV_ROLE_READ_ONLY_TEE,
+                                        .credential = member->credential}}};
+    gov_noted noted = {.op = &op, .effect = GOV_EFFECT_FULL, .author = &founder->account};
+    memcpy(op.op.root.member_key, member->sign_key.bytes, 32);
+    cal_buffer_init(&bytes, GOV_OP_MAX);
+    assert_int_equal(gov_signed_op_sign(&op, &founder->sign_seed, &bytes, &noted.id), 0);
+    noted.bytes = cal_buffer_slice(&bytes);
+    assert_int_equal(gov_change_begin(f->founder.gov, &f->ns, &change, &f->founder.err), 0);
+    assert_int_equal(gov_graph_note(change, &noted, &f->founder.err), 0);
+    assert_int_equal(gov_change_finish(change, 0, &change, &f->founder.err), 0);
+    gov_replica_commit(&f->founder, change);
+    cal_buffer_deinit(&bytes);
+}
+
+static void test_attested_writes_nothing(void **state) {
+    fixture *f = *state;
+    cal_context_id context = gov_peer_context(&f->founder, f->ns, 0xC1);
+    gov_peer_join(&f->member, &f->founder, f->ns, GOV_ROLE_MEMBER);
+    gov_position before = gov_peer_position(&f->founder, &f->ns), after;
+    note_attested(f);
+    after = gov_peer_position(&f->founder, &f->ns);
+    assert_int_equal(judge(&f->founder, &context, &f->member, &before).verdict, GOV_AUTHOR_MAY);
+    gov_author answer = judge(&f->founder, &context, &f->member, &after);
+    assert_int_equal(answer.verdict, GOV_AUTHOR_NOT);
+    assert_non_null(strstr(answer.why, "only read"));
+}
+
+/* A delta of a restricted group's context that was sealed before the group had its own key. */
+static void test_keys_of_a_context(void **state) {
+    fixture *f = *state;
+    cal_group_id group = gov_peer_group(&f->founder, f->ns, false),
+                 other = gov_peer_group(&f->founder, f->ns, false);
+    cal_context_id context = gov_peer_context(&f->founder, group, 0xC1);
+    const cal_group_id *holders[] = {&group, &f->ns, &other};
+    for (size_t i = 0; i < 3; i++) {
+        gov_view view;
+        gov_group_key key;
+        cal_secret opens;
+        assert_non_null(gov_find_group(f->founder.gov, holders[i], &view));
+        assert_true(gov_key_current(&view, holders[i], &key));
+        assert_int_equal(gov_context_key(f->founder.gov, &context, &key.id, &opens),
+                         i < 2 ? 0 : CAL_ENOTFOUND);
+        if (i < 2) assert_memory_equal(&opens, &key.key, 32);
+    }
+}
+
 /* --- keys --- */
 
 static size_t wanted(gov_replica *r, const cal_group_id *ns, gov_key_want *wants) {
@@ -465,6 +523,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_history, setup, teardown),
         cmocka_unit_test_setup_teardown(test_past, setup, teardown),
         cmocka_unit_test_setup_teardown(test_author_beside_change, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_attested_writes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_keys_of_a_context, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pull, setup, teardown),
         cmocka_unit_test_setup_teardown(invented_keys_crowd_out_no_others, setup, teardown),
         cmocka_unit_test_setup_teardown(strangers_name_no_keys, setup, teardown),
