@@ -67,7 +67,8 @@ void cal_context_size(cal_node *node, const cal_context_id *id, cal_size_done do
 typedef enum cal_call_status {
     CAL_CALL_OK,        /* `output` is what the method returned, NULL when nothing */
     CAL_CALL_FAILED,    /* trap, panic, limit, or the method returned an error: `message` is the
-                           display text */
+                           display text. `error` CAL_EDENIED: the call changes the state, and this
+                           node may only read there: nothing was kept */
     CAL_CALL_NOT_FOUND, /* no such context here */
     CAL_CALL_UNINITIALIZED,
     CAL_CALL_UNAUTHORIZED,

@@ -59,12 +59,13 @@ static bool xcall_permitted(const struct call *call) {
                   CAL_ID_SIZE) == 0;
 }
 
-/* With the module loaded and the overlay in place; says whether nothing may be kept. */
+/* With the module loaded and the overlay in place; says whether the method is one that changes
+ * nothing. Who may only read runs the others as everybody does, so that a refusal is of what the
+ * method did, not of what it made of writes that vanish (see refuse_changes). */
 static void run_method(struct call *call, bool *ret_read_only) {
     const cal_contexts_options *options = &call->guest.contexts->options;
     const cal_abi_method *method = cal_abi_find(call->guest.module.abi, call->method);
-    *ret_read_only = call->view || options->read_only || call->guest.executor.read_only ||
-                     (method && method->intent == CAL_INTENT_READ_ONLY);
+    *ret_read_only = call->view || (method && method->intent == CAL_INTENT_READ_ONLY);
     guest_run(&call->guest,
               &(guest_call){.method = call->method,
                             .input = cal_buffer_slice(&call->args),
@@ -133,10 +134,24 @@ static int keep_index(struct call *call) {
     return rc == 0 ? turn_take(&call->turn, &call->guest.overlay, false, true) : rc;
 }
 
+/* Whether this node may only read; what a call changed is refused then. The reference drops it and
+ * reports success (runtime-abi.md 6): who called would not learn that it is lost. */
+static bool refuse_changes(struct call *call) {
+    if (!call->guest.contexts->options.read_only && !call->guest.executor.read_only) return false;
+    if (!call->guest.outcome.has_root) return true;
+    guest_fail(&call->guest, CAL_CALL_FAILED, CAL_EDENIED,
+               "`%.64s` changes the context's state, and %s: nothing was kept", call->method,
+               call->guest.executor.read_only
+                   ? "this node is a read-only member of the context's group"
+                   : "this node is read-only");
+    return true;
+}
+
 /* Whether anything of a successful call is kept, and then the batch that keeps it. */
 static void keep_changes(struct call *call, struct context *context) {
     const cal_vm_outcome *outcome = &call->guest.outcome;
     int rc = 0;
+    if (refuse_changes(call)) return;
     if (outcome->has_root && (!outcome->has_artifact || outcome->artifact.len == 0)) {
         guest_fail(&call->guest, CAL_CALL_INTERNAL, CAL_EINTERNAL,
                    "the application committed a state root without an artifact: its SDK and this "

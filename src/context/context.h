@@ -28,7 +28,7 @@ typedef struct cal_executor {
     cal_account_id account;
     cal_public_key device; /* the node's signing key: what the guest sees as device id, and the
                               author of deltas */
-    bool read_only;        /* a read-only member: runs, changes nothing */
+    bool read_only;        /* a read-only member: a call that changes the state is refused */
 } cal_executor;
 
 /* What the contexts need to know of governance; filled in by the node. Loop thread, except `sign`

@@ -71,7 +71,9 @@ void handlers_drop(struct context *context) {
 static void handled(void *user, const cal_call_result *result) {
     struct handler *handler = user;
     cal_contexts *contexts = handler->context->contexts;
-    bool failed = result->status != CAL_CALL_OK;
+    /* A member who may only read hears of what others' handlers change: nothing is wrong here. */
+    bool denied = result->status == CAL_CALL_FAILED && result->error == CAL_EDENIED;
+    bool failed = result->status != CAL_CALL_OK && !denied;
     if (failed && (contexts->draining || handler->context->deleting)) {
         contexts->stats.handlers_dropped++;
     } else {

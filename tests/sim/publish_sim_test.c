@@ -144,7 +144,7 @@ static void what_nobody_hears_is_told_unsealed(void **state) {
     p->w->version++;
     execute(p, "add", 1);
     settle(p->w);
-    assert_int_equal(p->error, 0);
+    assert_int_equal(p->error, CAL_EDENIED);
     assert_int_equal(p->count, 3);
     assert_int_equal(p->w->keys_asked, 1);
     publisher_free(p);

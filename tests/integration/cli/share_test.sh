@@ -149,6 +149,9 @@ run 1 a group members set-role friends nobody admin; has "$err" "no member's nam
 run 2 a group members set-role friends bea king; has "$err" "read-only"
 run 0 a group members set-role friends bea read-only
 run 0 a group members check-access friends bea; has "$out" "role: ReadOnly"
+until_has '"ReadOnly"' b --output-format json group members list "$ns"
+run 1 b call set --args '{"key":"lost","value":"9"}'; has "$err" "read-only member"; has "$err" "nothing was kept"
+run 0 b call get --args '{"key":"d"}'; has "$out" meanwhile
 run 0 a group members set-role friends bea member
 run 0 a group members set-capabilities friends bea --can-invite-members --can-join-open-subgroups
 run 0 a group members get-capabilities friends bea; has "$out" "may invite members"; has "$out" "capabilities: 6"
