@@ -30,7 +30,8 @@ until_true() { # WHAT COMMAND...: for at most a minute
     done
 }
 
-# What is shown is what is run; only --home is left out of the text.
+# What is shown is what is run; only --home and the build folder are left out of the text. What the script asks for its
+# own checks (ids, state roots, writes by the hundred) is not shown.
 merod() { "$build/cmd/merod" --home "$work" "$@"; }
 meroctl() { "$build/cmd/meroctl" --home "$work" "$@"; }
 show() { # as one would type it, and an invitation shortened
@@ -110,10 +111,11 @@ say "1. Three people, each with a node"
 read -r -a ports <<<"$(free_ports)"
 i=0
 for node in alice bob carol; do
-    show merod --node $node init --server-port "${ports[i]}" --swarm-port "${ports[i + 1]}"
+    set -- merod --node $node init --server-port "${ports[i]}" --swarm-port "${ports[i + 1]}" --server-host 127.0.0.1 \
+        --swarm-host 127.0.0.1
+    show "$@"
     show merod --node $node run
-    merod --node $node init --server-port "${ports[i]}" --swarm-port "${ports[i + 1]}" --server-host 127.0.0.1 \
-        --swarm-host 127.0.0.1 >"$work/init" 2>&1 || { cat "$work/init"; exit 1; }
+    "$@" >"$work/init" 2>&1 || { cat "$work/init"; exit 1; }
     echo "http://127.0.0.1:${ports[i]}" >"$work/$node.api"
     i=$((i + 2))
     start $node
@@ -134,7 +136,7 @@ line=$(meroctl --node alice namespace invite friends --code)
 echo "  $line" | fold -w 120
 run meroctl --node bob app list
 run meroctl --node bob namespace join "$line" --name friends
-meroctl --node bob context alias add notes "$context" >/dev/null
+run meroctl --node bob context alias add notes "$context"
 until_true "bob cannot read" reads bob greeting
 run meroctl --node bob app list
 run meroctl --node bob call get --context notes --args '{"key":"greeting"}'
@@ -151,7 +153,7 @@ hears bob again
 
 say "5. Carol joins too"
 run meroctl --node carol namespace join "$line" --name friends
-meroctl --node carol context alias add notes "$context" >/dev/null
+run meroctl --node carol context alias add notes "$context"
 until_true "carol cannot read" reads carol again
 run meroctl --node carol call get --context notes --args '{"key":"answer"}'
 run meroctl --node alice group members list friends
@@ -207,6 +209,7 @@ echo "  acknowledged writes missing on alice or bob: $missing"
 [ "$missing" -eq 0 ] || fail "acknowledged writes are missing"
 
 say "8. Alice removes Carol"
+run meroctl --node carol account show
 carol=$(json data.accountId meroctl --node carol account show)
 before=$(root carol)
 run meroctl --node alice group members remove friends "$carol" --yes

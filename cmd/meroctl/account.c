@@ -28,7 +28,8 @@ static void print_pairing(yyjson_val *data, const char *namespace_id) {
 }
 
 static int pair_init_run(cli *line) {
-    const char *root_key = cli_get(line, "root-key"), *id = cli_operand(line, 0);
+    const char *root_key = cli_get(line, "root-key");
+    char id[CAL_ID_TEXT_MAX];
     if (!root_key)
         return cli_usage(line, "--root-key is missing: the accountRootPublicKey that `meroctl "
                                "account show` says on the node that has the account");
@@ -38,7 +39,11 @@ static int pair_init_run(cli *line) {
     if (code) return code;
     yyjson_mut_doc *body = mero_body();
     mero_set(body, "accountRootPublicKey", root_key);
-    code = mero_ask(&m, "POST", body, &doc, "/admin-api/namespaces/%s/account/pair-init", id);
+    code = mero_group(&m, cli_operand(line, 0), id);
+    if (code)
+        yyjson_mut_doc_free(body);
+    else
+        code = mero_ask(&m, "POST", body, &doc, "/admin-api/namespaces/%s/account/pair-init", id);
     if (code == 0 && m.json) mero_print(&m, yyjson_doc_get_root(doc));
     if (code == 0 && !m.json) print_pairing(mero_data(doc), id);
     yyjson_doc_free(doc);
@@ -205,9 +210,11 @@ static const cli_option prove_revocation_options[] = {
 
 const cli_command mero_account_commands[] = {
     {"show", NULL, NULL, "This node's account, device and signing key", NULL, NULL, NULL, show_run},
-    {"pair-init", NULL, "NAMESPACE_ID", "On a new device: offer to act for an account",
-     "Example:\n  meroctl account pair-init NAMESPACE_ID --root-key HEX", init_options, NULL,
-     pair_init_run},
+    {"pair-init", NULL, "NAMESPACE", "On a new device: offer to act for an account",
+     "A new device may not know the namespace by name yet: `meroctl namespace list` on the "
+     "account's node says its id.\n\nExample:\n"
+     "  meroctl account pair-init NAMESPACE_ID --root-key HEX",
+     init_options, NULL, pair_init_run},
     {"pair-complete", NULL, "NAMESPACE", "On the account's node: accept the new device", NULL,
      complete_options, NULL, pair_complete_run},
     {"revoke", NULL, "NAMESPACE", "Take a device out of its account, for good",

@@ -154,7 +154,8 @@ static int create_run(cli *line) {
         return cli_usage(line, "give either --application-id ID or --watch FILE");
     if (!group)
         return cli_usage(line,
-                         "--group-id is missing: a namespace's id, see `meroctl namespace list`");
+                         "--group-id is missing: a namespace's id or name, see `meroctl namespace "
+                         "list`");
     yyjson_doc *check = params && params[0] ? yyjson_read(params, strlen(params), 0) : NULL;
     if (params && params[0] && !check) return cli_usage(line, "--params is not JSON: %s", params);
     yyjson_doc_free(check);
@@ -181,7 +182,7 @@ static int lookup(mero *m, const char *alias, char ret_id[CAL_ID_TEXT_MAX]) {
     return code;
 }
 
-static int point_alias(mero *m, const char *alias, const char *context) {
+static int point_alias(mero *m, const char *alias, const char *context, bool force) {
     char now[CAL_ID_TEXT_MAX] = "";
     yyjson_doc *doc = NULL;
     int code = lookup(m, alias, now);
@@ -190,7 +191,7 @@ static int point_alias(mero *m, const char *alias, const char *context) {
         fprintf(stderr, "'%s' is %s already\n", alias, context);
         return 0;
     }
-    if (now[0] && !cli_flag(m->line, "force"))
+    if (now[0] && !force)
         return mero_fail(m, "'%s' is %s; say --force to make it %s", alias, now, context);
     if (now[0]) code = mero_ask(m, "POST", NULL, &doc, "/admin-api/alias/delete/context/%s", alias);
     yyjson_doc_free(doc);
@@ -202,7 +203,7 @@ static int point_alias(mero *m, const char *alias, const char *context) {
     return code;
 }
 
-static int alias_of(cli *line, const char *alias, const char *text) {
+static int alias_of(cli *line, const char *alias, const char *text, bool force) {
     mero m;
     char id[CAL_ID_TEXT_MAX];
     yyjson_doc *doc = NULL;
@@ -212,14 +213,14 @@ static int alias_of(cli *line, const char *alias, const char *text) {
     if (code == 0)
         code = mero_ask(&m, "GET", NULL, &doc, "/admin-api/contexts/%s", id); /* it must exist */
     yyjson_doc_free(doc);
-    if (code == 0) code = point_alias(&m, alias, id);
+    if (code == 0) code = point_alias(&m, alias, id, force);
     mero_close(&m);
     return code;
 }
 
-static int use_run(cli *line) { return alias_of(line, "default", cli_operand(line, 0)); }
+static int use_run(cli *line) { return alias_of(line, "default", cli_operand(line, 0), true); }
 static int alias_add_run(cli *line) {
-    return alias_of(line, cli_operand(line, 0), cli_operand(line, 1));
+    return alias_of(line, cli_operand(line, 0), cli_operand(line, 1), cli_flag(line, "force"));
 }
 
 static int alias_remove_run(cli *line) {
@@ -364,6 +365,8 @@ static const cli_option resync_options[] = {
     {0}};
 static const cli_option force_options[] = {
     {"force", 'f', NULL, "Even when it names another context now"}, {0}};
+static const cli_option use_options[] = {
+    {"force", 'f', NULL, "Accepted for the reference's sake: it switches in any case"}, {0}};
 static const cli_option identity_options[] = {
     {"context", 'c', "CONTEXT", "Alias or id (default: the default context)"},
     {"owned", 0, NULL, "Only those whose secret this node holds"},
@@ -401,7 +404,7 @@ const cli_command mero_context_commands[] = {
      "Only an admin of its group may. Others leave it: meroctl context leave.", delete_options,
      NULL, delete_run},
     {"use", NULL, "CONTEXT", "Make it the context that commands mean when they name none", NULL,
-     force_options, NULL, use_run},
+     use_options, NULL, use_run},
     {"watch", "ws", "[CONTEXT]", "Print its events as they happen",
      "Example:\n  meroctl context watch notes -n 1 -x 'jq .result.data.events'", watch_options,
      NULL, mero_watch_run},

@@ -226,7 +226,8 @@ static const cli_command owner_commands[] = {
      "The owner cannot leave, nor be removed; `group get` shows who it is (ownerAccount). Make the "
      "other one an admin, hand over, and leave.\n\nExample:\n"
      "  meroctl group members set-role friends bea admin\n"
-     "  meroctl group owner transfer friends bea\n  meroctl namespace leave friends",
+     "  meroctl group owner transfer friends bea\n  meroctl namespace leave "
+     "friends\n\n" MERO_MEMBER_IS,
      yes_options, NULL, mero_transfer_run},
     {0}};
 
@@ -240,8 +241,8 @@ const cli_command mero_group_commands[] = {
     {"delete", "del", "GROUP", "Delete it and those below it", NULL, yes_options, NULL, delete_run},
     {"reparent", NULL, "GROUP NEW_PARENT", "Move it below another group of the namespace", NULL,
      NULL, NULL, reparent_run},
-    {"members", NULL, NULL, "Who is in a group, and as what", NULL, NULL, mero_member_commands,
-     NULL},
+    {"members", NULL, NULL, "Who is in a group, and as what", MERO_GROUP_IS "\n" MERO_MEMBER_IS,
+     NULL, mero_member_commands, NULL},
     {"contexts", NULL, NULL, "Contexts of a group", NULL, NULL, contexts_commands, NULL},
     {"owner", NULL, NULL, "Whose the group is", NULL, NULL, owner_commands, NULL},
     {"settings", NULL, NULL, "What a group is set to", NULL, NULL, settings_commands, NULL},

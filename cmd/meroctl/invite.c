@@ -106,6 +106,23 @@ static int read_invitation(const mero *m, const char *source, char **ret_text) {
     return code;
 }
 
+static void say_address(void *user, const char *address) {
+    ++*(size_t *)user;
+    fprintf(stderr, "meroctl: dialling %s\n", address);
+}
+
+/* What the node is about to do for up to a minute. */
+static void say_how_it_joins(const char *invitation) {
+    size_t count = 0;
+    cal_error err;
+    if (cal_invitation_addresses(invitation, say_address, &count, &err) != 0) return;
+    fputs(count
+              ? "meroctl: waiting for a member to answer, for at most a minute\n"
+              : "meroctl: the invitation has no addresses to dial: waiting for a member among the "
+                "peers that this node is connected to, for at most a minute\n",
+          stderr);
+}
+
 /* [NAMESPACE_ID] INVITATION: without the id the node takes it from the invitation. */
 int mero_join_run(cli *line) {
     mero m;
@@ -119,6 +136,7 @@ int mero_join_run(cli *line) {
         yyjson_mut_doc *body = mero_body();
         code = set_invitation(&m, body, text);
         mero_set(body, "groupName", cli_get(line, "name"));
+        if (code == 0) say_how_it_joins(text);
         mero_progress(&m, "joining");
         if (code)
             yyjson_mut_doc_free(body);

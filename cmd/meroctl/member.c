@@ -282,19 +282,23 @@ const cli_command mero_member_commands[] = {
      NULL, NULL, devices_run},
     {"add", NULL, "GROUP IDENTITY [ROLE]", "Add a member: its account, or a key that acts for it",
      "ROLE is admin, member (default) or read-only.", NULL, NULL, add_run},
-    {"remove", "rm", "GROUP MEMBER [MEMBER...]", "Remove members; the group gets a new key", NULL,
-     yes_options, NULL, remove_run},
-    {"set-role", NULL, "GROUP MEMBER ROLE", "Make a member an admin, a member, or read-only", NULL,
+    {"remove", "rm", "GROUP MEMBER [MEMBER...]", "Remove members; the group gets a new key",
+     MERO_MEMBER_IS, yes_options, NULL, remove_run},
+    {"set-role", NULL, "GROUP MEMBER ROLE", "Make a member an admin, a member, or read-only",
+     "A read-only member's node runs views; a call that changes the state is "
+     "refused.\n\n" MERO_MEMBER_IS,
      NULL, NULL, set_role_run},
     {"set-capabilities", "set-caps", "GROUP MEMBER", "What a member may do: exactly what is named",
-     "Example:\n  meroctl group members set-capabilities friends MEMBER --can-invite-members",
+     MERO_MEMBER_IS
+     "\n\nExample:\n  meroctl group members set-capabilities friends MEMBER --can-invite-members",
      capability_options, NULL, set_capabilities_run},
-    {"get-capabilities", "get-caps", "GROUP MEMBER", "What a member may do", NULL, NULL, NULL,
-     get_capabilities_run},
-    {"check-access", NULL, "GROUP MEMBER", "A member's role and what it may do", NULL, NULL, NULL,
-     check_access_run},
+    {"get-capabilities", "get-caps", "GROUP MEMBER", "What a member may do", MERO_MEMBER_IS, NULL,
+     NULL, get_capabilities_run},
+    {"check-access", NULL, "GROUP MEMBER", "A member's role and what it may do", MERO_MEMBER_IS,
+     NULL, NULL, check_access_run},
     {"auto-follow", NULL, "GROUP MEMBER", "Whether a member joins new contexts by itself",
      "Open groups below need no joining: their members' contexts are followed as --contexts says. "
-     "--subgroups is a flag of the protocol on which neither this node nor the reference acts.",
+     "--subgroups is a flag of the protocol on which neither this node nor the reference acts."
+     "\n\n" MERO_MEMBER_IS,
      follow_options, NULL, follow_run},
     {0}};

@@ -44,10 +44,19 @@ void mero_progress(mero *m, const char *label);
 
 /* The context that text means: an alias, or its id. */
 int mero_context(mero *m, const char *text, char ret_id[CAL_ID_TEXT_MAX]);
-/* The namespace or group: its id, a namespace's name, or NAMESPACE/GROUP/... by names. */
+/* The namespace or group: its id, its name, or NAMESPACE/GROUP/... by names. A namespace goes
+ * before groups of its name; a name that several have is refused. */
 int mero_group(mero *m, const char *text, char ret_id[CAL_ID_TEXT_MAX]);
+int mero_count_namespaces(mero *m, const char *name, size_t *ret_count); /* of that name */
 /* The member of a group: an account, a key that acts for it, or a member's name. */
 int mero_member(mero *m, const char *group, const char *text, char ret_id[CAL_ID_TEXT_MAX]);
+#define MERO_MEMBER_IS                                                                             \
+    "MEMBER is the member's account, a key that acts for it, or its name in the group. `meroctl "  \
+    "group members list GROUP` shows those of a group, `meroctl account show` on the member's "    \
+    "own "                                                                                         \
+    "node its accountId."
+#define MERO_GROUP_IS                                                                              \
+    "GROUP is a namespace or a group: its id, its name, or NAMESPACE/GROUP/... by names."
 /* One request about the group that the first operand names, printed. `path` has one %s for it, and
  * may have one more for the second operand. Frees body. */
 int mero_about_group(const cli *line, const char *verb, yyjson_mut_doc *body, const char *path);

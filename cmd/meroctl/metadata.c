@@ -131,8 +131,8 @@ const cli_command mero_metadata_commands[] = {
     {"set", NULL, "GROUP", "Change it", NULL, set_options, NULL, group_set_run},
     {0}};
 const cli_command mero_member_metadata_commands[] = {
-    {"get", NULL, "GROUP MEMBER", "Show it", NULL, NULL, NULL, member_get_run},
-    {"set", NULL, "GROUP MEMBER", "Change it", NULL, set_options, NULL, member_set_run},
+    {"get", NULL, "GROUP MEMBER", "Show it", MERO_MEMBER_IS, NULL, NULL, member_get_run},
+    {"set", NULL, "GROUP MEMBER", "Change it", MERO_MEMBER_IS, set_options, NULL, member_set_run},
     {0}};
 const cli_command mero_context_metadata_commands[] = {
     {"get", NULL, "GROUP CONTEXT", "Show it", NULL, NULL, NULL, context_get_run},

@@ -15,13 +15,31 @@ static int get_run(cli *line) {
 }
 
 static int create_run(cli *line) {
-    const char *application = cli_get(line, "application-id");
+    const char *application = cli_get(line, "application-id"), *name = cli_get(line, "name");
+    mero m;
+    size_t same = 0;
+    yyjson_doc *doc = NULL;
     if (!application) return cli_usage(line, "--application-id is missing; see `meroctl app list`");
+    int code = mero_open(&m, line);
+    if (code) return code;
     yyjson_mut_doc *body = mero_body();
     mero_set(body, "applicationId", application);
-    mero_set(body, "name", cli_get(line, "name"));
+    mero_set(body, "name", name);
     mero_set(body, "appKey", cli_get(line, "app-key"));
-    return mero_run(line, "POST", body, "/admin-api/namespaces");
+    if (code == 0 && name) code = mero_count_namespaces(&m, name, &same);
+    if (code)
+        yyjson_mut_doc_free(body);
+    else
+        code = mero_ask(&m, "POST", body, &doc, "/admin-api/namespaces");
+    if (code == 0) mero_print(&m, yyjson_doc_get_root(doc));
+    if (code == 0 && same > 0)
+        fprintf(stderr,
+                "meroctl: %zu other namespace%s of this node %s called '%s' too: the name is "
+                "ambiguous now, and commands take the id\n",
+                same, same == 1 ? "" : "s", same == 1 ? "is" : "are", name);
+    yyjson_doc_free(doc);
+    mero_close(&m);
+    return code;
 }
 
 static int delete_run(cli *line) {

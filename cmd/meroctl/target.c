@@ -14,18 +14,25 @@ enum { TEXT_FILE_MAX = 1024 * 1024 };
 
 /* --- names in lists --- */
 
-/* The only row whose "name" is the text; 0 rows or several are told apart. */
-static yyjson_val *find_named(yyjson_val *rows, const char *name, size_t len, size_t *ret_count) {
-    yyjson_val *row, *found = NULL;
+enum { MATCHES_SHOWN = 8, GROUPS_MAX = 1000 };
+
+/* Ids of the rows with a name. */
+typedef struct name_matches {
+    size_t count;
+    char ids[MATCHES_SHOWN][CAL_ID_TEXT_MAX]; /* the first of them */
+} name_matches;
+
+static void match(yyjson_val *rows, const char *key, const char *name, size_t len,
+                  name_matches *matches) {
+    yyjson_val *row;
     size_t i, n;
-    *ret_count = 0;
     yyjson_arr_foreach(rows, i, n, row) {
         const char *text = mero_text(row, "name");
         if (strlen(text) != len || memcmp(text, name, len) != 0) continue;
-        found = row;
-        ++*ret_count;
+        if (matches->count < MATCHES_SHOWN)
+            snprintf(matches->ids[matches->count], CAL_ID_TEXT_MAX, "%s", mero_text(row, key));
+        matches->count++;
     }
-    return found;
 }
 
 static bool is_id(const char *text) {
@@ -33,77 +40,143 @@ static bool is_id(const char *text) {
     return cal_id_parse(text, id) == 0;
 }
 
-/* One step of NAMESPACE/GROUP/...: the name's first `len` bytes in a list of the node. */
-static int step(mero *m, yyjson_val *rows, const char *key, const char *name, size_t len,
-                const char *what, char ret_id[CAL_ID_TEXT_MAX]) {
-    size_t count = 0;
-    yyjson_val *row = find_named(rows, name, len, &count);
-    if (count == 1) {
-        snprintf(ret_id, CAL_ID_TEXT_MAX, "%s", mero_text(row, key));
+/* The only match; several are refused, with their ids. Not for none. */
+static int take_only(mero *m, const name_matches *matches, const char *what, const char *name,
+                     size_t len, char ret_id[CAL_ID_TEXT_MAX]) {
+    char ids[MATCHES_SHOWN * (CAL_ID_TEXT_MAX + 4)] = "";
+    size_t at = 0;
+    if (matches->count == 1) {
+        memcpy(ret_id, matches->ids[0], CAL_ID_TEXT_MAX);
         return 0;
     }
-    if (count > 1)
-        return mero_fail(m, "%zu %ss are called '%.*s': give the id of the one you mean", count,
-                         what, (int)len, name);
-    return mero_fail(m, "'%.*s' is neither the id nor the name of a %s of this node; see %s",
-                     (int)len, name, what,
-                     strcmp(what, "namespace") == 0 ? "`meroctl namespace list`"
-                                                    : "`meroctl group subgroups`");
+    for (size_t i = 0; i < matches->count && i < MATCHES_SHOWN; i++)
+        at += (size_t)snprintf(ids + at, sizeof ids - at, "\n  %s", matches->ids[i]);
+    return mero_fail(m,
+                     "'%.*s' is ambiguous: %zu %ss are called so. Give the id of the one you "
+                     "mean:%s%s",
+                     (int)(len < 100 ? len : 100), name, matches->count, what, ids,
+                     matches->count > MATCHES_SHOWN ? "\n  ..." : "");
+}
+
+/* All groups of these namespaces that this node may see, one request each. */
+static int match_groups(mero *m, yyjson_val *namespaces, const char *name, size_t len,
+                        name_matches *matches) {
+    char(*ids)[CAL_ID_TEXT_MAX] = calloc(GROUPS_MAX, sizeof *ids);
+    size_t count = 0, i, n;
+    yyjson_val *row;
+    int code = 0;
+    if (!ids) abort();
+    yyjson_arr_foreach(namespaces, i, n, row) {
+        if (yyjson_get_uint(yyjson_obj_get(row, "subgroupCount")) > 0 && count < GROUPS_MAX)
+            snprintf(ids[count++], CAL_ID_TEXT_MAX, "%s", mero_text(row, "namespaceId"));
+    }
+    for (size_t at = 0; code == 0 && at < count; at++) {
+        yyjson_doc *doc = NULL;
+        code = mero_ask(m, "GET", NULL, &doc, "/admin-api/groups/%s/subgroups", ids[at]);
+        yyjson_val *groups = yyjson_obj_get(yyjson_doc_get_root(doc), "subgroups");
+        match(groups, "groupId", name, len, matches);
+        yyjson_arr_foreach(groups, i, n, row) {
+            if (count < GROUPS_MAX)
+                snprintf(ids[count++], CAL_ID_TEXT_MAX, "%s", mero_text(row, "groupId"));
+        }
+        yyjson_doc_free(doc);
+    }
+    free(ids);
+    if (code == 0 && count == GROUPS_MAX) /* the rest might have the name as well */
+        code = mero_fail(m,
+                         "'%.*s' is no namespace's name, and there are too many groups to look "
+                         "for it: give NAMESPACE/GROUP/..., or the id",
+                         (int)len, name);
+    return code;
+}
+
+/* A namespace; or, when none has the name, a group wherever it is. */
+static int find_first(mero *m, const char *name, size_t len, char ret_id[CAL_ID_TEXT_MAX]) {
+    name_matches found = {0};
+    yyjson_doc *doc = NULL;
+    const char *what = "namespace";
+    int code = mero_ask(m, "GET", NULL, &doc, "/admin-api/namespaces" MERO_ALL);
+    if (code == 0) match(mero_data(doc), "namespaceId", name, len, &found);
+    if (code == 0 && found.count == 0 && len > 0) {
+        what = "group";
+        code = match_groups(m, mero_data(doc), name, len, &found);
+    }
+    yyjson_doc_free(doc);
+    if (code == 0 && found.count == 0)
+        code = mero_fail(m,
+                         "'%.*s' is neither the id nor the name of a namespace or group of this "
+                         "node; see `meroctl namespace list` and `meroctl group subgroups`",
+                         (int)len, name);
+    else if (code == 0)
+        code = take_only(m, &found, what, name, len, ret_id);
+    return code;
+}
+
+/* One step of NAMESPACE/GROUP/...: ret_id becomes the group of that name below it. */
+static int step_below(mero *m, const char *name, size_t len, char ret_id[CAL_ID_TEXT_MAX]) {
+    name_matches found = {0};
+    yyjson_doc *doc = NULL;
+    int code = mero_ask(m, "GET", NULL, &doc, "/admin-api/groups/%s/subgroups", ret_id);
+    if (code == 0)
+        match(yyjson_obj_get(yyjson_doc_get_root(doc), "subgroups"), "groupId", name, len, &found);
+    yyjson_doc_free(doc);
+    if (code == 0 && found.count == 0)
+        code = mero_fail(m,
+                         "'%.*s' is neither the id nor the name of a group below; see `meroctl "
+                         "group subgroups`",
+                         (int)len, name);
+    else if (code == 0)
+        code = take_only(m, &found, "group", name, len, ret_id);
+    return code;
 }
 
 int mero_group(mero *m, const char *text, char ret_id[CAL_ID_TEXT_MAX]) {
     const char *name = text;
     size_t len = strcspn(name, "/");
-    yyjson_doc *doc = NULL;
-    int code;
+    int code = 0;
     if (is_id(text)) {
         snprintf(ret_id, CAL_ID_TEXT_MAX, "%s", text);
         return 0;
     }
     snprintf(ret_id, CAL_ID_TEXT_MAX, "%.*s", (int)(len < CAL_ID_TEXT_MAX ? len : 0), name);
-    if (is_id(ret_id)) {
-        code = 0;
-    } else {
-        code = mero_ask(m, "GET", NULL, &doc, "/admin-api/namespaces" MERO_ALL);
-        if (code == 0)
-            code = step(m, mero_data(doc), "namespaceId", name, len, "namespace", ret_id);
-        yyjson_doc_free(doc);
-    }
+    if (!is_id(ret_id)) code = find_first(m, name, len, ret_id);
     while (code == 0 && name[len] == '/') {
         name += len + 1;
         len = strcspn(name, "/");
-        doc = NULL;
-        code = mero_ask(m, "GET", NULL, &doc, "/admin-api/groups/%s/subgroups", ret_id);
-        if (code == 0)
-            code = step(m, yyjson_obj_get(yyjson_doc_get_root(doc), "subgroups"), "groupId", name,
-                        len, "group", ret_id);
-        yyjson_doc_free(doc);
+        code = step_below(m, name, len, ret_id);
     }
     return code;
 }
 
-int mero_member(mero *m, const char *group, const char *text, char ret_id[CAL_ID_TEXT_MAX]) {
+int mero_count_namespaces(mero *m, const char *name, size_t *ret_count) {
+    name_matches found = {0};
     yyjson_doc *doc = NULL;
-    size_t count = 0;
+    int code = mero_ask(m, "GET", NULL, &doc, "/admin-api/namespaces" MERO_ALL);
+    if (code == 0) match(mero_data(doc), "namespaceId", name, strlen(name), &found);
+    yyjson_doc_free(doc);
+    *ret_count = found.count;
+    return code;
+}
+
+int mero_member(mero *m, const char *group, const char *text, char ret_id[CAL_ID_TEXT_MAX]) {
+    name_matches found = {0};
+    yyjson_doc *doc = NULL;
     if (is_id(text)) {
         snprintf(ret_id, CAL_ID_TEXT_MAX, "%s", text);
         return 0;
     }
     int code = mero_ask(m, "GET", NULL, &doc, "/admin-api/groups/%s/members" MERO_ALL, group);
-    if (code) return code;
-    yyjson_val *row =
-        find_named(yyjson_obj_get(yyjson_doc_get_root(doc), "members"), text, strlen(text), &count);
-    if (count == 1)
-        snprintf(ret_id, CAL_ID_TEXT_MAX, "%s", mero_text(row, "identity"));
-    else if (count > 1)
-        code = mero_fail(m, "%zu members are called '%s': give the account of the one you mean",
-                         count, text);
-    else
+    if (code == 0)
+        match(yyjson_obj_get(yyjson_doc_get_root(doc), "members"), "identity", text, strlen(text),
+              &found);
+    yyjson_doc_free(doc);
+    if (code == 0 && found.count == 0)
         code = mero_fail(m,
                          "'%s' is no account, no key and no member's name; `meroctl account show` "
                          "says a node's own account, `meroctl group members list` those of a group",
                          text);
-    yyjson_doc_free(doc);
+    else if (code == 0)
+        code = take_only(m, &found, "member", text, strlen(text), ret_id);
     return code;
 }
 

@@ -47,6 +47,10 @@ typedef void (*cal_join_done)(void *user, const cal_error *err, const cal_joined
 /* Which namespace or group an invitation of either form is for: so a program need not be told.
  * Pure; CAL_EDECODE, CAL_EVERSION. */
 int cal_invitation_group(const char *invitation, cal_group_id *ret_group, cal_error *err);
+/* Where it says that a member may be dialled: `visit` for each, as text; none for JSON. Pure.
+ * CAL_EDECODE, CAL_EVERSION. */
+int cal_invitation_addresses(const char *invitation, void (*visit)(void *user, const char *address),
+                             void *user, cal_error *err);
 /* An invitation of either form in the one wanted; free() it. The line keeps the addresses and the
  * name that it has, and gets these addresses ("/ip4/.../tcp/2428/p2p/12D3...") besides; JSON has
  * room for neither. Pure, any thread; nothing is verified: the signature stays what it is, and who

@@ -150,6 +150,23 @@ int cal_invitation_group(const char *invitation, cal_group_id *ret_group, cal_er
     return rc;
 }
 
+int cal_invitation_addresses(const char *invitation, void (*visit)(void *user, const char *address),
+                             void *user, cal_error *err) {
+    gov_invitation_code *code = calloc(1, sizeof *code);
+    if (!code) return cal_fail(err, CAL_ENOMEM, "out of memory");
+    int rc = gov_invitation_code_read_any(cal_slice_text(invitation), code, err);
+    for (size_t i = 0; rc == 0 && i < code->address_count; i++) {
+        const cal_multiaddr *address = &code->addresses[i];
+        cal_multiaddr checked; /* nobody signed them */
+        char text[CAL_MULTIADDR_TEXT_MAX];
+        if (cal_multiaddr_from_bytes(address->bytes, address->len, &checked) != 0) continue;
+        cal_multiaddr_text(&checked, text);
+        visit(user, text);
+    }
+    free(code);
+    return rc;
+}
+
 /* --- one form in the other --- */
 
 /* The text of a buffer, taken out of it; free() it. */

@@ -9,6 +9,7 @@
  *
  * A refusal or a silence only costs that peer its turn; several refusals, or the deadline, end it,
  * with the words of whoever refused. What a failed join left is taken away again. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +51,8 @@ typedef struct sync_join {
     uint64_t deadline_ms, history_by_ms;
     cal_peer_id dialled[ADDRESSES_MAX]; /* who answered at the addresses */
     size_t dialled_count;
+    uint32_t dials, dials_failed;
+    cal_error dial_failure; /* of the last */
     asked asked[ASKED_MAX];
     size_t asked_count;
     uint32_t refusals;
@@ -352,6 +355,10 @@ static void find(sync_join *join, uint64_t now_ms) {
 
 static void on_dialled(void *user, const cal_error *err, const cal_peer_id *peer) {
     sync_join *join = user;
+    if (err) {
+        join->dials_failed++;
+        join->dial_failure = *err;
+    }
     if (!err && peer && !join->sync->stopping && join->dialled_count < ADDRESSES_MAX) {
         cal_p2p_keep(join->sync->options.host, peer, true);
         join->dialled[join->dialled_count++] = *peer;
@@ -443,10 +450,46 @@ void cal_sync_join(cal_sync *sync, const gov_invitation *invitation, const char 
     begin(join);
     for (size_t i = 0; i < address_count && i < ADDRESSES_MAX && join->state < JOIN_ABANDON; i++) {
         join->under_way++;
-        if (cal_p2p_connect(sync->options.host, NULL, &addresses[i], 1, on_dialled, join))
+        join->dials++;
+        if (cal_p2p_connect(sync->options.host, NULL, &addresses[i], 1, on_dialled, join)) {
             join->under_way--;
+            join->dials--;
+        }
     }
     leave_step(join);
+}
+
+/* The time is up: what it was spent with. */
+static void fail_late(sync_join *join) {
+    enum { SECONDS = CAL_SYNC_JOIN_TIMEOUT_MS / 1000 };
+    char why[CAL_ERROR_MESSAGE_MAX];
+    int len =
+        snprintf(why, sizeof why, "no member of the namespace could be reached in %d s: ", SECONDS);
+    char *rest = why + len;
+    size_t room = sizeof why - (size_t)len;
+    if (join->state == JOIN_HISTORY)
+        snprintf(why, sizeof why, "the namespace's history did not arrive in %d s", SECONDS);
+    else if (join->dialled_count > 0)
+        snprintf(rest, room, "who was dialled is connected, and did not let this node in");
+    else if (join->asked_count > 0)
+        snprintf(rest, room, "%zu connected peer%s asked, and did not let this node in",
+                 join->asked_count, join->asked_count == 1 ? " was" : "s were");
+    else if (join->dials == 0)
+        snprintf(rest, room,
+                 "no address to dial was given, and no peer that is connected to this "
+                 "node hears the namespace. Is a node of the inviter's running, and "
+                 "connected to this one?");
+    else if (join->dials_failed > 0)
+        snprintf(rest, room,
+                 "%u of %u addresses could not be dialled (the last: %.300s). Is a "
+                 "node of the inviter's running there?",
+                 join->dials_failed, join->dials, join->dial_failure.message);
+    else
+        snprintf(rest, room,
+                 "nobody answers at the %u address%s. Is a node of the inviter's "
+                 "running there?",
+                 join->dials, join->dials == 1 ? "" : "es");
+    fail_join(join, CAL_EUNREACHABLE, why);
 }
 
 void sync_joins_tick(cal_sync *sync, uint64_t now_ms) {
@@ -459,11 +502,7 @@ void sync_joins_tick(cal_sync *sync, uint64_t now_ms) {
         if (join->refusals >= REFUSALS_MAX || (late && join->refusals > 0))
             fail_join(join, join->refusal.code, join->refusal.message);
         else if (late)
-            fail_join(join, CAL_EUNREACHABLE,
-                      join->state == JOIN_HISTORY
-                          ? "the namespace's history did not arrive in time"
-                          : "no member of the namespace could be reached in time: is a node of the "
-                            "inviter's running, and connected to this one?");
+            fail_late(join);
         else if (join->begin_again)
             begin(join);
         else if (join->state == JOIN_FIND)

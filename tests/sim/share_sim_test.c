@@ -155,6 +155,79 @@ static void the_removed_hear_that_they_are_back(void **state) {
     world_close(w);
 }
 
+/* Nothing that it writes vanishes silently. */
+static void who_may_only_read_is_told_so(void **state) {
+    (void)state;
+    engine_signals_use();
+    world *w = &now;
+    cal_node_identity identity;
+    cal_hash before, after;
+    output o;
+    world_open(w, 17, 2, 2);
+    place *a = &w->places[0], *b = &w->places[1];
+    shared s = found(a);
+    join(a, b, &s);
+    set(a, &s.context, "kept", "1");
+    until_holds(b, &s.context, "kept", "1");
+    cal_node_identity_get(node_at(b), &identity);
+    OK(w, cal_member_set_role_wait(node_at(a), &s.ns, &identity.account, CAL_ROLE_READ_ONLY, &err));
+    node_sim_run(w->sim, 10 * SECOND, NULL, NULL);
+    assert_true(root_of(b, &s.context, &before));
+    const char *args = "{\"key\":\"lost\",\"value\":\"9\"}";
+    assert_int_equal(call(b, &s.context, "set", args, &o), CAL_EDENIED);
+    assert_int_equal(o.status, CAL_CALL_FAILED);
+    assert_non_null(strstr(err.message, "read-only member"));
+    assert_non_null(strstr(err.message, "nothing was kept"));
+    assert_true(root_of(b, &s.context, &after));
+    assert_memory_equal(&before, &after, sizeof before);
+    assert_true(holds(b, &s.context, "kept", "1"));
+    assert_false(holds(b, &s.context, "lost", "9"));
+    set(a, &s.context, "from a", "2");
+    until_holds(b, &s.context, "from a", "2");
+    OK(w, cal_member_set_role_wait(node_at(a), &s.ns, &identity.account, CAL_ROLE_MEMBER, &err));
+    node_sim_run(w->sim, 10 * SECOND, NULL, NULL);
+    set(b, &s.context, "from b", "3");
+    until_holds(a, &s.context, "from b", "3");
+    world_close(w);
+}
+
+static void note_address(void *user, const char *address) {
+    ++*(int *)user;
+    assert_non_null(strstr(address, "/p2p/"));
+}
+
+/* With words of what the minute went by with. */
+static void a_join_that_reaches_nobody_says_why(void **state) {
+    (void)state;
+    engine_signals_use();
+    world *w = &now;
+    cal_joined joined;
+    char json[TEXT_MAX], *code;
+    int addresses = 0;
+    world_open(w, 18, 2, 2);
+    place *a = &w->places[0], *b = &w->places[1];
+    shared s = found(a);
+    invite(a, &s.ns, json);
+    OK(w, cal_invite_wait(node_at(a), &s.ns, NULL, &code, &err));
+    OK(w, cal_invitation_addresses(json, note_address, &addresses, &err));
+    assert_int_equal(addresses, 0);
+    OK(w, cal_invitation_addresses(code, note_address, &addresses, &err));
+    assert_true(addresses > 0);
+    assert_int_equal(cal_invitation_addresses("nonsense", note_address, &addresses, &err),
+                     CAL_EDECODE);
+    node_sim_stop(a->sim);
+    node_sim_run(w->sim, 10 * SECOND, NULL, NULL);
+    assert_int_equal(cal_namespace_join_wait(node_at(b), code, "ours", &joined, &err),
+                     CAL_EUNREACHABLE);
+    assert_non_null(strstr(err.message, "could be reached in 60 s"));
+    assert_non_null(strstr(err.message, "could not be dialled (the last: "));
+    assert_int_equal(cal_namespace_join_wait(node_at(b), json, "ours", &joined, &err),
+                     CAL_EUNREACHABLE);
+    assert_non_null(strstr(err.message, "no address to dial was given"));
+    free(code);
+    world_close(w);
+}
+
 static void the_application_comes_from_whoever_has_it(void **state) {
     (void)state;
     engine_signals_use();
@@ -616,6 +689,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(a_founder_and_a_joiner_see_each_others_writes, tell_seed),
         cmocka_unit_test_teardown(members_show_themselves_and_rest, tell_seed),
         cmocka_unit_test_teardown(the_removed_hear_that_they_are_back, tell_seed),
+        cmocka_unit_test_teardown(who_may_only_read_is_told_so, tell_seed),
+        cmocka_unit_test_teardown(a_join_that_reaches_nobody_says_why, tell_seed),
         cmocka_unit_test_teardown(the_application_comes_from_whoever_has_it, tell_seed),
         cmocka_unit_test_teardown(the_application_is_waited_for, tell_seed),
         cmocka_unit_test_teardown(an_admin_invites_after_a_removal, tell_seed),

@@ -101,12 +101,14 @@ run 2 convert "$plain" $(for i in 1 2 3 4 5 6 7 8 9; do echo --address "/ip4/192
 
 say "joining by the line, without the application"
 run 0 b app list; has "$out" none
-out=$(echo "$code" | b namespace join - --name friends) || die "joining failed"
+out=$(echo "$code" | b namespace join - --name friends 2>"$dir/err") || die "joining failed"
+has "$(cat "$dir/err")" "dialling /ip4/127.0.0.1/tcp/"
 has "$out" "$ns"
 until_has '"1"' b call get -c "$context" --args '{"key":"a"}'
 run 0 b app list; has "$out" "$app"
 run 0 b namespace list; has "$out" friends
 run 0 b namespace join "$dir/invitation.json"; has "$out" memberAccount # a member already
+has "$err" "no addresses to dial"
 run 0 b context use "$context"
 run 0 b call set --args '{"key":"b","value":"2"}'
 until_has '"2"' a call get -c notes --args '{"key":"b"}'
@@ -167,6 +169,22 @@ inner=$(echo "$out" | field groupId)
 run 0 a group create friends/inner --name deep
 run 0 a group subgroups friends/inner; has "$out" deep
 run 0 a group get friends/inner/deep; has "$out" "parentId: $inner"
+run 0 a group get deep; has "$out" "parentId: $inner" # the only one of the name, wherever it is
+run 0 a group subgroups inner; has "$out" deep
+run 0 ja group create inner --name twin; twin=$(echo "$out" | field groupId)
+run 0 ja group create friends --name twin; other=$(echo "$out" | field groupId)
+run 1 a group get twin; has "$err" "ambiguous"; has "$err" "$twin"; has "$err" "$other"
+run 0 a group get inner/twin; has "$out" "$twin"
+run 0 a group delete "$other" --yes
+run 0 a group delete twin --yes
+run 0 ja namespace create --application-id "$app" --name inner; has "$out" '{"data":{"namespaceId":"'
+double=$(echo "$out" | field namespaceId)
+run 0 a namespace get inner; has "$out" "$double" # a namespace before a group
+run 0 ja namespace create --application-id "$app" --name inner; has "$err" "1 other namespace"; has "$err" "ambiguous"
+other=$(echo "$out" | field namespaceId)
+run 1 a namespace invite inner; has "$err" "$double"; has "$err" "$other"; has "$err" "Give the id"
+run 0 a namespace delete "$double" --yes
+run 0 a namespace delete "$other" --yes
 run 0 a group reparent friends/inner/deep friends; has "$out" true
 run 0 a group info friends/deep; has "$out" "parentId: $ns"
 run 1 a group get friends/inner/deep; has "$err" "neither the id nor the name"
@@ -191,7 +209,8 @@ run 0 a group subgroups friends; hasnt "$out" "$inner"
 say "another device of an account, with its code read out"
 run 2 b account pair-init "$ns"; has "$err" "accountRootPublicKey"
 run 0 a account show; root_key=$(echo "$out" | line_of accountRootPublicKey)
-run 0 b account pair-init "$ns" --root-key "$root_key"
+run 1 b account pair-init strangers --root-key "$root_key"; has "$err" "neither the id nor the name"
+run 0 b account pair-init friends --root-key "$root_key"; has "$out" "pair-complete $ns"
 pairing=$(echo "$out" | sed -n 's/.*meroctl account pair-complete //p') confirmation=$(echo "$out" | line_of confirmationCode)
 device=$(echo "$out" | line_of deviceId)
 hasnt "$pairing" "$confirmation"
@@ -260,6 +279,10 @@ run 0 a namespace delete crowd --yes
 
 say "deleting a context says what it does"
 run 0 ja context create -a "$app" --group-id friends --name short
+run 0 a context use notes
+run 0 a context use short; has "$out" "'default' is"
+run 1 a context alias add notes short; has "$err" "--force"
+run 0 a context use notes
 run 1 a context delete short; has "$err" "for all its members"; has "$err" "context leave"
 run 0 a context delete short --yes
 
