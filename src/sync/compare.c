@@ -552,7 +552,9 @@ static void on_heads(sync_compare *compare, const sync_answer *answer) {
         /* after trees, the reference names no heads */
         compare_trees(compare, &answer->root);
     } else { /* the peer is behind, or what it has waits here for something */
-        succeed(compare, sync_context_waiting(context) ? CAL_SYNC_WAITING : CAL_SYNC_UNKNOWN);
+        bool waits = sync_context_waiting(context);
+        succeed(compare, waits ? CAL_SYNC_WAITING : CAL_SYNC_UNKNOWN);
+        if (!waits) sync_context_heartbeat(context); /* it has not heard of what is here */
     }
 }
 

@@ -7,7 +7,6 @@
  * again, until none is missing. An answer is judged before the next question is made from what is
  * missing then; a peer that brings nothing new gives way to another. */
 #include <stdlib.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "sync/bulk.h"
@@ -38,7 +37,6 @@ static void end_history(sync_history *history, bool success) {
     sync_namespace *ns = history->ns;
     uint64_t now = sync_now_ms(ns->sync);
     ns->history = NULL;
-    if (getenv("DBG")) fprintf(stderr, "T %.3f self %02x history of %02x%02x ends %d\n", (double)now/1e3, gov_self(ns->sync->options.gov)->sign_key.bytes[0], history->peer.bytes[30], history->peer.bytes[31], success);
     sync_owed_answered(ns, &history->peer, success);
     if (success) {
         ns->history_failures = 0;
@@ -184,7 +182,6 @@ static bool start(sync_namespace *ns, const cal_peer_id *peer, bool all) {
         return false;
     }
     ns->history = history;
-    if (getenv("DBG")) fprintf(stderr, "T %.3f self %02x history of %02x%02x starts all %d owed %zu\n", (double)sync_now_ms(ns->sync)/1e3, gov_self(ns->sync->options.gov)->sign_key.bytes[0], history->peer.bytes[30], history->peer.bytes[31], all, ns->owed_count);
     sync_owed_asked(ns, peer);
     return true;
 }
