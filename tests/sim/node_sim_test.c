@@ -744,6 +744,35 @@ static void what_the_disk_refused_is_not_there(void **state) {
     assert_true(points >= 3 * 4);
 }
 
+static int named; /* 1: not answered yet */
+static void naming_answered(void *user, const cal_error *e) {
+    (void)user;
+    named = e ? e->code : 0;
+}
+static bool naming_is_answered(void *user) { return (void)user, named != 1; }
+
+static void a_name_that_was_not_stored_is_refused(void **state) {
+    (void)state;
+    engine_signals_use();
+    run *r = &now;
+    place *p = &r->places[0];
+    uint8_t id[CAL_ID_SIZE] = {7};
+    run_open(r, 10, 1);
+    place_create(p);
+    cal_sim *disk = node_sim_disk(p->sim);
+    cal_sim_fail(disk, CAL_SIM_WRITE | CAL_SIM_SYNC, 1, UINT64_MAX, CAL_EFULL);
+    named = 1;
+    cal_alias_create(node_of(p), CAL_ALIAS_CONTEXT, "lost", id, naming_answered, NULL);
+    wait_for(r, naming_is_answered, NULL, "a name on a full disk");
+    assert_int_not_equal(named, 0);
+    cal_sim_fail(disk, 0, 0, 0, 0);
+    node_sim_stop(p->sim);
+    place_start(p);
+    assert_int_equal(cal_alias_lookup(node_of(p), CAL_ALIAS_CONTEXT, "lost", id), CAL_ENOTFOUND);
+    node_sim_free(r->sim);
+    r->sim = NULL;
+}
+
 /* --- deleting a namespace --- */
 
 static int purged; /* 1: not answered yet */
@@ -952,6 +981,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(power_goes_at_every_event, tell_seed),
         cmocka_unit_test_teardown(power_goes_at_every_operation_of_the_disk, tell_seed),
         cmocka_unit_test_teardown(what_the_disk_refused_is_not_there, tell_seed),
+        cmocka_unit_test_teardown(a_name_that_was_not_stored_is_refused, tell_seed),
         cmocka_unit_test_teardown(a_deletion_is_whole_whatever_the_disk_does, tell_seed),
         cmocka_unit_test_teardown(two_nodes, tell_seed),
         cmocka_unit_test_teardown(twenty_nodes, tell_seed),

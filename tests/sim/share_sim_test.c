@@ -142,6 +142,9 @@ static void the_removed_hear_that_they_are_back(void **state) {
     cal_node_identity_get(node_at(b), &identity);
     OK(w, cal_members_remove_wait(node_at(a), &s.ns, &identity.account, 1, &err));
     node_sim_run(w->sim, 10 * SECOND, NULL, NULL);
+    output o;
+    assert_int_equal(call(b, &s.context, "get", "{\"key\":\"before\"}", &o), CAL_EDENIED);
+    assert_int_equal(o.status, CAL_CALL_UNAUTHORIZED);
     invite(a, &s.ns, json);
     assert_int_not_equal(cal_namespace_join_wait(node_at(b), json, "ours", &joined, &err), 0);
     set(a, &s.context, "meanwhile", "2");
@@ -188,6 +191,31 @@ static void who_may_only_read_is_told_so(void **state) {
     node_sim_run(w->sim, 10 * SECOND, NULL, NULL);
     set(b, &s.context, "from b", "3");
     until_holds(a, &s.context, "from b", "3");
+    world_close(w);
+}
+
+static void note_deletion(void *user, const cal_error *e) { *(int *)user = e ? e->code : 0; }
+static bool deletion_is_answered(void *user) { return *(int *)user != 1; }
+
+/* Nor is it deleted in the memory of who asked, when it may not be. */
+static void a_context_that_is_not_deleted_goes_on(void **state) {
+    (void)state;
+    engine_signals_use();
+    world *w = &now;
+    int code = 1;
+    world_open(w, 19, 2, 2);
+    place *a = &w->places[0], *b = &w->places[1];
+    shared s = found(a);
+    join(a, b, &s);
+    set(a, &s.context, "before", "1");
+    until_holds(b, &s.context, "before", "1");
+    cal_context_delete(node_at(b), &s.context, note_deletion, &code);
+    wait_for(w, deletion_is_answered, &code, "a deletion");
+    assert_int_equal(code, CAL_EDENIED);
+    set(b, &s.context, "from b", "2");
+    until_holds(a, &s.context, "from b", "2");
+    set(a, &s.context, "from a", "3");
+    until_holds(b, &s.context, "from a", "3");
     world_close(w);
 }
 
@@ -690,6 +718,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(members_show_themselves_and_rest, tell_seed),
         cmocka_unit_test_teardown(the_removed_hear_that_they_are_back, tell_seed),
         cmocka_unit_test_teardown(who_may_only_read_is_told_so, tell_seed),
+        cmocka_unit_test_teardown(a_context_that_is_not_deleted_goes_on, tell_seed),
         cmocka_unit_test_teardown(a_join_that_reaches_nobody_says_why, tell_seed),
         cmocka_unit_test_teardown(the_application_comes_from_whoever_has_it, tell_seed),
         cmocka_unit_test_teardown(the_application_is_waited_for, tell_seed),
