@@ -139,8 +139,9 @@ static int keep_index(struct call *call) {
 static bool refuse_changes(struct call *call) {
     if (!call->guest.contexts->options.read_only && !call->guest.executor.read_only) return false;
     const cal_vm_outcome *outcome = &call->guest.outcome;
-    if (!outcome->has_root || memcmp(&outcome->root_hash, &call->root, sizeof call->root) == 0)
-        return true; /* some methods commit whatever they did */
+    bool same = memcmp(&outcome->root_hash, &call->root, sizeof call->root) == 0 &&
+                !cal_overlay_has_private_changes(&call->guest.overlay);
+    if (!outcome->has_root || same) return true; /* some methods commit whatever they did */
     guest_fail(&call->guest, CAL_CALL_FAILED, CAL_EDENIED,
                "`%.64s` changes the context's state, and %s: nothing was kept", call->method,
                call->guest.executor.read_only

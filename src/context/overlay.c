@@ -369,6 +369,10 @@ static void flush_row(const cal_overlay *overlay, cal_batch *batch, cal_column c
         cal_batch_put(batch, column, cal_buffer_slice(full), cal_slice_of(row->bytes, row->len));
 }
 
+bool cal_overlay_has_private_changes(const cal_overlay *overlay) {
+    return overlay->rows[row_at(CAL_VM_PRIVATE)].count > 0;
+}
+
 bool cal_overlay_has_index_changes(const cal_overlay *overlay) {
     return overlay->index[0].count || overlay->index[1].count || overlay->removed.count;
 }

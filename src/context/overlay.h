@@ -61,6 +61,7 @@ bool cal_overlay_has_delta(const cal_overlay *overlay, const cal_hash *id);
 /* Adds what was written to the batch: state and private rows (`state`), index rows (`index`). */
 int cal_overlay_flush(const cal_overlay *overlay, bool state, bool index, cal_batch *batch);
 bool cal_overlay_has_index_changes(const cal_overlay *overlay);
+bool cal_overlay_has_private_changes(const cal_overlay *overlay);
 
 /* Whether it changes nothing at all. */
 bool cal_overlay_is_empty(const cal_overlay *overlay);

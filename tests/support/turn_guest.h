@@ -10,6 +10,7 @@
  *   flood   counts, with an action of as many bytes as the input says after the tag (u32)
  *   tell    counts, and emits `told` with the tag as its data and `add` as its handler
  *   hint    emits `told` and changes nothing; a view
+ *   again   commits the state as it is           note   the same, and writes a private row
  *   send    counts, and calls `add` of the context whose id follows the tag, with the tag
  *   __calimero_sync_next   counts; the tag is the first 16 bytes of the first action's id; traps
  * when these begin with 0xEE, and returns an error when they begin with 0xEF */
@@ -22,6 +23,7 @@
 static const char turn_guest[] =
     "(module"
     "(import \"env\" \"storage_write\" (func $write (param i64 i64 i64) (result i32)))"
+    "(import \"env\" \"private_storage_write\" (func $hide (param i64 i64) (result i32)))"
     "(import \"env\" \"storage_read\" (func $read (param i64 i64) (result i32)))"
     "(import \"env\" \"storage_index_set\" (func $iset (param i64 i64) (result i32)))"
     "(import \"env\" \"storage_index_remove_prefix\" (func $idrop (param i64) (result i32)))"
@@ -65,6 +67,11 @@ static const char turn_guest[] =
     " (drop (call $write (i64.const 0x240) (i64.const 0x260) (i64.const 0)))"
     " (drop (call $iset (i64.const 0x260) (i64.const 0x270)))"
     " (call $commit (i64.const 0x200) (i64.const 0x210)))"
+    "(func $again"
+    " (i64.store (i32.const 0x120) (i64.load (i32.const 0x100)))"
+    " (i64.store (i32.const 0x128) (i64.load (i32.const 0x108)))"
+    " (i64.store (i32.const 0x130) (i64.load (i32.const 0x110)))"
+    " (call $commit (i64.const 0x200) (i64.const 0x210)))"
     "(func $give"
     " (call $buf (i32.const 0x298) (i64.const 0x100) (i64.const 24))"
     " (call $return (i64.const 0x290)))"
@@ -72,6 +79,9 @@ static const char turn_guest[] =
     " (i64.store (i32.const 0x138) (i64.const 1))" /* not a root of zeros */
     " (call $commit (i64.const 0x200) (i64.const 0x210)))"
     "(func (export \"add\") (call $load) (call $count (i32.const 0x1000)) (call $give))"
+    "(func (export \"again\") (call $load) (call $again) (call $give))"
+    "(func (export \"note\") (call $load) (drop (call $hide (i64.const 0x220) (i64.const 0x230)))"
+    " (call $again) (call $give))"
     "(func (export \"sweep\") (call $load) (drop (call $idrop (i64.const 0x280)))"
     " (call $count (i32.const 0x1000)) (call $give))"
     "(func (export \"trap\") (call $load) (call $count (i32.const 0x1000)) (unreachable))"
