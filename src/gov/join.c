@@ -345,17 +345,25 @@ int gov_join_take(cal_gov *gov, const gov_invitation *invitation, const gov_enve
     return gov_change_finish(change, result, ret_change, err);
 }
 
+static bool may_invite(const gov_view *view, const gov_invitation *invitation) {
+    cal_account_id inviter;
+    return gov_account_of_key(view, invitation->inviter_key, &inviter) &&
+           gov_allowed(view, &invitation->group, &inviter, GOV_CAN_INVITE_MEMBERS);
+}
+
+bool gov_join_inviter_known(cal_gov *gov, const gov_invitation *invitation) {
+    gov_view view;
+    return gov_find_group(gov, &invitation->group, &view) && may_invite(&view, invitation);
+}
+
 /* governance.md 18.2, G13. What is sealed with keys that are not here may still say otherwise. */
 static int check_history(const gov_view *view, const gov_invitation *invitation, cal_error *err) {
     gov_meta meta;
-    cal_account_id inviter;
     gov_walk sealed = gov_walk_start(view, ROW_SEALED, NULL, NULL);
     cal_slice rest, value;
     if (!gov_meta_get(view, &view->namespace_id, &meta) || gov_id_zero(meta.admin.bytes))
         return cal_fail(err, CAL_ESTATE, "the namespace's history has not arrived yet");
-    if (gov_account_of_key(view, invitation->inviter_key, &inviter) &&
-        gov_allowed(view, &invitation->group, &inviter, GOV_CAN_INVITE_MEMBERS))
-        return 0;
+    if (may_invite(view, invitation)) return 0;
     if (gov_walk_next(&sealed, &rest, &value)) return 0; /* who may read it judges it */
     return cal_fail(err, CAL_EDENIED,
                     "whoever signed the invitation may not invite into this namespace: it is not "

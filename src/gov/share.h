@@ -174,6 +174,8 @@ int gov_join_answer_make(cal_gov *gov, const cal_group_id *namespace_id, cal_sli
 int gov_join_open_answer(cal_gov *gov, const cal_group_id *namespace_id,
                          const cal_group_id *subgroup, const cal_public_key *joiner,
                          gov_envelope *ret_envelope, cal_error *err);
+/* Whether the history that is here says that the inviter may invite. */
+bool gov_join_inviter_known(cal_gov *gov, const gov_invitation *invitation);
 /* An older key of the namespace for somebody who was answered: member-addressed. CAL_ENOTFOUND for
  * every refusal: among them a key that came after the one it was given. */
 int gov_join_key_serve(cal_gov *gov, const cal_group_id *namespace_id, const gov_joiner *joiner,

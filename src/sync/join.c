@@ -67,6 +67,8 @@ typedef struct sync_join {
     cal_public_key responder;
     uint32_t default_capabilities;
     bool existed;     /* a member already */
+    bool taken;       /* a key came */
+    bool last;        /* the time is up: what cannot be read is no reason any more */
     bool begin_again; /* with the next tick */
     cal_join_done done;
     void *user;
@@ -169,10 +171,12 @@ static void published(gov_commit *commit, const cal_error *err) {
 
 /* --- history --- */
 
-/* Operations of the namespace cannot be read, and whoever answered may still give the keys: what it
- * gives out depends on what it has read itself. */
-static bool keys_come(const sync_join *join, const sync_namespace *ns) {
-    return ns->pull_failures < KEYS_TRIED_MAX && gov_keys_lacking(join->sync->options.gov, &ns->id);
+/* Nothing that can be read says that the inviter may invite, and not everything can be read. What
+ * is published then says that it did not know of it: nobody takes it but nodes of the reference,
+ * which ask what they know themselves. */
+static bool is_unread(const sync_join *join, const sync_namespace *ns) {
+    cal_gov *gov = join->sync->options.gov;
+    return gov_keys_lacking(gov, &ns->id) && !gov_join_inviter_known(gov, &join->invitation);
 }
 
 /* Whether all that anybody mentioned is here and judged; what nobody has is not waited for: anybody
@@ -182,11 +186,12 @@ static void look_at_history(sync_join *join) {
     sync_namespace *ns = sync_namespace_get(join->sync, &join->namespace_id, false);
     bool patient = sync_now_ms(join->sync) < join->history_by_ms;
     if (!ns || sync_namespace_busy(ns)) return;
-    if (patient &&
-        (ns->history || ns->behind.len ||
-         gov_missing(join->sync->options.gov, &ns->id, &one, 1) > 0 || keys_come(join, ns)))
+    bool unread = is_unread(join, ns) && !join->last;
+    if (patient && (ns->history || ns->behind.len ||
+                    gov_missing(join->sync->options.gov, &ns->id, &one, 1) > 0 ||
+                    (unread && ns->pull_failures < KEYS_TRIED_MAX)))
         return;
-    if (keys_come(join, ns)) { /* whoever answered is gone; somebody else may answer */
+    if (unread) { /* whoever answered is gone or has not the keys; somebody else may have them */
         join->state = JOIN_FIND;
         return;
     }
@@ -219,6 +224,7 @@ static void taken(gov_commit *commit, const cal_error *err) {
         join->state = JOIN_FIND;
     } else if (join->state == JOIN_TAKE && ns) {
         join->state = JOIN_HISTORY;
+        join->taken = true;
         join->history_by_ms = sync_now_ms(join->sync) + HISTORY_PATIENCE_MS;
         sync_history_want(ns, &join->peer, true);
         ns->helper = join->peer;
@@ -492,6 +498,14 @@ static void fail_late(sync_join *join) {
     fail_join(join, CAL_EUNREACHABLE, why);
 }
 
+/* Nobody has refused, and nobody has the keys. */
+static void try_last(sync_join *join) {
+    join->last = true;
+    join->deadline_ms += HISTORY_PATIENCE_MS;
+    if (join->state == JOIN_FIND) join->state = JOIN_HISTORY;
+    if (join->state == JOIN_HISTORY) look_at_history(join);
+}
+
 void sync_joins_tick(cal_sync *sync, uint64_t now_ms) {
     for (cal_list *at = sync->joins.next, *next; at != &sync->joins; at = next) {
         sync_join *join = CAL_CONTAINER_OF(at, sync_join, link);
@@ -501,6 +515,8 @@ void sync_joins_tick(cal_sync *sync, uint64_t now_ms) {
         bool late = now_ms >= join->deadline_ms;
         if (join->refusals >= REFUSALS_MAX || (late && join->refusals > 0))
             fail_join(join, join->refusal.code, join->refusal.message);
+        else if (late && join->taken && !join->last)
+            try_last(join);
         else if (late)
             fail_late(join);
         else if (join->begin_again)
