@@ -346,15 +346,9 @@ static bool gone_since(const gov_apply *apply, const uint8_t group[32], const ui
 /* When the namespace was left the account had a row of its own in the group. */
 static bool was_member_at(const gov_apply *apply, const gov_write *left, const gov_key *member) {
     gov_change *change = apply->change;
-    const gov_fold *then = NULL;
+    const gov_fold *then;
     gov_write write;
-    gov_node node;
-    gov_wait wait;
-    int result = gov_graph_node(change, left->sequence, &node, NULL);
-    if (!result) {
-        free(node.parents);
-        result = gov_cut_fold(change, &node.id, 1, &then, &wait);
-    }
+    int result = gov_cut_at(change, left->sequence, &then);
     if (result && !change->error) change->error = result;
     return !result && gov_fold_slot(then, member, &write) && write.present;
 }

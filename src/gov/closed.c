@@ -17,38 +17,33 @@
 #include "gov/draft.h"
 
 typedef struct rotation {
-    cal_hash key_id;
-    uint64_t epoch, sequence;
+    gov_group_key key; /* its id and epoch */
+    uint64_t sequence;
     cal_account_id author;
 } rotation;
 
 typedef struct question {
     gov_change *change;
     const gov_fold *now;
+    gov_view rows; /* of it */
     const cal_group_id *group;
     uint64_t since; /* number of the last operation that must be known; 0: nobody is gone */
 } question;
 
 static rotation rotation_read(cal_slice key_id, cal_slice value) {
-    rotation r = {.epoch = cal_read_u64le(value.data)};
-    memcpy(r.key_id.bytes, key_id.data, 32);
+    rotation r = {.key.epoch = cal_read_u64le(value.data)};
+    memcpy(r.key.id.bytes, key_id.data, 32);
     if (value.len < GOV_EPOCH_ROW_SIZE) return r; /* of an older layout: nobody knows whose */
     r.sequence = cal_read_u64le(value.data + 8);
     memcpy(r.author.bytes, value.data + 16, 32);
     return r;
 }
 
-static int compare(const rotation *a, const rotation *b) {
-    if (a->epoch != b->epoch) return a->epoch < b->epoch ? -1 : 1;
-    return memcmp(a->key_id.bytes, b->key_id.bytes, sizeof a->key_id.bytes);
-}
-
 /* --- who is gone --- */
 
 static bool is_member(const question *q, const cal_account_id *account) {
-    gov_view view = gov_cut_of_fold(q->now);
-    return gov_member_get(&view, q->group, account, NULL) ||
-           gov_admin_direct(&view, q->group, account);
+    return gov_member_get(&q->rows, q->group, account, NULL) ||
+           gov_admin_direct(&q->rows, q->group, account);
 }
 
 /* A walk over accounts whose membership has ended, then over devices that were revoked. */
@@ -128,16 +123,10 @@ static bool let_in(const question *q, const gov_fold *then, gone *ret_gone) {
     return false;
 }
 
-/* The fold at the rotation, itself included. NULL: it is not known which operation it was. */
+/* The fold at the rotation. NULL: it is not known which operation it was. */
 static int fold_at(const question *q, const rotation *r, const gov_fold **ret_fold) {
-    gov_node node;
-    gov_wait wait;
     *ret_fold = NULL;
-    if (r->sequence == 0) return 0;
-    int result = gov_graph_node(q->change, r->sequence, &node, NULL);
-    if (result) return result;
-    free(node.parents);
-    return gov_cut_fold(q->change, &node.id, 1, ret_fold, &wait);
+    return r->sequence ? gov_cut_at(q->change, r->sequence, ret_fold) : 0;
 }
 
 /* Numbers grow upwards: who has a smaller one than an end does not know of it. And whoever made a
@@ -155,7 +144,8 @@ static bool next_rotation(const question *q, const rotation *below, bool filter,
     bool found = false;
     while (gov_walk_next(&walk, &id, &value)) {
         rotation r = rotation_read(id, value);
-        if ((below && compare(&r, below) >= 0) || (found && compare(&r, ret_rotation) <= 0) ||
+        if ((below && gov_key_compare(&r.key, &below->key) >= 0) ||
+            (found && gov_key_compare(&r.key, &ret_rotation->key) <= 0) ||
             (filter && !may_be_closed(q, &r)))
             continue;
         *ret_rotation = r;
@@ -164,19 +154,23 @@ static bool next_rotation(const question *q, const rotation *below, bool filter,
     return found;
 }
 
+/* It is the last operation and the only head: it knows whatever there is. */
+static bool knows_all(const question *q, const rotation *r) {
+    gov_view rows = gov_change_view(q->change);
+    return gov_heads_get(&rows).len == 32 && r->sequence == gov_graph_top(q->change) &&
+           is_member(q, &r->author);
+}
+
 static int find_closed(const question *q, rotation *ret_rotation, bool *ret_found) {
-    rotation r;
-    *ret_found = false;
-    for (bool more = next_rotation(q, NULL, true, &r); more;
-         more = next_rotation(q, &(rotation){r.key_id, r.epoch, 0, r.author}, true, &r)) {
-        const gov_fold *then = NULL;
+    rotation below;
+    *ret_found = next_rotation(q, NULL, true, ret_rotation);
+    while (*ret_found && q->since) {
+        const gov_fold *then;
         gone g;
-        int result = q->since ? fold_at(q, &r, &then) : 0;
-        if (result) return result;
-        if (q->since && then != q->now && let_in(q, then, &g)) continue;
-        *ret_rotation = r;
-        *ret_found = true;
-        return 0;
+        int result = fold_at(q, ret_rotation, &then);
+        if (result || then == q->now || !let_in(q, then, &g)) return result;
+        below = *ret_rotation;
+        *ret_found = next_rotation(q, &below, true, ret_rotation);
     }
     return 0;
 }
@@ -219,17 +213,21 @@ static int owe(const question *q) {
 }
 
 static int settle(gov_change *change, const cal_group_id *group) {
-    question q = {.change = change, .now = &change->draft->fold, .group = group};
+    const gov_fold *now = &change->draft->fold;
+    question q = {.change = change, .now = now, .rows = gov_cut_of_fold(now), .group = group};
     gov_key row = gov_key_of(ROW_KEY_CLOSED, group->bytes, NULL, NULL);
     gov_view rows = gov_change_view(change);
     rotation closed;
-    bool found;
+    int result = 0;
     if (!gov_meta_get(&rows, group, NULL)) return 0; /* deleted */
-    q.since = last_end(&q);
-    int result = find_closed(&q, &closed, &found);
+    bool found = next_rotation(&q, NULL, false, &closed) && knows_all(&q, &closed);
+    if (!found) {
+        q.since = last_end(&q);
+        result = find_closed(&q, &closed, &found);
+    }
     if (result) return result;
     if (found)
-        put(change, row, cal_slice_of(closed.key_id.bytes, sizeof closed.key_id.bytes));
+        put(change, row, cal_slice_of(closed.key.id.bytes, sizeof closed.key.id.bytes));
     else if (gov_view_get(&rows, &row, NULL))
         gov_change_delete(change, row);
     if (!found && q.since) return owe(&q);

@@ -492,8 +492,9 @@ static gov_cut *known_cut(gov_change *change, const cal_hash *key) {
     return cut;
 }
 
-int gov_cut_fold(gov_change *change, const cal_hash *parents, uint32_t count,
-                 const gov_fold **ret_fold, gov_wait *ret_wait) {
+/* NULL without parents. */
+static int find_fold(gov_change *change, const cal_hash *parents, uint32_t count,
+                     const gov_fold **ret_fold, gov_wait *ret_wait) {
     size_t found = 0;
     cal_hash key;
     uint64_t *sequences = malloc(count * sizeof *sequences + 1);
@@ -518,9 +519,18 @@ int gov_cut_fold(gov_change *change, const cal_hash *parents, uint32_t count,
 int gov_cut_view(gov_change *change, const cal_hash *parents, uint32_t count, gov_view *ret_view,
                  gov_wait *ret_wait) {
     const gov_fold *fold;
-    int result = gov_cut_fold(change, parents, count, &fold, ret_wait);
+    int result = find_fold(change, parents, count, &fold, ret_wait);
     if (!result) *ret_view = fold ? gov_cut_of_fold(fold) : gov_change_view(change);
     return result;
+}
+
+int gov_cut_at(gov_change *change, uint64_t sequence, const gov_fold **ret_fold) {
+    gov_node node;
+    gov_wait wait;
+    int result = gov_graph_node(change, sequence, &node, NULL);
+    if (result) return result;
+    free(node.parents);
+    return find_fold(change, &node.id, 1, ret_fold, &wait);
 }
 
 int gov_cut_readable(const gov_view *cut, const cal_group_id *group, gov_wait *ret_wait) {

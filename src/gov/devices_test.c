@@ -167,37 +167,37 @@ static void count_device(void *user, const gov_device_info *info) {
     list[i] = *info;
 }
 
+/* The account has two devices; one of them is this one, with these keys. */
+static void is_listed(const cal_device_id *device, const cal_public_key *sign_key,
+                      const uint8_t kem_key[32]) {
+    gov_device_info own[8] = {{.account = {{0}}}};
+    cal_account_id account = gov_net_account(&net, HOLDER);
+    assert_int_equal(gov_group_devices(GOV(OTHER), &net.ns, &account, count_device, own), 0);
+    assert_true(gov_id_zero(own[2].device.bytes));
+    size_t at = gov_id_equal(own[0].device.bytes, device->bytes) ? 0 : 1;
+    assert_memory_equal(&own[at].device, device, 32);
+    assert_memory_equal(&own[at].sign_key, sign_key, 32);
+    assert_memory_equal(own[at].kem_key, kem_key, 32);
+}
+
 static void test_lists(void **state) {
     (void)state;
-    gov_device_info all[8] = {{.account = {{0}}}}, own[8] = {{.account = {{0}}}};
-    cal_account_id account = gov_net_account(&net, HOLDER);
+    gov_device_info all[8] = {{.account = {{0}}}};
     gov_pairing pairing = pair(NULL);
     assert_int_equal(gov_group_devices(GOV(OWNER), &net.ns, NULL, count_device, all), 0);
     assert_false(gov_id_zero(all[3].device.bytes));
     assert_true(gov_id_zero(all[4].device.bytes));
-    assert_int_equal(gov_group_devices(GOV(OTHER), &net.ns, &account, count_device, own), 0);
-    assert_true(gov_id_zero(own[2].device.bytes));
-    size_t at = gov_id_equal(own[0].device.bytes, pairing.device.bytes) ? 0 : 1;
-    assert_memory_equal(&own[at].device, &pairing.device, 32);
-    assert_memory_equal(&own[at].sign_key, &pairing.sign_key, 32);
-    assert_memory_equal(own[at].kem_key, pairing.kem_key, 32);
-    assert_int_equal(gov_group_devices(GOV(OWNER), &(cal_group_id){{9}}, NULL, count_device, own),
+    is_listed(&pairing.device, &pairing.sign_key, pairing.kem_key);
+    assert_int_equal(gov_group_devices(GOV(OWNER), &(cal_group_id){{9}}, NULL, count_device, all),
                      CAL_ENOTFOUND);
 }
 
 /* A device that comes back with other keys: its new certificate replaces the old one. */
 static void test_paired_again(void **state) {
     (void)state;
-    gov_device_info own[8] = {{.account = {{0}}}};
-    cal_account_id account = gov_net_account(&net, HOLDER);
     gov_pairing first = pair(NULL), again = signed_pairing(first.device, &(cal_secret){{5}});
     gov_net_do(&net, HOLDER, gov_pair_complete(GOV(HOLDER), &net.ns, &again, NULL, OUT));
-    assert_int_equal(gov_group_devices(GOV(OTHER), &net.ns, &account, count_device, own), 0);
-    assert_true(gov_id_zero(own[2].device.bytes));
-    size_t at = gov_id_equal(own[0].device.bytes, first.device.bytes) ? 0 : 1;
-    assert_memory_equal(&own[at].device, &first.device, 32);
-    assert_memory_equal(&own[at].sign_key, &again.sign_key, 32);
-    assert_memory_equal(own[at].kem_key, again.kem_key, 32);
+    is_listed(&first.device, &again.sign_key, again.kem_key);
 }
 
 static void device_is_out(const gov_pairing *pairing) {

@@ -20,9 +20,8 @@ struct gov_fold;
  * not decidable yet, *ret_wait says what is missing. CAL_EIO, CAL_ECORRUPT, CAL_ENOMEM. */
 int gov_cut_view(gov_change *change, const cal_hash *parents, uint32_t count, gov_view *ret_view,
                  gov_wait *ret_wait);
-/* The fold behind it, for its slots; NULL without parents. Valid as long. */
-int gov_cut_fold(gov_change *change, const cal_hash *parents, uint32_t count,
-                 const struct gov_fold **ret_fold, gov_wait *ret_wait);
+/* The fold at the operation with this number, itself included, for its slots. Valid as long. */
+int gov_cut_at(gov_change *change, uint64_t sequence, const struct gov_fold **ret_fold);
 /* Whether the cut answers for this group: not while an operation of it or of a group above it,
  * that nobody here could read yet, lies below the cut. 0, or CAL_ESTATE with what it waits for. */
 int gov_cut_readable(const gov_view *cut, const cal_group_id *group, gov_wait *ret_wait);

@@ -42,7 +42,7 @@ typedef enum gov_row_kind {
         'K', /* group, key id -> key, epoch, order: secret, only ever in the encrypted store */
     ROW_KEY_DOUBT = 'd',  /* group, key id -> the key that sealed it for us: not confirmed yet */
     ROW_KEY_EPOCH = 'n',  /* group, key id -> the epoch that an admin's rotation gives it, here or
-                             not; number of  the operation, its author */
+                             not; number of the operation, its author */
     ROW_KEY_CLOSED = 'y', /* group -> key id: the highest that nobody has who is gone (closed.c) */
     ROW_JOINING = 'J',    /* -> when this node began to join; gone once it is a member */
     ROW_HEADS = 'H',      /* -> sequence, heads */
@@ -158,6 +158,7 @@ cal_slice gov_heads_get(const gov_view *view); /* count * 32 bytes */
  * that a later rotation has brought, is not here yet: what is sealed under the one before can be
  * read by whoever was removed. */
 bool gov_key_current(const gov_view *view, const cal_group_id *group, gov_group_key *ret_key);
+/* The highest that is here, whoever has it. False: there is none. */
 bool gov_key_highest(const gov_view *view, const cal_group_id *group, cal_hash *ret_key_id);
 bool gov_key_find(const gov_view *view, const cal_group_id *group, const cal_hash *key_id,
                   gov_group_key *ret_key);

@@ -256,17 +256,21 @@ static int check_invitation(cal_gov *gov, const gov_invitation *invitation, cal_
     return 0;
 }
 
+static void put_since(gov_change *change) {
+    uint8_t since[8];
+    cal_write_u64le(since, gov_now_s(change->gov));
+    gov_change_put(change, gov_key_of(ROW_JOINING, NULL, NULL, NULL),
+                   cal_slice_of(since, sizeof since));
+}
+
 /* Nothing of the hints becomes an admin or a member (governance.md 18.1, T7). */
 static void put_placeholder(gov_change *change, const gov_invitation *invitation,
                             const char *name) {
-    uint8_t since[8];
     gov_meta meta = {.application = invitation->application,
                      .created_at_s = gov_now_s(change->gov)};
     if (invitation->has_app_key) meta.app_key = invitation->app_key;
-    cal_write_u64le(since, meta.created_at_s);
     gov_put_meta(change, &invitation->group, &meta);
-    gov_change_put(change, gov_key_of(ROW_JOINING, NULL, NULL, NULL),
-                   cal_slice_of(since, sizeof since));
+    put_since(change);
     if (name && *name)
         gov_put_metadata(change, gov_key_of(ROW_GROUP_DATA, invitation->group.bytes, NULL, NULL),
                          (gov_optional){true, cal_slice_text(name)}, NULL, invitation->inviter_key);
@@ -276,11 +280,8 @@ static void put_placeholder(gov_change *change, const gov_invitation *invitation
  * does not say of the application, which is a founder's own row, the invitation does. */
 static void put_joining(gov_change *change, const gov_view *view,
                         const gov_invitation *invitation) {
-    uint8_t since[8];
     gov_meta meta;
-    cal_write_u64le(since, gov_now_s(change->gov));
-    gov_change_put(change, gov_key_of(ROW_JOINING, NULL, NULL, NULL),
-                   cal_slice_of(since, sizeof since));
+    put_since(change);
     if (!gov_meta_get(view, &invitation->group, &meta) || !gov_id_zero(meta.app_key.bytes)) return;
     if (invitation->has_app_key) meta.app_key = invitation->app_key;
     if (gov_id_zero(meta.application.bytes)) meta.application = invitation->application;

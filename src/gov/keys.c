@@ -103,11 +103,10 @@ static bool may_remove(const cal_gov *gov, const gov_view *view, const uint8_t *
 
 bool gov_removal_unread(const cal_gov *gov, const gov_view *view, const cal_group_id *group,
                         const cal_account_id *account) {
-    gov_walk sealed = gov_walk_start(view, ROW_SEALED, NULL, NULL);
+    gov_walk sealed = gov_walk_start(view, ROW_SEALED, group ? group->bytes : NULL, NULL);
     cal_slice rest, value;
     while (gov_walk_next(&sealed, &rest, &value))
-        if ((!group || gov_id_equal(rest.data, group->bytes)) &&
-            may_remove(gov, view, rest.data, value.data + 32, account))
+        if (may_remove(gov, view, group ? group->bytes : rest.data, value.data + 32, account))
             return true;
     return false;
 }
