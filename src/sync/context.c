@@ -116,11 +116,8 @@ sync_context *sync_context_get(cal_sync *sync, const cal_context_id *id) {
 /* Of what a join has brought whoever answered it is asked first: it is a member, and knows of this
  * node's membership; of others who hear the topic neither is known. */
 static void ask_helper_first(sync_context *context) {
-    cal_sync *sync = context->sync;
-    cal_group_id group, id;
-    if (gov_context_group(sync->options.gov, &context->id, &group, &id) != 0) return;
-    const sync_namespace *ns = sync_namespace_get(sync, &id, false);
-    if (ns && ns->helper.len > 0 && cal_p2p_is_connected(sync->options.host, &ns->helper))
+    const sync_namespace *ns = sync_namespace_of(context->sync, &context->id);
+    if (ns && ns->helper.len > 0 && cal_p2p_is_connected(context->sync->options.host, &ns->helper))
         context->helper = ns->helper;
 }
 

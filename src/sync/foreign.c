@@ -181,7 +181,6 @@ static const cal_peer_id *mute_of(const sync_context *context) {
 void sync_foreign_tell(const sync_context *context, cal_sync_status *status) {
     cal_sync *sync = context->sync;
     char *why = status->why;
-    cal_group_id group, ns;
     if (sync->stopping) return;
     const cal_peer_id *mute = mute_of(context);
     if (mute) {
@@ -189,7 +188,6 @@ void sync_foreign_tell(const sync_context *context, cal_sync_status *status) {
         if (status->failures > 0 && cal_peer_id_equal(mute, &context->tried)) why[0] = 0;
         tell_peer(sync, mute, why, sizeof status->why);
     }
-    if (gov_context_group(sync->options.gov, &context->id, &group, &ns) == 0)
-        tell_version(sync_namespace_get(sync, &ns, false), why, sizeof status->why);
+    tell_version(sync_namespace_of(sync, &context->id), why, sizeof status->why);
     tell_code(context, why, sizeof status->why);
 }

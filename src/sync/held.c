@@ -20,14 +20,8 @@ static sync_owed *find(sync_namespace *ns, const cal_peer_id *peer) {
 
 static void drop(sync_namespace *ns, sync_owed *owed) { *owed = ns->owed[--ns->owed_count]; }
 
-static sync_namespace *namespace_of(const sync_context *context) {
-    cal_group_id group, id;
-    if (gov_context_group(context->sync->options.gov, &context->id, &group, &id)) return NULL;
-    return sync_namespace_get(context->sync, &id, false);
-}
-
 void sync_context_took(sync_context *context, const cal_peer_id *peer) {
-    sync_namespace *ns = namespace_of(context);
+    sync_namespace *ns = sync_namespace_of(context->sync, &context->id);
     if (!ns) return;
     sync_owed *owed = find(ns, peer);
     if (!owed) { /* when there are too many the oldest gives way */
@@ -44,7 +38,7 @@ void sync_context_took(sync_context *context, const cal_peer_id *peer) {
 }
 
 bool sync_context_held(const sync_context *context, const cal_peer_id *to) {
-    sync_namespace *ns = namespace_of(context);
+    sync_namespace *ns = sync_namespace_of(context->sync, &context->id);
     uint64_t now = sync_now_ms(context->sync);
     if (!ns || ns->owed_count == 0) return false;
     for (size_t i = 0; i < SYNC_HELD_MAX; i++) {

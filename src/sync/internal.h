@@ -178,6 +178,7 @@ typedef struct sync_namespace {
 } sync_namespace;
 
 sync_namespace *sync_namespace_get(cal_sync *sync, const cal_group_id *id, bool make);
+sync_namespace *sync_namespace_of(cal_sync *sync, const cal_context_id *context); /* NULL: none */
 void sync_namespaces_free(cal_sync *sync);
 void sync_namespace_gossip(sync_namespace *ns, const cal_p2p_message *message);
 void sync_namespace_hearer(sync_namespace *ns, const cal_peer_id *peer);

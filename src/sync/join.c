@@ -176,7 +176,7 @@ static void published(gov_commit *commit, const cal_error *err) {
  * which ask what they know themselves. */
 static bool is_unread(const sync_join *join, const sync_namespace *ns) {
     cal_gov *gov = join->sync->options.gov;
-    return gov_keys_lacking(gov, &ns->id) && !gov_join_inviter_known(gov, &join->invitation);
+    return !gov_join_inviter_known(gov, &join->invitation) && gov_keys_lacking(gov, &ns->id);
 }
 
 /* Whether all that anybody mentioned is here and judged; what nobody has is not waited for: anybody

@@ -478,6 +478,12 @@ sync_namespace *sync_namespace_get(cal_sync *sync, const cal_group_id *id, bool 
     return NULL;
 }
 
+sync_namespace *sync_namespace_of(cal_sync *sync, const cal_context_id *context) {
+    cal_group_id group, id;
+    if (gov_context_group(sync->options.gov, context, &group, &id)) return NULL;
+    return sync_namespace_get(sync, &id, false);
+}
+
 void sync_namespaces_free(cal_sync *sync) {
     cal_map_cursor cursor = {0};
     void *value;

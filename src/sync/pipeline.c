@@ -135,11 +135,9 @@ void sync_context_forget_strangers(sync_context *context, uint64_t now_ms) {
 /* The key that it is sealed with: fetched from other members, who have it. */
 static void wish_for_key(const sync_delta *delta) {
     cal_sync *sync = delta->context->sync;
-    cal_group_id group, ns;
+    sync_namespace *ns = sync_namespace_of(sync, &delta->context->id);
     gov_key_wish(sync->options.gov, &delta->context->id, &delta->signer, &delta->wire.key_id);
-    if (gov_context_group(sync->options.gov, &delta->context->id, &group, &ns)) return;
-    sync_namespace *known = sync_namespace_get(sync, &ns, false);
-    if (known) sync_keys_soon(known);
+    if (ns) sync_keys_soon(ns);
 }
 
 /* The author at the cut that it cites, and the key: answered from memory. */

@@ -139,13 +139,20 @@ static void reject(sync_serving *serving, uint8_t kind, const cal_error *err) {
     sync_serving_answer(serving, &answer);
 }
 
+/* Its place among those who were answered; SYNC_ANSWERED_MAX: it has none. */
+static size_t place_answered(const cal_sync *sync, const cal_group_id *ns,
+                             const cal_public_key *key) {
+    size_t at = 0;
+    while (at < SYNC_ANSWERED_MAX &&
+           (memcmp(&sync->answered[at].joiner.key, key, sizeof *key) != 0 ||
+            memcmp(&sync->answered[at].namespace_id, ns, sizeof *ns) != 0))
+        at++;
+    return at;
+}
+
 static void note_answered(cal_sync *sync, const cal_group_id *ns, const gov_joiner *joiner) {
-    size_t at = sync->answered_at % SYNC_ANSWERED_MAX;
-    for (size_t i = 0; i < SYNC_ANSWERED_MAX; i++)
-        if (memcmp(&sync->answered[i].joiner.key, &joiner->key, sizeof joiner->key) == 0 &&
-            memcmp(&sync->answered[i].namespace_id, ns, sizeof *ns) == 0)
-            at = i;
-    if (at == sync->answered_at % SYNC_ANSWERED_MAX) sync->answered_at++;
+    size_t at = place_answered(sync, ns, &joiner->key);
+    if (at == SYNC_ANSWERED_MAX) at = sync->answered_at++ % SYNC_ANSWERED_MAX;
     sync->answered[at].namespace_id = *ns;
     sync->answered[at].joiner = *joiner;
     sync->answered[at].until_ms = sync_now_ms(sync) + ANSWERED_MS;
@@ -210,15 +217,11 @@ static int serve_joiner(const sync_serving *serving, gov_envelope *ret_envelope)
     const cal_sync *sync = serving->sync;
     const cal_group_id *ns = &request->namespace_id;
     if (!request->has_key_id || memcmp(ns, &request->group, sizeof *ns) != 0) return CAL_ENOTFOUND;
-    for (size_t i = 0; i < SYNC_ANSWERED_MAX; i++) {
-        const gov_joiner *joiner = &sync->answered[i].joiner;
-        if (sync_now_ms(sync) < sync->answered[i].until_ms &&
-            memcmp(ns, &sync->answered[i].namespace_id, sizeof *ns) == 0 &&
-            memcmp(&joiner->key, &request->key, sizeof joiner->key) == 0)
-            return gov_join_key_serve(sync->options.gov, ns, joiner, &request->key_id,
-                                      ret_envelope);
-    }
-    return CAL_ENOTFOUND;
+    size_t at = place_answered(sync, ns, &request->key);
+    if (at == SYNC_ANSWERED_MAX || sync_now_ms(sync) >= sync->answered[at].until_ms)
+        return CAL_ENOTFOUND;
+    return gov_join_key_serve(sync->options.gov, ns, &sync->answered[at].joiner, &request->key_id,
+                              ret_envelope);
 }
 
 static void serve_key(sync_serving *serving) {
@@ -353,15 +356,12 @@ static int may_ask(const sync_serving *serving) {
 
 static void wait_for_governance(sync_serving *serving) {
     cal_sync *sync = serving->sync;
-    cal_group_id group, ns;
+    sync_namespace *ns = sync_namespace_of(sync, &serving->request.context);
+    cal_peer_id peer;
+    net_messages_peer(serving->messages, &peer);
     serving->waits_until_ms = sync_now_ms(sync) + SERVING_WAIT_MS;
     cal_list_push(&sync->servings, &serving->waiting);
-    if (gov_context_group(sync->options.gov, &serving->request.context, &group, &ns) == 0) {
-        sync_namespace *known = sync_namespace_get(sync, &ns, false);
-        cal_peer_id peer;
-        net_messages_peer(serving->messages, &peer);
-        if (known) sync_history_want(known, &peer, true);
-    }
+    if (ns) sync_history_want(ns, &peer, true);
 }
 
 static void serve_member(sync_serving *serving) {

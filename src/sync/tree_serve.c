@@ -91,6 +91,13 @@ static void read_tree(sync_serving *serving, int (*fn)(sync_serving *serving)) {
 
 /* --- pushes --- */
 
+static void note_push(sync_serving *serving) {
+    sync_context *context = sync_context_get(serving->sync, &serving->request.context);
+    cal_peer_id peer;
+    net_messages_peer(serving->messages, &peer);
+    if (context) sync_context_took(context, &peer);
+}
+
 typedef struct pushed {
     sync_serving *serving;
     cal_merge_item *items;
@@ -109,10 +116,7 @@ static void on_merged(void *user, int error, const cal_merge_outcome *outcomes, 
         return;
     }
     serving->sync->stats.leaves_taken += answer.applied;
-    sync_context *context = sync_context_get(serving->sync, &serving->request.context);
-    cal_peer_id peer;
-    net_messages_peer(serving->messages, &peer);
-    if (context && answer.applied > 0) sync_context_took(context, &peer);
+    if (answer.applied > 0) note_push(serving);
     sync_serving_answer(serving, &answer);
 }
 
@@ -128,10 +132,7 @@ static void take_push(sync_serving *serving) {
         sync_serving_decline(serving, false);
         return;
     }
-    sync_context *context = sync_context_get(serving->sync, &request->context);
-    cal_peer_id peer;
-    net_messages_peer(serving->messages, &peer);
-    if (context) sync_context_took(context, &peer);
+    note_push(serving);
     push->serving = serving;
     push->kind = leaves ? SYNC_ANSWER_PUSHED : SYNC_ANSWER_PUSHED_DELETIONS;
     for (size_t i = 0; i < count; i++) {
