@@ -26,7 +26,7 @@ static int create_run(cli *line) {
     mero_set(body, "applicationId", application);
     mero_set(body, "name", name);
     mero_set(body, "appKey", cli_get(line, "app-key"));
-    if (code == 0 && name) code = mero_count_namespaces(&m, name, &same);
+    if (name) code = mero_count_namespaces(&m, name, &same);
     if (code)
         yyjson_mut_doc_free(body);
     else
